@@ -5,7 +5,7 @@ use astrid_wire::{Pattern, Principal, Topic, control};
 
 use super::Permit;
 use crate::bus::message::PortId;
-use crate::home::SocketKind;
+use crate::home::Socket;
 
 /// Domains in which only the kernel speaks: a receiver may believe them.
 const KERNEL_DOMAINS: [&str; 4] = ["port", "lifecycle", "dead", "reply"];
@@ -37,7 +37,7 @@ impl Acl {
     ///
     /// # Errors
     /// Names the pattern in `capabilities.subscribe.allow` that is none. Manifest parsing refuses those before.
-    pub fn new(manifest: &Manifest, imports: Vec<Pattern>) -> Result<Self, astrid_wire::TopicError> {
+    pub fn new(manifest: &Manifest, imports: Vec<Pattern>) -> Result<Self, astrid_wire::topic::TopicError> {
         let capabilities = &manifest.capabilities;
         let subscribe = capabilities.subscribe.iter().flat_map(|c| &c.allow);
         Ok(Self {
@@ -59,7 +59,7 @@ pub struct Subject<'a> {
     /// For whom.
     pub principal: &'a Principal,
     /// Over which socket, when a connection acts.
-    pub socket: Option<SocketKind>,
+    pub socket: Option<Socket>,
 }
 
 /// A refusal, in words that name what is lacking.
@@ -123,7 +123,7 @@ impl Gate {
             return Ok(Permit { object: Say { topic } });
         }
         let Some(request) = control::Verb::of(&topic) else { return Err(Denied::Reserved(topic)) };
-        if request.operator_only() && subject.socket != Some(SocketKind::Operator) {
+        if request.operator_only() && subject.socket != Some(Socket::Operator) {
             return Err(Denied::OperatorOnly(topic));
         }
         if subject.acl.publish.iter().any(|p| p.matches(&topic)) {

@@ -18,7 +18,7 @@ use super::shard::Shard;
 use crate::bus::inbox::Inbox;
 use crate::bus::message::{PortId, Source};
 use crate::bus::{Heard, Route, Subscribed};
-use crate::home::SocketKind;
+use crate::home::Socket;
 use crate::port::listener::{Accept, Peer, Seat};
 use crate::port::stream::{Stream, StreamTopics};
 
@@ -218,7 +218,7 @@ impl AcceptInto {
 }
 
 impl Accept for AcceptInto {
-    fn accept(&self, socket: UnixStream, peer: Peer, kind: SocketKind, seat: Seat) {
+    fn accept(&self, socket: UnixStream, peer: Peer, kind: Socket, seat: Seat) {
         let Some(actors) = self.actors.upgrade() else { return };
         let ids = Arc::clone(actors.host.bus.ids());
         let stream = Stream::new(ids.port(), socket);

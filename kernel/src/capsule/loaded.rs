@@ -27,7 +27,7 @@ pub enum LoadError {
     Interface(wasmtime::Error),
     /// A pattern in the manifest is none.
     #[error("a pattern of the manifest")]
-    Pattern(#[from] astrid_wire::TopicError),
+    Pattern(#[from] astrid_wire::topic::TopicError),
     /// A connection hears what it subscribes to itself.
     #[error("[subscribe] of a connection-scope capsule may only name lifecycle topics, not {0}: a connection subscribes while it runs")]
     ConnectionSubscribes(Pattern),

@@ -14,20 +14,16 @@
 
 pub mod actor;
 pub mod actors;
-pub mod aot;
 pub mod bundle;
 pub mod census;
 mod commands;
 pub mod connection;
 pub mod describe;
-pub mod discover;
 pub mod engine;
-pub mod graph;
 pub mod guest;
 pub mod health;
 pub mod host;
 pub mod loaded;
-pub mod manager;
 mod report;
 pub mod shard;
 pub mod ticker;
@@ -35,7 +31,8 @@ pub mod ticker;
 use std::sync::Arc;
 use std::time::Instant;
 
-use astrid_wire::{Topic, TopicError, control};
+use astrid_wire::topic::TopicError;
+use astrid_wire::{Topic, control};
 use tokio::sync::Notify;
 use wasmtime::Engine;
 

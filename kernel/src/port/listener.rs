@@ -13,7 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::home::SocketKind;
+use crate::home::Socket;
 use crate::metrics::Metrics;
 
 /// Who is on the other end, as the operating system tells it when the connection is made.
@@ -42,7 +42,7 @@ pub struct Caps {
 #[derive(Debug)]
 pub struct Seats {
     caps: Caps,
-    kind: SocketKind,
+    kind: Socket,
     own_uid: u32,
     taken: Mutex<HashMap<u32, usize>>,
     metrics: Arc<Metrics>,
@@ -84,7 +84,7 @@ pub enum TurnedAway {
 
 impl Seats {
     /// All free.
-    pub fn new(kind: SocketKind, caps: Caps, own_uid: u32, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(kind: Socket, caps: Caps, own_uid: u32, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self { caps, kind, own_uid, taken: Mutex::default(), metrics })
     }
 
@@ -98,12 +98,12 @@ impl Seats {
     /// # Errors
     /// [`TurnedAway`] says which cap is reached.
     pub fn take(self: &Arc<Self>, uid: u32) -> Result<Seat, TurnedAway> {
-        if self.kind == SocketKind::Operator && uid != self.own_uid && uid != 0 {
+        if self.kind == Socket::Operator && uid != self.own_uid && uid != 0 {
             return Err(TurnedAway::NotOperator);
         }
         let mut taken = self.taken.lock();
         let all: usize = taken.values().sum();
-        let reserve = if self.kind == SocketKind::Operator && uid != self.own_uid { self.caps.operator_reserve } else { 0 };
+        let reserve = if self.kind == Socket::Operator && uid != self.own_uid { self.caps.operator_reserve } else { 0 };
         if all + reserve >= self.caps.per_socket {
             return Err(TurnedAway::SocketFull);
         }
@@ -121,7 +121,7 @@ impl Seats {
 /// Takes accepted connections on.
 pub trait Accept: Send + Sync {
     /// A peer is connected. Dropping the stream turns it away.
-    fn accept(&self, stream: UnixStream, peer: Peer, kind: SocketKind, seat: Seat);
+    fn accept(&self, stream: UnixStream, peer: Peer, kind: Socket, seat: Seat);
 }
 
 /// Why a socket could not be bound.
@@ -147,7 +147,15 @@ pub struct Listener {
     socket: UnixListener,
     path: PathBuf,
     inode: u64,
-    kind: SocketKind,
+    kind: Socket,
+}
+
+/// Permissions of a socket's file (A1).
+fn mode(kind: Socket) -> u32 {
+    match kind {
+        Socket::Operator => 0o600,
+        Socket::Session => 0o660,
+    }
 }
 
 /// How long to wait after an error of `accept` that will not go away by itself at once (no file descriptors left).
@@ -160,7 +168,7 @@ impl Listener {
     /// # Errors
     /// [`BindError`] names the path.
     #[expect(clippy::disallowed_methods, reason = "this module owns the socket files")]
-    pub fn bind(kind: SocketKind, path: &Path) -> Result<Self, BindError> {
+    pub fn bind(kind: Socket, path: &Path) -> Result<Self, BindError> {
         let io = |source| BindError::Io { path: path.to_owned(), source };
         match std::fs::symlink_metadata(path) {
             Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path).map_err(io)?,
@@ -170,7 +178,7 @@ impl Listener {
         }
         let socket = UnixListener::bind(path).map_err(io)?;
         // The directory is 0700, so nobody can connect between these two lines.
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(kind.mode())).map_err(io)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode(kind))).map_err(io)?;
         let inode = std::fs::symlink_metadata(path).map_err(io)?.ino();
         Ok(Self { socket, path: path.to_owned(), inode, kind })
     }
@@ -201,7 +209,7 @@ impl Listener {
                 Ok(seat) => accept.accept(stream, peer, self.kind, seat),
                 Err(reason) => {
                     metrics.connections_refused.increment();
-                    tracing::warn!(%reason, peer.uid, peer.pid, socket = self.kind.name(), "a connection is turned away");
+                    tracing::warn!(%reason, peer.uid, peer.pid, socket = self.kind.as_str(), "a connection is turned away");
                 }
             }
         }
@@ -227,7 +235,7 @@ mod tests {
     #[test]
     fn seats() {
         let caps = Caps { per_socket: 4, per_uid: 3, operator_reserve: 2 };
-        let session = Seats::new(SocketKind::Session, caps, 1000, Arc::default());
+        let session = Seats::new(Socket::Session, caps, 1000, Arc::default());
         let mut held: Vec<Seat> = (0..3).map(|_| session.take(7).unwrap()).collect();
         assert_eq!(session.take(7).unwrap_err(), TurnedAway::UserFull);
         held.push(session.take(1000).unwrap());
@@ -235,7 +243,7 @@ mod tests {
         held.clear();
         assert_eq!(session.taken(), 0);
 
-        let operator = Seats::new(SocketKind::Operator, caps, 1000, Arc::default());
+        let operator = Seats::new(Socket::Operator, caps, 1000, Arc::default());
         assert_eq!(operator.take(7).unwrap_err(), TurnedAway::NotOperator);
         let _root = [operator.take(0).unwrap(), operator.take(0).unwrap()];
         assert_eq!(operator.take(0).unwrap_err(), TurnedAway::SocketFull, "the reserve is the owner's");

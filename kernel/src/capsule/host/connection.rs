@@ -1,8 +1,8 @@
 //! `astrid:kernel/connection`: who is on the other end of this actor's stream.
 
-use super::bindings::astrid::kernel::connection::{AuthenticateError, Host, Peer, PeerError, Socket};
+use super::bindings::astrid::kernel::connection::{AuthenticateError, Host, Peer, PeerError, Socket as GuestSocket};
 use crate::capsule::guest::Guest;
-use crate::home::SocketKind;
+use crate::home::Socket;
 
 impl Host for Guest {
     fn peer(&mut self) -> Result<Peer, PeerError> {
@@ -11,8 +11,8 @@ impl Host for Guest {
         Ok(Peer {
             stream: connection.stream().id(),
             socket: match connection.socket() {
-                SocketKind::Operator => Socket::Operator,
-                SocketKind::Session => Socket::Session,
+                Socket::Operator => GuestSocket::Operator,
+                Socket::Session => GuestSocket::Session,
             },
             pid: peer.pid,
             uid: peer.uid,
