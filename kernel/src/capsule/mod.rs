@@ -1,0 +1,3 @@
+//! What a capsule is, where it comes from, and how it is made ready to run.
+
+pub mod engine;
