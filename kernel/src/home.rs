@@ -113,16 +113,27 @@ impl HomeError {
             HomeError::TooLong { .. } => format!("choose a shorter path with {HOME_VARIABLE} or --home"),
             HomeError::NotADirectory { path } => format!("move {} away; it is made anew", path.display()),
             HomeError::Owner { .. } => format!("run this as that user, or choose another home with {HOME_VARIABLE}"),
-            HomeError::Mode { path, private: true, .. } => {
-                format!("chmod 0700 {}; what is in it may be known to others already", path.display())
+            HomeError::Mode {
+                path, private: true, ..
+            } => {
+                format!(
+                    "chmod 0700 {}; what is in it may be known to others already",
+                    path.display()
+                )
             }
             HomeError::Mode { path, .. } => {
-                format!("chmod go-w {}; what is in it may have been changed by others already", path.display())
+                format!(
+                    "chmod go-w {}; what is in it may have been changed by others already",
+                    path.display()
+                )
             }
             HomeError::Io { path, source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull => "make room on the disk".to_owned(),
                 io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-                    format!("make {} writable, or choose another home with {HOME_VARIABLE}", path.display())
+                    format!(
+                        "make {} writable, or choose another home with {HOME_VARIABLE}",
+                        path.display()
+                    )
                 }
                 _ => format!("look at {}", path.display()),
             },
@@ -174,7 +185,11 @@ impl Home {
             .or_else(|| said(own))
             .or_else(|| said(user).map(|home| home.join(".astrid")))
             .ok_or(HomeError::Nowhere)?;
-        let root = std::path::absolute(&path).map_err(|source| HomeError::Io { action: "resolve", path, source })?;
+        let root = std::path::absolute(&path).map_err(|source| HomeError::Io {
+            action: "resolve",
+            path,
+            source,
+        })?;
         let length = root.join(LONGEST_SOCKET).as_os_str().as_bytes().len();
         if length > SOCKET_PATH_BYTES_MAX {
             return Err(HomeError::TooLong { home: root, length });
@@ -302,26 +317,49 @@ impl Home {
 fn make(path: &Path, parents: bool) -> Result<(), HomeError> {
     match DirBuilder::new().mode(PRIVATE).recursive(parents).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other.map_err(|source| HomeError::Io { action: "create", path: path.to_path_buf(), source }),
+        other => other.map_err(|source| HomeError::Io {
+            action: "create",
+            path: path.to_path_buf(),
+            source,
+        }),
     }
 }
 
 /// That a directory is one, is ours, and is not open to others.
 fn check(path: &Path, private: bool) -> Result<(), HomeError> {
-    let io = |source| HomeError::Io { action: "look at", path: path.to_path_buf(), source };
+    let io = |source| HomeError::Io {
+        action: "look at",
+        path: path.to_path_buf(),
+        source,
+    };
     // Where secrets are, a link could lead to a place that others control; elsewhere an operator may well want one.
-    let found = if private { fs::symlink_metadata(path) } else { fs::metadata(path) }.map_err(io)?;
+    let found = if private {
+        fs::symlink_metadata(path)
+    } else {
+        fs::metadata(path)
+    }
+    .map_err(io)?;
     if !found.is_dir() {
-        return Err(HomeError::NotADirectory { path: path.to_path_buf() });
+        return Err(HomeError::NotADirectory {
+            path: path.to_path_buf(),
+        });
     }
     let user = rustix::process::geteuid().as_raw();
     if found.uid() != user {
-        return Err(HomeError::Owner { path: path.to_path_buf(), owner: found.uid(), user });
+        return Err(HomeError::Owner {
+            path: path.to_path_buf(),
+            owner: found.uid(),
+            user,
+        });
     }
     let mode = found.permissions().mode() & 0o7777;
     let forbidden = if private { 0o077 } else { 0o022 };
     if mode & forbidden != 0 {
-        return Err(HomeError::Mode { path: path.to_path_buf(), mode, private });
+        return Err(HomeError::Mode {
+            path: path.to_path_buf(),
+            mode,
+            private,
+        });
     }
     Ok(())
 }
@@ -434,17 +472,29 @@ mod tests {
         home.create().unwrap();
         for (name, private) in DIRECTORIES {
             let path = home.root().join(name);
-            for (mode, wrong) in [(0o770, true), (0o702, true), (0o750, private), (0o755, private), (0o700, false)] {
+            for (mode, wrong) in [
+                (0o770, true),
+                (0o702, true),
+                (0o750, private),
+                (0o755, private),
+                (0o700, false),
+            ] {
                 chmod(&path, mode);
                 match home.create() {
                     Ok(()) => assert!(!wrong, "{name} {mode:o}"),
-                    Err(HomeError::Mode { path: at, mode: found, .. }) => {
+                    Err(HomeError::Mode {
+                        path: at, mode: found, ..
+                    }) => {
                         assert!(wrong, "{name} {mode:o}");
                         assert_eq!((at, found), (path.clone(), mode));
                     }
                     Err(other) => panic!("{other}"),
                 }
-                assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode, "it was repaired");
+                assert_eq!(
+                    fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
+                    mode,
+                    "it was repaired"
+                );
             }
         }
     }
@@ -471,7 +521,10 @@ mod tests {
         let home = home_in(&directory);
         fs::write(home.root(), "").unwrap();
         let error = home.create().unwrap_err();
-        assert!(error.to_string().contains(&home.root().display().to_string()), "{error}");
+        assert!(
+            error.to_string().contains(&home.root().display().to_string()),
+            "{error}"
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 
 use crate::home::Socket;
 use crate::metrics::Metrics;
@@ -48,6 +49,8 @@ pub struct Seats {
     /// Failures that connections of a user caused, and when the last was.
     faults: Mutex<HashMap<u32, (u32, Instant)>>,
     metrics: Arc<Metrics>,
+    /// Connections of all sockets, for whoever waits for them to end.
+    open: watch::Sender<usize>,
 }
 
 /// Failures that a user's connections may cause before the user is turned away for [`FAULT_PENALTY`].
@@ -83,6 +86,7 @@ impl Drop for Seat {
             }
         }
         self.seats.metrics.connections_open.decrement();
+        self.seats.open.send_modify(|open| *open -= 1);
     }
 }
 
@@ -105,8 +109,8 @@ pub enum TurnedAway {
 
 impl Seats {
     /// All free.
-    pub fn new(kind: Socket, caps: Caps, own_uid: u32, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { caps, kind, own_uid, taken: Mutex::default(), faults: Mutex::default(), metrics })
+    pub fn new(kind: Socket, caps: Caps, own_uid: u32, metrics: Arc<Metrics>, open: watch::Sender<usize>) -> Arc<Self> {
+        Arc::new(Self { caps, kind, own_uid, taken: Mutex::default(), faults: Mutex::default(), metrics, open })
     }
 
     /// How many are taken.
@@ -140,6 +144,7 @@ impl Seats {
         *mine += 1;
         drop(taken);
         self.metrics.connections_open.increment();
+        self.open.send_modify(|open| *open += 1);
         Ok(Seat { seats: Arc::clone(self), uid })
     }
 }
@@ -261,7 +266,7 @@ mod tests {
     #[test]
     fn seats() {
         let caps = Caps { per_socket: 4, per_uid: 3, operator_reserve: 2 };
-        let session = Seats::new(Socket::Session, caps, 1000, Arc::default());
+        let session = Seats::new(Socket::Session, caps, 1000, Arc::default(), watch::channel(0).0);
         let mut held: Vec<Seat> = (0..3).map(|_| session.take(7).unwrap()).collect();
         assert_eq!(session.take(7).unwrap_err(), TurnedAway::UserFull);
         held.push(session.take(1000).unwrap());
@@ -274,7 +279,7 @@ mod tests {
         assert_eq!(session.take(7).unwrap_err(), TurnedAway::Faulty);
         assert!(session.take(8).is_ok());
 
-        let operator = Seats::new(Socket::Operator, caps, 1000, Arc::default());
+        let operator = Seats::new(Socket::Operator, caps, 1000, Arc::default(), watch::channel(0).0);
         assert_eq!(operator.take(7).unwrap_err(), TurnedAway::NotOperator);
         let _root = [operator.take(0).unwrap(), operator.take(0).unwrap()];
         assert_eq!(operator.take(0).unwrap_err(), TurnedAway::SocketFull, "the reserve is the owner's");
