@@ -1,1 +1,4 @@
 //! Black-box tests
+
+pub mod daemon;
+pub mod process;
