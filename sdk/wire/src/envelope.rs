@@ -19,6 +19,7 @@ use crate::{frame, topic};
     rustdoc::all,
     reason = "written by prost-build from proto/envelope.proto; tests/generated.rs keeps it current"
 )]
+#[rustfmt::skip]
 mod generated;
 
 pub use generated::{
@@ -343,3 +344,6 @@ impl Problem {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
