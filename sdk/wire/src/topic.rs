@@ -391,3 +391,6 @@ impl From<&Topic> for Pattern {
         Self(Arc::clone(&topic.0))
     }
 }
+
+#[cfg(test)]
+mod tests;
