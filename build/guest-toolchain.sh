@@ -63,25 +63,19 @@ use_rustup() {
 
 # ---- step 5 ----------------------------------------------------------------------------------------------------------
 
-# apt with the machine's sources and keys, but with lists, downloads and a package status of its own: it neither reads
-# nor changes what is installed.
-private_apt() { # program arguments...
-    local program=$1
-    shift
-    "$program" -qq \
-        -o Dir::State="$WORK/apt" -o Dir::State::lists="$WORK/apt/lists" -o Dir::State::status="$WORK/apt/status" \
-        -o Dir::Cache="$WORK/apt/cache" -o APT::Sandbox::User=root \
-        -o Acquire::Languages=none -o Acquire::Retries=3 "$@"
-}
+# shellcheck source=build/apt.sh
+. "$(dirname "${BASH_SOURCE[0]}")/apt.sh"
+
+apt() { private_apt "$WORK/apt" "$@"; }
 
 # The newest direct dependency of a package whose name matches; nothing when there is none, or no such package.
 depends_on() { # package regex
-    { private_apt apt-cache depends "$1" 2>/dev/null || true; } | sed -nE "s/^ *Depends: ($2)\$/\1/p" | sort -Vu | tail -n 1
+    { apt apt-cache depends "$1" 2>/dev/null || true; } | sed -nE "s/^ *Depends: ($2)\$/\1/p" | sort -Vu | tail -n 1
 }
 
 download() { # packages...
     mkdir -p "$WORK/debs"
-    (cd "$WORK/debs" && private_apt apt-get download "$@" >&2) ||
+    (cd "$WORK/debs" && apt apt-get download "$@" >&2) ||
         die "the packages could not be downloaded: $*" "see apt's words above"
 }
 
@@ -113,14 +107,14 @@ fetch_packages() {
     local std lib llvm lld missing
     say "reading the package lists"
     # A source that cannot be reached is apt's complaint, and ours only if the packages are not found.
-    private_apt apt-get update >&2 || true
+    apt apt-get update >&2 || true
     std=$(depends_on rustc-web libstd-rust-web-dev)
     lib=$(depends_on "${std:-none}" 'libstd-rust-web-[0-9.]+')
     llvm=$(depends_on "${lib:-none}" 'libllvm[0-9.]+')
     [ -n "$llvm" ] || die "this machine's package sources have no rustc-web whose dependencies are there too" "$HINT"
     lld=lld-${llvm#libllvm}
-    if ! private_apt apt-cache show "$lld" >/dev/null 2>&1; then
-        lld=$(private_apt apt-cache search --names-only '^lld-[0-9]+$' | cut -d ' ' -f 1 | sort -V | tail -n 1)
+    if ! apt apt-cache show "$lld" >/dev/null 2>&1; then
+        lld=$(apt apt-cache search --names-only '^lld-[0-9]+$' | cut -d ' ' -f 1 | sort -V | tail -n 1)
         [ -n "$lld" ] || die "this machine's package sources have no lld, the linker" "$HINT"
     fi
     say "downloading rustc-web $std $lib rust-web-src $llvm $lld"
@@ -130,7 +124,7 @@ fetch_packages() {
     if [ -n "$missing" ]; then
         say "this machine lacks $missing"
         # Libraries only, and never the C library: two of it in one process do not go together.
-        private_apt apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces \
+        apt apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces \
             --no-enhances "$llvm" "$lld" | sed -nE 's/^(lib[a-z0-9.+-]+)$/\1/p' |
             grep -vxE 'libc6|libc-bin|libcrypt1|libgcc-s1|libclang.*' | sort -u >"$WORK/libraries"
         # shellcheck disable=SC2046 # one argument a line is meant
@@ -246,8 +240,7 @@ make_private() {
     WORK=$NEW/work
     ROOT=$WORK/root
     trap 'rm -rf "$NEW"' EXIT
-    mkdir -p "$ROOT" "$WORK/apt/lists/partial" "$WORK/apt/cache/archives/partial"
-    : >"$WORK/apt/status"
+    mkdir -p "$ROOT"
     fetch_packages
     assemble
     say "building std with $("$NEW/bin/rustc" -V)"
