@@ -96,7 +96,7 @@ packer: target/guest-rustc
 # A stamp has the time at which packing began: what was edited meanwhile is packed next time.
 target/pack/capsules.stamp: $(GUEST_SOURCES) $(PACKER_SOURCES) $(if $(wildcard target/capsules),,FORCE) | packer
 	@mkdir -p $(@D) && touch $@.new
-	@build/pack.sh target/capsules $(CAPSULES)
+	@build/pack.sh --precompile target/capsules $(CAPSULES)
 	@mv $@.new $@
 
 target/pack/examples.stamp: $(GUEST_SOURCES) $(EXAMPLE_SOURCES) $(PACKER_SOURCES) $(if $(wildcard target/examples),,FORCE) | packer

@@ -29,9 +29,12 @@ PROGRAM
     program "$BOX/astrid" <<PROGRAM
 case "\$1 \$2" in
 'capsule build')
-    echo "pack \$3 \$CAPSULE_RUSTC \$CARGO_TARGET_DIR" >>"$BOX/log"
+    crate=\$3
+    echo "pack \$crate \$CAPSULE_RUSTC \$ASTRID_GUEST_TARGET \$CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS" >>"$BOX/log"
     [ ! -e "$BOX/broken" ] || exit 1
-    cat "\$3"/src/*.rs >"\$6/\${3##*/}.capsule" 2>/dev/null || true ;;
+    for out; do :; done
+    cat "\$crate"/src/*.rs >"\$out/\${crate##*/}.capsule" 2>/dev/null || true
+    case \$* in *--precompile*) echo code >"\$out/\${crate##*/}.cwasm" ;; esac ;;
 completions*) echo "completions of \$2" ;;
 esac
 PROGRAM
@@ -66,7 +69,9 @@ test_the_binary_is_built_before_packing_and_linked_again_after() {
     [ "$STATUS" = 0 ] || fail "$OUT"
     [ "$(sed 's/ .*//' "$BOX/log" | tr '\n' ' ')" = "cargo pack pack cargo " ] || fail "$LOG"
     grep -q "pack capsules/one $BOX/rustc $TREE/target/guest" "$BOX/log" || fail "$LOG"
+    grep -q "zstack-size=65536 --remap-path-prefix=.*=/cargo --remap-path-prefix=$TREE=/astrid" "$BOX/log" || fail "$LOG"
     [ "$(cat "$TREE/target/capsules/one.capsule")" = 1 ] || fail "no bundle"
+    [ -e "$TREE/target/capsules/one.cwasm" ] || fail "no compiled code to embed"
 }
 
 test_nothing_is_packed_when_nothing_changed() {
