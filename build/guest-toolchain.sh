@@ -126,7 +126,7 @@ fetch_packages() {
         # Libraries only, and never the C library: two of it in one process do not go together.
         apt apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces \
             --no-enhances "$llvm" "$lld" | sed -nE 's/^(lib[a-z0-9.+-]+)$/\1/p' |
-            grep -vxE 'libc6|libc-bin|libcrypt1|libgcc-s1|libclang.*' | sort -u >"$WORK/libraries"
+            grep -vxE 'libc6|libc-bin|libcrypt1|libgcc-s1|libllvm.*|libclang.*' | sort -u >"$WORK/libraries"
         # shellcheck disable=SC2046 # one argument a line is meant
         download $(cat "$WORK/libraries")
         unpack "$WORK"/debs/*.deb

@@ -260,7 +260,7 @@ test_libraries_that_the_machine_lacks_come_along_but_never_the_c_library() {
     run
     case $(uname -m) in x86_64) prints "$CACHE/bin/rustc" ;; esac
     says "this machine lacks libedit.so.2"
-    logged "download libedit2 libllvm22"
+    logged "download libedit2"
     not_logged libc6
 }
 
