@@ -20,7 +20,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use astrid_wire::manifest::Overflow;
-use astrid_wire::{Pattern, Principal, Problem, Topic, problem};
+use astrid_wire::problem::codes;
+use astrid_wire::{Pattern, Principal, Problem, Topic};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
@@ -207,7 +208,7 @@ impl Bus {
     }
 
     fn refuse_unheard(&self, address: ReplyTo, topic: &Topic) {
-        let problem = Problem::new(problem::NO_SUBSCRIBER, format!("nobody answers {topic}"));
+        let problem = Problem::new(codes::NO_SUBSCRIBER, format!("nobody answers {topic}"));
         self.asks.settle(address, Outcome::Refusal(problem), Source::Kernel);
     }
 

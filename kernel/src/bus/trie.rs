@@ -11,7 +11,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use astrid_wire::{Pattern, Segment, Topic};
+use astrid_wire::topic::Segment;
+use astrid_wire::{Pattern, Topic};
 use parking_lot::Mutex;
 
 /// What hears a pattern; `T` is the subscription.

@@ -9,7 +9,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::task::Poll;
 use std::time::Instant;
 
-use astrid_wire::{Principal, Problem, problem};
+use astrid_wire::problem::codes;
+use astrid_wire::{Principal, Problem};
 use wasmtime::{Store, Trap};
 
 use super::Host;
@@ -19,7 +20,7 @@ use super::guest::{Guest, Stop};
 use super::health::{Fault, Health, Next};
 use super::host::bindings::Capsule as Exports;
 use super::host::bindings::astrid::kernel::types;
-use super::host::wire_problem;
+use super::host::bus::wire_problem;
 use super::loaded::Capsule;
 use super::report;
 use super::shard::Task;
@@ -307,7 +308,7 @@ impl Actor {
                 if delivery.attempt <= self.capsule.retry(delivery.lane()) {
                     self.inbox.retry(delivery);
                 } else {
-                    report::give_up(&self.host, self, &delivery, problem::CAPSULE_FAILED, &reason);
+                    report::give_up(&self.host, self, &delivery, codes::CAPSULE_FAILED, &reason);
                 }
             }
             Handled::Faulted(fault, reason) => {
@@ -358,7 +359,7 @@ impl Actor {
             Handled::Faulted(fault, reason) => {
                 self.capsule.usage.faults.fetch_add(1, Ordering::Relaxed);
                 report::fault(&self.host, self, message, *fault, reason, None);
-                connection.seat_fault();
+                connection.count_fault();
             }
             Handled::RolledBack(why) => {
                 tracing::warn!(capsule = %self.capsule.name, ?why, "a connection is closed: its handler gave up");
@@ -371,7 +372,7 @@ impl Actor {
     /// Refuses a message because this actor is down.
     fn turn_away(&self, message: &Message) {
         let text = format!("{} failed too often and stays down", self.capsule.name);
-        let problem = Problem::new(problem::UNAVAILABLE, text).with_hint("see `astrid status`; `astrid restart` starts it anew");
+        let problem = Problem::new(codes::UNAVAILABLE, text).with_hint("see `astrid status`; `astrid restart` starts it anew");
         report::refuse(&self.host.bus, message, problem);
     }
 
@@ -501,7 +502,7 @@ impl Drop for End {
         let actor = &self.0;
         for delivery in actor.inbox.close() {
             let text = format!("{} ended before it answered", actor.capsule.name);
-            report::refuse(&actor.host.bus, &delivery.message, Problem::new(problem::UNAVAILABLE, text));
+            report::refuse(&actor.host.bus, &delivery.message, Problem::new(codes::UNAVAILABLE, text));
         }
         if let Some(connection) = actor.connection() {
             connection.end();

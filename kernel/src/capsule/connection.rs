@@ -14,7 +14,7 @@ use super::host::bindings::astrid::kernel::connection::AuthenticateError;
 use crate::authority::Permit;
 use crate::bus::{Bus, Heard, Route, Subscribed};
 use crate::deadlines::{DeadlineKey, Deadlines};
-use crate::home::SocketKind;
+use crate::home::Socket;
 use crate::port::listener::{Peer, Seat};
 use crate::port::stream::Stream;
 
@@ -41,16 +41,16 @@ struct State {
 pub struct Connection {
     stream: Arc<Stream>,
     peer: Peer,
-    socket: SocketKind,
+    socket: Socket,
     state: Mutex<State>,
     deadlines: Arc<Deadlines>,
     /// Its place among the connections of its socket; given back with it.
-    _seat: Seat,
+    seat: Seat,
 }
 
 impl Connection {
     /// A stranger, for [`HANDSHAKE_TIME_MAX`].
-    pub fn new(stream: Arc<Stream>, peer: Peer, socket: SocketKind, seat: Seat, deadlines: &Arc<Deadlines>) -> Arc<Self> {
+    pub fn new(stream: Arc<Stream>, peer: Peer, socket: Socket, seat: Seat, deadlines: &Arc<Deadlines>) -> Arc<Self> {
         let late = Arc::downgrade(&stream);
         let key = deadlines.at(Instant::now() + HANDSHAKE_TIME_MAX, move || {
             if let Some(stream) = late.upgrade() {
@@ -69,7 +69,7 @@ impl Connection {
             socket,
             state: Mutex::new(state),
             deadlines: Arc::clone(deadlines),
-            _seat: seat,
+            seat,
         })
     }
 
@@ -84,8 +84,13 @@ impl Connection {
     }
 
     /// Which socket accepted it.
-    pub fn socket(&self) -> SocketKind {
+    pub fn socket(&self) -> Socket {
         self.socket
+    }
+
+    /// Its handler failed, which counts against the peer.
+    pub fn count_fault(&self) {
+        self.seat.count_fault();
     }
 
     /// On whose behalf it acts.
@@ -105,7 +110,7 @@ impl Connection {
         let own = self.peer.uid == host.own_uid || self.peer.uid == 0;
         let principal = if own && host.token.matches(credential) {
             Principal::default_owner()
-        } else if credential.is_empty() && self.socket == SocketKind::Session {
+        } else if credential.is_empty() && self.socket == Socket::Session {
             Principal::anonymous()
         } else {
             state.handshake = Handshake::Refused;
@@ -113,7 +118,7 @@ impl Connection {
             tracing::warn!(
                 peer.uid = self.peer.uid,
                 peer.pid = self.peer.pid,
-                socket = self.socket.name(),
+                socket = self.socket.as_str(),
                 "a credential is refused"
             );
             return Err(AuthenticateError::Refused);
@@ -160,7 +165,7 @@ impl Connection {
         if state.principal.is_anonymous() {
             return false;
         }
-        heard.public || self.socket == SocketKind::Operator || *heard.principal == state.principal
+        heard.public || self.socket == Socket::Operator || *heard.principal == state.principal
     }
 
     /// Ends it: nothing is heard any more, and the stream closes now.

@@ -20,14 +20,11 @@ pub mod census;
 mod commands;
 pub mod connection;
 pub mod describe;
-pub mod discover;
 pub mod engine;
-pub mod graph;
 pub mod guest;
 pub mod health;
 pub mod host;
 pub mod loaded;
-pub mod manager;
 mod report;
 pub mod shard;
 pub mod ticker;
@@ -35,8 +32,9 @@ pub mod ticker;
 use std::sync::Arc;
 use std::time::Instant;
 
-use astrid_wire::{Topic, TopicError, control};
-use tokio::sync::Notify;
+use astrid_wire::topic::TopicError;
+use astrid_wire::{Topic, control};
+use tokio::sync::{Notify, watch};
 use wasmtime::Engine;
 
 use self::census::Census;
@@ -110,6 +108,8 @@ pub struct Host {
     pub topics: Topics,
     /// Told when something that status shows has changed.
     pub changed: Notify,
+    /// How many connections are open.
+    pub connections: watch::Sender<usize>,
 }
 
 impl Host {

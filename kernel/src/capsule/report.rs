@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use astrid_wire::{Problem, Topic, control, problem};
+use astrid_wire::problem::codes;
+use astrid_wire::{Problem, Topic, control};
 use serde::Serialize;
 
 use super::Host;
@@ -19,11 +20,11 @@ const DEAD_BODY_BYTES_MAX: usize = 16 << 10;
 /// The code that who asked is told.
 pub(crate) fn problem_code(fault: Fault) -> &'static str {
     match fault {
-        Fault::Trap => problem::FAULT_TRAP,
-        Fault::Fuel => problem::FAULT_FUEL,
-        Fault::Memory => problem::FAULT_MEMORY,
-        Fault::Time => problem::FAULT_TIME,
-        Fault::Start => problem::UNAVAILABLE,
+        Fault::Trap => codes::FAULT_TRAP,
+        Fault::Fuel => codes::FAULT_FUEL,
+        Fault::Memory => codes::FAULT_MEMORY,
+        Fault::Time => codes::FAULT_TIME,
+        Fault::Start => codes::UNAVAILABLE,
     }
 }
 
@@ -53,10 +54,10 @@ pub(crate) fn give_up(host: &Host, actor: &Actor, delivery: &Delivery, code: &st
     let message = &delivery.message;
     let name = actor.capsule_name();
     let text = match code {
-        problem::FAULT_FUEL => format!("{name} used up its fuel on this message"),
-        problem::FAULT_MEMORY => format!("{name} needed more memory than it may have for this message"),
-        problem::FAULT_TIME => format!("{name} took longer than it may for this message"),
-        problem::FAULT_TRAP => format!("{name} crashed on this message: {reason}"),
+        codes::FAULT_FUEL => format!("{name} used up its fuel on this message"),
+        codes::FAULT_MEMORY => format!("{name} needed more memory than it may have for this message"),
+        codes::FAULT_TIME => format!("{name} took longer than it may for this message"),
+        codes::FAULT_TRAP => format!("{name} crashed on this message: {reason}"),
         _ => format!("{name} failed: {reason}"),
     };
     refuse(&host.bus, message, Problem::new(code, text));
@@ -116,6 +117,7 @@ pub(crate) fn fault(host: &Host, actor: &Actor, message: &Message, fault: Fault,
         cause: fault.name().to_owned(),
         message_id: message.id.to_string(),
         restart_in_ms,
+        down: next == Some(Next::Down),
     };
     host.bus.emit(host.gate.kernel_says(host.topics.health_failed.clone()), Saying::announcement(Body::json(&failed)));
     host.changed.notify_one();

@@ -64,7 +64,7 @@ impl From<types::ReplyTo> for ReplyTo {
 }
 
 fn topic(text: &str) -> Result<Topic, PublishError> {
-    text.parse().map_err(|e: astrid_wire::TopicError| PublishError::InvalidTopic(e.to_string()))
+    text.parse().map_err(|e: astrid_wire::topic::TopicError| PublishError::InvalidTopic(e.to_string()))
 }
 
 fn body(content_type: &str, bytes: Vec<u8>) -> Result<Body, PublishError> {
@@ -185,7 +185,7 @@ impl Host for Guest {
     fn subscribe(&mut self, pattern: String) -> Result<(), SubscribeError> {
         let pattern: Pattern = pattern
             .parse()
-            .map_err(|e: astrid_wire::TopicError| SubscribeError::InvalidPattern(e.to_string()))?;
+            .map_err(|e: astrid_wire::topic::TopicError| SubscribeError::InvalidPattern(e.to_string()))?;
         let permit = self
             .host()
             .gate
