@@ -52,6 +52,9 @@ pub const MARKDOWN_LINE_CONTAINERS: usize = 512;
 /// Objects of a PDF file: its cross-reference table costs about 40 bytes each.
 pub const PDF_OBJECTS: usize = 1_000_000;
 
+/// Arrays and dictionaries of a PDF file within one another; real ones nest about ten.
+pub const PDF_NESTING: usize = 100;
+
 /// Pages of a PDF file: a page costs about 2 KiB while the file is open.
 pub const PDF_PAGES: usize = 20_000;
 
@@ -70,6 +73,9 @@ pub const PDF_CMAP_BYTES: usize = 2 * 1024 * 1024;
 /// Drawing instructions interpreted in all.
 pub const PDF_OPERATORS: usize = 50_000_000;
 
+/// Forms drawn in all: each is unpacked and read anew.
+pub const PDF_FORMS: usize = 200_000;
+
 /// Forms within forms; real files nest three or four.
 pub const PDF_FORM_DEPTH: usize = 16;
 
@@ -79,8 +85,14 @@ pub const PDF_STATES: usize = 1_024;
 /// Fonts kept decoded at one time; beyond it they are decoded again when they are used again.
 pub const PDF_FONTS: usize = 256;
 
+/// Fonts decoded in all: each costs up to 50 µs.
+pub const PDF_FONT_READS: usize = 100_000;
+
+/// Characters that one code of a font stands for. Ligatures have three or four.
+pub const PDF_CODE_CHARS: usize = 32;
+
 /// Filters one stream may pass through.
 pub const PDF_FILTERS: usize = 8;
 
-/// Entries taken from one font's width table.
+/// Widths taken from one font's table: one for each code of two bytes.
 pub const PDF_WIDTHS: usize = 65_536;

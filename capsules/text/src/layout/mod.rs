@@ -19,7 +19,7 @@ use crate::error::TextError;
 use crate::limits;
 use crate::options::{Links, Options, Tables};
 use table::Table;
-pub use wrap::display_width;
+pub use wrap::{display_width, wrap};
 
 /// Space between two blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -535,7 +535,7 @@ impl Writer {
             Some(2) => Some("-"),
             _ => None,
         };
-        wrap::wrap(text, columns, |line| {
+        wrap(text, columns, |line| {
             if underline.is_some() {
                 longest = longest.max(display_width(line));
             }

@@ -12,7 +12,7 @@ pub fn display_width(text: &str) -> usize {
 
 /// Calls `line` with each line of this text: `\n` breaks always, and so does a space or wide character as needed to keep a
 /// line within so many columns.
-pub(super) fn wrap<'t>(text: &'t str, columns: Option<usize>, mut line: impl FnMut(&'t str)) {
+pub fn wrap<'t>(text: &'t str, columns: Option<usize>, mut line: impl FnMut(&'t str)) {
     for part in text.split('\n') {
         let part = part.trim_matches(' ');
         match columns {
