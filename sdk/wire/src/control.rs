@@ -1,0 +1,259 @@
+//! Topics and JSON bodies of what the kernel itself answers and announces, shared by the kernel and whoever asks it.
+//!
+//! Every body is JSON ([`JSON_CONTENT_TYPE`]). Readers ignore fields they do not know; fields are added, never changed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::describe::TopicDescription;
+
+/// Media type of every body here.
+pub const JSON_CONTENT_TYPE: &str = "application/json";
+
+/// Request: the daemon's [`Status`].
+pub const REQUEST_STATUS: &str = "astrid.v1.request.status";
+/// Request: [`Capsules`].
+pub const REQUEST_CAPSULES: &str = "astrid.v1.request.capsules";
+/// Request with a [`CapsuleRequest`]: [`CapsuleDetail`].
+pub const REQUEST_CAPSULE: &str = "astrid.v1.request.capsule";
+/// Request: [`Interfaces`].
+pub const REQUEST_INTERFACES: &str = "astrid.v1.request.interfaces";
+/// Request: the daemon stops. From the operator socket only.
+pub const REQUEST_SHUTDOWN: &str = "astrid.v1.request.shutdown";
+
+/// Announced when boot has loaded what it could: [`Capsules`].
+pub const CAPSULES_LOADED: &str = "astrid.v1.capsules_loaded";
+/// Announced when the daemon begins to stop.
+pub const SHUTDOWN: &str = "astrid.v1.shutdown";
+/// Announced when a generation of an actor failed: [`HealthFailed`] (K6).
+pub const HEALTH_FAILED: &str = "astrid.v1.health.failed";
+/// `dead.v1.<capsule>`: a message that faulted its receiver twice.
+pub const DEAD_PREFIX: &str = "dead.v1.";
+
+/// A stream was accepted: the first message of a connection-scope actor.
+pub const STREAM_OPENED: &str = "port.v1.stream.opened";
+/// Bytes that the peer sent.
+pub const STREAM_DATA: &str = "port.v1.stream.data";
+/// The peer will send no more.
+pub const STREAM_CLOSED: &str = "port.v1.stream.closed";
+/// A timer fired; the body is its tag.
+pub const TIMER_FIRED: &str = "port.v1.timer.fired";
+
+/// An actor's first message, if it subscribes to it.
+pub const LIFECYCLE_STARTED: &str = "lifecycle.v1.started";
+/// A new generation's first message after a failure, if it subscribes to it.
+pub const LIFECYCLE_RESTARTED: &str = "lifecycle.v1.restarted";
+
+/// First segments of topics that only the kernel publishes on.
+pub const RESERVED_DOMAINS: [&str; 4] = ["port", "lifecycle", "dead", "reply"];
+
+/// How far the daemon is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Boot is not complete.
+    Starting,
+    /// Everything that should run does.
+    Ready,
+    /// It serves, but not all of it; [`Status::reasons`] says what is missing.
+    Degraded,
+    /// It accepts nothing any more.
+    Stopping,
+}
+
+/// How long the daemon lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Until it is stopped.
+    Persistent,
+    /// Until the last client leaves (K5).
+    Ephemeral,
+    /// The same, in a home that is thrown away.
+    Private,
+}
+
+/// Where clients connect.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sockets {
+    /// Path of the operator socket.
+    pub operator: String,
+    /// Path of the session socket.
+    pub session: String,
+}
+
+/// Messages since the daemon started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Messages {
+    /// Said by anybody.
+    pub published: u64,
+    /// Put into a receiver's queue; one published message counts once for each.
+    pub delivered: u64,
+    /// Not let through: by the gate, a limit or a full queue.
+    pub refused: u64,
+}
+
+/// The daemon, as `run/status.json` and [`REQUEST_STATUS`] give it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// How far it is.
+    pub state: State,
+    /// Process id.
+    pub pid: u32,
+    /// Of the binary.
+    pub version: String,
+    /// How long it lives.
+    pub mode: Mode,
+    /// Path of its home.
+    pub home: String,
+    /// Milliseconds since 1970.
+    pub started_at_ms: u64,
+    /// Milliseconds of the monotonic clock.
+    pub uptime_ms: u64,
+    /// Where clients connect.
+    pub sockets: Sockets,
+    /// Open now.
+    pub connections: u64,
+    /// Counted since the start.
+    pub messages: Messages,
+    /// Units of fuel that all capsules used together.
+    pub fuel_used: u64,
+    /// Every capsule that was found.
+    pub capsules: Vec<CapsuleReport>,
+    /// Why it is degraded.
+    #[serde(default)]
+    pub reasons: Vec<String>,
+}
+
+/// Where a capsule was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// In the binary.
+    Embedded,
+    /// In a directory named for development.
+    Directory,
+    /// In the home's `capsules/`.
+    Home,
+}
+
+/// How a capsule is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CapsuleState {
+    /// Being compiled or linked.
+    Loading,
+    /// Handles messages.
+    Ready,
+    /// Failed, and waits for its next attempt.
+    Restarting,
+    /// Failed too often; stays so until told.
+    Down,
+    /// Was not let in; the reason says why.
+    Refused,
+}
+
+/// One capsule: what it is, how it is, and what it cost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapsuleReport {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// A sentence for people.
+    pub description: String,
+    /// `system`, `principal` or `connection`.
+    pub scope: String,
+    /// Where it was found.
+    pub origin: Origin,
+    /// How it is.
+    pub state: CapsuleState,
+    /// Why it is not ready, or what failed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Live now.
+    pub actors: u64,
+    /// Instances made since the start.
+    pub generations: u64,
+    /// Traps, and exhaustion of fuel, memory or time.
+    pub faults: u64,
+    /// Messages handled, whatever came of it.
+    pub handled: u64,
+    /// Units of fuel.
+    pub fuel_used: u64,
+    /// The most that one of its actors held, in bytes.
+    pub memory_peak_bytes: u64,
+    /// Interfaces it serves, with their versions.
+    pub exports: BTreeMap<String, String>,
+    /// Interfaces it needs, with what versions will do.
+    pub imports: BTreeMap<String, String>,
+    /// Patterns it may publish on.
+    pub publish: Vec<String>,
+    /// Patterns it hears.
+    pub subscribe: Vec<String>,
+    /// What it may do beyond messages, with the reason it gives.
+    pub capabilities: BTreeMap<String, String>,
+}
+
+/// Answer to [`REQUEST_CAPSULES`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capsules {
+    /// By name.
+    pub capsules: Vec<CapsuleReport>,
+}
+
+/// Body of [`REQUEST_CAPSULE`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CapsuleRequest {
+    /// Which.
+    pub name: String,
+}
+
+/// Answer to [`REQUEST_CAPSULE`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CapsuleDetail {
+    /// As in the status.
+    #[serde(flatten)]
+    pub report: CapsuleReport,
+    /// Its manifest, all defaults filled in.
+    pub manifest: serde_json::Value,
+    /// Its topics and their schemas.
+    pub topics: Vec<TopicDescription>,
+}
+
+/// One exporter of an interface.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Exporter {
+    /// The capsule.
+    pub capsule: String,
+    /// Version of the interface.
+    pub version: String,
+    /// The capsule's topics and their schemas.
+    pub topics: Vec<TopicDescription>,
+}
+
+/// Answer to [`REQUEST_INTERFACES`]: by name of the interface, who serves it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Interfaces {
+    /// Exporters by interface.
+    pub interfaces: BTreeMap<String, Vec<Exporter>>,
+}
+
+/// Body of [`HEALTH_FAILED`] (K6).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthFailed {
+    /// Which.
+    pub capsule: String,
+    /// Which generation ended.
+    pub generation: u64,
+    /// A code of [`crate::problem::codes`].
+    pub code: String,
+    /// For people.
+    pub reason: String,
+    /// How many failures in a row.
+    pub attempt: u32,
+    /// When the next attempt is; none: it stays down.
+    pub restart_in_ms: Option<u64>,
+}
