@@ -4,3 +4,7 @@ pub mod capsule;
 pub mod home;
 pub mod keys;
 pub mod lock;
+pub mod config;
+pub mod groups;
+pub mod notify;
+pub mod status;
