@@ -182,15 +182,15 @@ fn the_end_of_a_conversation_has_a_reason() {
         server.greet();
         server.hear();
         server.say(FromServer::Goodbye(Goodbye {
-            code: "SHUTDOWN".into(),
-            message: "the daemon stops".into(),
+            code: "PROTOCOL".into(),
+            message: "not now".into(),
         }));
     });
     let mut client = Client::connect(&served.home).unwrap();
     let error = client.request(&topic(), body(b""), SECOND).unwrap_err();
     assert_eq!(
         (Report::of(&error).exit, error.to_string().as_str()),
-        (3, "the daemon stops")
+        (1, "not now")
     );
 
     let served = serve(Server::greet);
