@@ -19,7 +19,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -35,6 +35,9 @@ const PRIVATE: u32 = 0o700;
 
 /// Mode of a file that nobody else may read.
 pub(crate) const PRIVATE_FILE: u32 = 0o600;
+
+/// Most bytes of a file that people write.
+const OPERATORS_FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Names a home by the environment.
 pub const HOME_VARIABLE: &str = "ASTRID_HOME";
@@ -92,6 +95,14 @@ pub enum HomeError {
         /// Whether nobody else may even read.
         private: bool,
     },
+    /// A file that people write is far larger than people write.
+    #[error("{} is larger than {limit} bytes", .path.display())]
+    TooLarge {
+        /// Where.
+        path: PathBuf,
+        /// The limit.
+        limit: u64,
+    },
     /// The file system refused.
     #[error("cannot {action} {}", .path.display())]
     Io {
@@ -121,6 +132,7 @@ impl HomeError {
                     path.display()
                 )
             }
+            HomeError::TooLarge { path, .. } => format!("is {} what it should be?", path.display()),
             HomeError::Mode { path, .. } => {
                 format!(
                     "chmod go-w {}; what is in it may have been changed by others already",
@@ -142,7 +154,7 @@ impl HomeError {
 }
 
 /// One of the two sockets. Privilege follows from which one accepted a connection (A2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Socket {
     /// For who runs the daemon.
     Operator,
@@ -344,22 +356,18 @@ fn check(path: &Path, private: bool) -> Result<(), HomeError> {
             path: path.to_path_buf(),
         });
     }
+    check_owner(path, &found, if private { 0o077 } else { 0o022 }, private)
+}
+
+/// That something is this user's, and has none of these permission bits.
+fn check_owner(path: &Path, found: &fs::Metadata, forbidden: u32, private: bool) -> Result<(), HomeError> {
     let user = rustix::process::geteuid().as_raw();
     if found.uid() != user {
-        return Err(HomeError::Owner {
-            path: path.to_path_buf(),
-            owner: found.uid(),
-            user,
-        });
+        return Err(HomeError::Owner { path: path.to_path_buf(), owner: found.uid(), user });
     }
     let mode = found.permissions().mode() & 0o7777;
-    let forbidden = if private { 0o077 } else { 0o022 };
     if mode & forbidden != 0 {
-        return Err(HomeError::Mode {
-            path: path.to_path_buf(),
-            mode,
-            private,
-        });
+        return Err(HomeError::Mode { path: path.to_path_buf(), mode, private });
     }
     Ok(())
 }
@@ -403,6 +411,34 @@ fn write_new(path: &Path, parts: &[&[u8]], mode: u32, durability: Durability) ->
         file.sync_all()?;
     }
     Ok(())
+}
+
+/// Writes a file of `run/`, which tells others about this process while it lives. Replaced in one step, 0600.
+pub(crate) fn write_run_file(path: &Path, content: &str) -> io::Result<()> {
+    replace_file(path, &[content.as_bytes()], PRIVATE_FILE, Durability::Cached)
+}
+
+/// The text of a file under `etc/`, which decides something: so it must be ours, and nobody else may write to it. Nothing when there is none.
+pub(crate) fn read_operators_file(path: &Path) -> Result<Option<String>, HomeError> {
+    let io = |action| move |source| HomeError::Io { action, path: path.to_path_buf(), source };
+    // Waiting for the writer of a pipe would be waiting for ever.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let mut file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io("open")(error)),
+    };
+    let found = file.metadata().map_err(io("look at"))?;
+    if !found.is_file() {
+        return Err(io("read")(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")));
+    }
+    check_owner(path, &found, 0o022, false)?;
+    if found.len() > OPERATORS_FILE_BYTES_MAX {
+        return Err(HomeError::TooLarge { path: path.to_path_buf(), limit: OPERATORS_FILE_BYTES_MAX });
+    }
+    let mut text = String::new();
+    Read::take(&mut file, OPERATORS_FILE_BYTES_MAX).read_to_string(&mut text).map_err(io("read"))?;
+    Ok(Some(text))
 }
 
 /// Removes a file. That it is not there is what was wanted.
@@ -525,6 +561,24 @@ mod tests {
             error.to_string().contains(&home.root().display().to_string()),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_file_that_decides_something_is_read_only_if_nobody_else_could_write_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        assert!(matches!(read_operators_file(&path), Ok(None)));
+        fs::write(&path, "text").unwrap();
+        chmod(&path, 0o644);
+        assert_eq!(read_operators_file(&path).unwrap().as_deref(), Some("text"));
+        chmod(&path, 0o664);
+        assert!(matches!(read_operators_file(&path), Err(HomeError::Mode { mode: 0o664, .. })));
+        chmod(&path, 0o600);
+        fs::write(&path, vec![b' '; 2 << 20]).unwrap();
+        assert!(matches!(read_operators_file(&path), Err(HomeError::TooLarge { .. })));
+        fs::write(&path, b"\xff").unwrap();
+        assert!(matches!(read_operators_file(&path), Err(HomeError::Io { action: "read", .. })));
+        assert!(matches!(read_operators_file(directory.path()), Err(HomeError::Io { action: "read", .. })));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub use rules::{
     QUEUE_MAX, REASON_BYTES_MAX, RETRY_MAX, TIMEOUT_MAX, TIMEOUT_MIN,
 };
 #[cfg(feature = "schema")]
-pub use schema::json_schema;
+pub use schema::manifest_schema;
 pub use units::{ByteSize, Time, UnitError};
 
 /// A capsule's manifest, as written. Defaults are filled in.
@@ -45,19 +45,15 @@ pub struct Manifest {
     pub runtime: Runtime,
     /// Interfaces it serves, with their versions (`process = "1.0"`).
     #[serde(default)]
-    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, InterfaceVersion>"))]
     pub exports: BTreeMap<CapsuleName, InterfaceVersion>,
     /// Interfaces it needs. It is loaded after who serves them, and may send blocking requests to them.
     #[serde(default)]
-    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Import>"))]
     pub imports: BTreeMap<CapsuleName, Import>,
     /// What it may say. Empty means nothing.
     #[serde(default)]
-    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, PublishOptions>"))]
     pub publish: BTreeMap<Pattern, PublishOptions>,
     /// What it hears.
     #[serde(default)]
-    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, SubscribeOptions>"))]
     pub subscribe: BTreeMap<Pattern, SubscribeOptions>,
     /// What it asks for beyond messages.
     #[serde(default)]
@@ -70,7 +66,6 @@ pub struct Manifest {
 #[serde(deny_unknown_fields)]
 pub struct Package {
     /// Its name: 1 to 64 of a-z, 0-9 and `-`.
-    #[cfg_attr(feature = "schema", schemars(with = "String", regex(pattern = "^[a-z0-9-]{1,64}$")))]
     pub name: CapsuleName,
     /// Its version (semver).
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
@@ -170,16 +165,12 @@ impl Runtime {
 
 /// An interface that a capsule needs: a version (`"^1"`), or a table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Import {
     /// What versions will do.
-    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub version: VersionReq,
     /// Whether it runs without.
-    #[cfg_attr(feature = "schema", schemars(default))]
     pub optional: bool,
     /// Whether it takes every exporter, instead of the one.
-    #[cfg_attr(feature = "schema", schemars(default))]
     pub many: bool,
 }
 
@@ -239,7 +230,6 @@ pub struct Capabilities {
     pub timer: Option<Capability<Everything>>,
     /// Subscribes its connection, while it runs, to patterns that these cover.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(with = "Option<Capability<String>>"))]
     pub subscribe: Option<Capability<Pattern>>,
 }
 
@@ -308,3 +298,6 @@ impl Manifest {
         self.package.name.as_str()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -152,17 +152,6 @@ impl<'de> Deserialize<'de> for InterfaceVersion {
     }
 }
 
-#[cfg(feature = "schema")]
-impl schemars::JsonSchema for InterfaceVersion {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "InterfaceVersion".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "pattern": "^(0|[1-9][0-9]*)\\.(0|[1-9][0-9]*)$" })
-    }
-}
-
 impl<'de> Deserialize<'de> for Import {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]

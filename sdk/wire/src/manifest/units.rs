@@ -50,7 +50,7 @@ fn split<'a>(text: &'a str, units: &[(&str, u64)], names: &'static str) -> Resul
 }
 
 macro_rules! amount {
-    ($(#[$doc:meta])* $name:ident, $inner:ty, $pattern:literal) => {
+    ($(#[$doc:meta])* $name:ident, $inner:ty) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(pub $inner);
@@ -72,28 +72,17 @@ macro_rules! amount {
                 String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
             }
         }
-
-        #[cfg(feature = "schema")]
-        impl schemars::JsonSchema for $name {
-            fn schema_name() -> std::borrow::Cow<'static, str> {
-                stringify!($name).into()
-            }
-
-            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "type": "string", "pattern": $pattern })
-            }
-        }
     };
 }
 
 amount!(
     /// An amount of memory, in bytes.
-    ByteSize, u64, "^[0-9][0-9_]* *(B|KiB|MiB|GiB)$"
+    ByteSize, u64
 );
 
 amount!(
     /// A length of time.
-    Time, Duration, "^[0-9][0-9_]* *(ms|s|m|h)$"
+    Time, Duration
 );
 
 const BYTE_UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
