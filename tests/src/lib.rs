@@ -1,1 +1,7 @@
-//! Black-box tests
+//! What is tested from outside of the crates it is about: the rules of the tree and the contract with guests here, the built
+//! binary in `tests/`.
+
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
+mod tidy;
