@@ -94,12 +94,12 @@ packer: target/guest-rustc
 	$(CARGO) build --release -p astrid
 
 # A stamp has the time at which packing began: what was edited meanwhile is packed next time.
-target/pack/capsules.stamp: $(GUEST_SOURCES) $(PACKER_SOURCES) $(if $(wildcard target/capsules),,FORCE) | packer
+target/pack/capsules.stamp: $(GUEST_SOURCES) $(PACKER_SOURCES) $(if $(wildcard target/capsules/*.capsule),,FORCE) | packer
 	@mkdir -p $(@D) && touch $@.new
 	@build/pack.sh --precompile target/capsules $(CAPSULES)
 	@mv $@.new $@
 
-target/pack/examples.stamp: $(GUEST_SOURCES) $(EXAMPLE_SOURCES) $(PACKER_SOURCES) $(if $(wildcard target/examples),,FORCE) | packer
+target/pack/examples.stamp: $(GUEST_SOURCES) $(EXAMPLE_SOURCES) $(PACKER_SOURCES) $(if $(wildcard target/examples/*.capsule),,FORCE) | packer
 	@mkdir -p $(@D) && touch $@.new
 	@build/pack.sh target/examples $(EXAMPLES)
 	@mv $@.new $@

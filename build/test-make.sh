@@ -160,7 +160,7 @@ test_a_capsule_that_does_not_build_fails_and_is_tried_again() {
 test_bundles_that_were_deleted_are_made_again() {
     setup
     run build
-    rm -r "$TREE/target/capsules"
+    rm "$TREE"/target/capsules/*
     run build
     expect_packed 2
 }

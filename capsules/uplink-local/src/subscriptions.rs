@@ -75,9 +75,11 @@ mod tests {
         let mut told = Vec::new();
         let mut subscriptions = Subscriptions::default();
         for (id, pattern) in [(1, "a.>"), (2, "a.*"), (3, "a.>")] {
-            subscriptions
-                .add(id, pattern, |pattern| Ok(told.push(pattern.to_owned())))
-                .unwrap();
+            let tell = |pattern: &str| {
+                told.push(pattern.to_owned());
+                Ok(())
+            };
+            subscriptions.add(id, pattern, tell).unwrap();
         }
         assert_eq!(told, ["a.>", "a.*"]);
         assert_eq!(subscriptions.matching("a.b").collect::<Vec<_>>(), [1, 2, 3]);

@@ -7,7 +7,7 @@ use super::{report, rust_sources, sources};
 /// A folder, and the crates of this project that what is in it may use. The first that fits counts.
 const MAY_USE: [(&str, &[&str]); 8] = [
     ("sdk/wire/", &["astrid_wire"]),
-    ("sdk/macros/", &["astrid_sdk_macros"]),
+    ("sdk/macros/", &["astrid_sdk_macros", "astrid_wire"]),
     ("sdk/rust/", &["astrid_sdk", "astrid_sdk_macros", "astrid_wire"]),
     ("capsules/", &["astrid_sdk", "astrid_wire"]),
     ("examples/", &["astrid_sdk", "astrid_wire"]),

@@ -213,7 +213,7 @@ impl Talk {
 /// The codes of refusals, with their ids; 0 for those that end the conversation.
 fn codes_of(frames: &[FromServer]) -> Vec<(u64, &str)> {
     let code = |frame| match frame {
-        &FromServer::Problem(ref problem) => (problem.id, problem.code.as_str()),
+        FromServer::Problem(problem) => (problem.id, problem.code.as_str()),
         FromServer::HelloNack(nack) => (0, nack.code.as_str()),
         FromServer::Goodbye(goodbye) => (0, goodbye.code.as_str()),
         other => panic!("not a refusal: {other:?}"),
