@@ -2,6 +2,8 @@
 //!
 //! Nothing else in this crate names the kernel, so that what the command line needs of it can be read in one place.
 
+#![allow(clippy::disallowed_methods, reason = "reads what the daemon wrote about itself")]
+
 use std::fs::File;
 use std::io::ErrorKind;
 use std::num::ParseIntError;
@@ -72,7 +74,10 @@ pub(crate) fn saved_status(home: &Home) -> anyhow::Result<Option<Status>> {
 
 /// What is wrong with the directories of a home that exists.
 pub(crate) fn inspect(home: &Home) -> Vec<anyhow::Error> {
-    home.inspect().into_iter().map(|error| hinted(&error.hint(), error)).collect()
+    home.inspect()
+        .into_iter()
+        .map(|error| hinted(&error.hint(), error))
+        .collect()
 }
 
 /// Whether the configuration can be read.
@@ -107,7 +112,9 @@ fn idle_timeout(mode: Mode) -> anyhow::Result<Option<Duration>> {
 /// Makes a bundle of a component and its manifest: asks the component once to describe itself, and checks what it imports.
 pub(crate) fn bundle(component: &[u8], manifest: &str) -> anyhow::Result<Vec<u8>> {
     let engine = engine::engine().map_err(|error| anyhow::anyhow!("the WebAssembly engine cannot start: {error:#}"))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().build().context("cannot start a runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .context("cannot start a runtime")?;
     let description = runtime.block_on(describe::describe(&engine, component))?;
     bundle::assemble(component, manifest, &description).map_err(|error| match error.hint() {
         Some(hint) => hinted(&hint, error),
@@ -122,12 +129,21 @@ pub(crate) fn precompile(bundle: &[u8]) -> anyhow::Result<Vec<u8>> {
 
 /// The compiler child.
 pub(crate) fn compile_child() -> anyhow::Result<()> {
-    Ok(aot::compile_child(&mut std::io::stdin().lock(), &mut std::io::stdout().lock())?)
+    Ok(aot::compile_child(
+        &mut std::io::stdin().lock(),
+        &mut std::io::stdout().lock(),
+    )?)
 }
 
 /// An error of the kernel's with what it says can be done about it.
 fn hinted(hint: &str, error: impl std::error::Error) -> anyhow::Error {
     let failure = Failure::failed(error.to_string()).hint(hint);
-    let causes: Vec<String> = std::iter::successors(error.source(), |cause| cause.source()).map(ToString::to_string).collect();
-    if causes.is_empty() { failure.into() } else { failure.source(causes.join(": ")).into() }
+    let causes: Vec<String> = std::iter::successors(error.source(), |cause| cause.source())
+        .map(ToString::to_string)
+        .collect();
+    if causes.is_empty() {
+        failure.into()
+    } else {
+        failure.source(causes.join(": ")).into()
+    }
 }

@@ -206,7 +206,7 @@ pub(crate) fn conclude(result: anyhow::Result<()>, format: Format) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
     use super::*;
     use anyhow::Context as _;
 
