@@ -19,7 +19,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -35,6 +35,9 @@ const PRIVATE: u32 = 0o700;
 
 /// Mode of a file that nobody else may read.
 pub(crate) const PRIVATE_FILE: u32 = 0o600;
+
+/// Most bytes of a file that people write.
+const OPERATORS_FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Names a home by the environment.
 pub const HOME_VARIABLE: &str = "ASTRID_HOME";
@@ -92,6 +95,14 @@ pub enum HomeError {
         /// Whether nobody else may even read.
         private: bool,
     },
+    /// A file that people write is far larger than people write.
+    #[error("{} is larger than {limit} bytes", .path.display())]
+    TooLarge {
+        /// Where.
+        path: PathBuf,
+        /// The limit.
+        limit: u64,
+    },
     /// The file system refused.
     #[error("cannot {action} {}", .path.display())]
     Io {
@@ -113,16 +124,28 @@ impl HomeError {
             HomeError::TooLong { .. } => format!("choose a shorter path with {HOME_VARIABLE} or --home"),
             HomeError::NotADirectory { path } => format!("move {} away; it is made anew", path.display()),
             HomeError::Owner { .. } => format!("run this as that user, or choose another home with {HOME_VARIABLE}"),
-            HomeError::Mode { path, private: true, .. } => {
-                format!("chmod 0700 {}; what is in it may be known to others already", path.display())
+            HomeError::Mode {
+                path, private: true, ..
+            } => {
+                format!(
+                    "chmod 0700 {}; what is in it may be known to others already",
+                    path.display()
+                )
             }
+            HomeError::TooLarge { path, .. } => format!("is {} what it should be?", path.display()),
             HomeError::Mode { path, .. } => {
-                format!("chmod go-w {}; what is in it may have been changed by others already", path.display())
+                format!(
+                    "chmod go-w {}; what is in it may have been changed by others already",
+                    path.display()
+                )
             }
             HomeError::Io { path, source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull => "make room on the disk".to_owned(),
                 io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-                    format!("make {} writable, or choose another home with {HOME_VARIABLE}", path.display())
+                    format!(
+                        "make {} writable, or choose another home with {HOME_VARIABLE}",
+                        path.display()
+                    )
                 }
                 _ => format!("look at {}", path.display()),
             },
@@ -131,7 +154,7 @@ impl HomeError {
 }
 
 /// One of the two sockets. Privilege follows from which one accepted a connection (A2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Socket {
     /// For who runs the daemon.
     Operator,
@@ -174,7 +197,11 @@ impl Home {
             .or_else(|| said(own))
             .or_else(|| said(user).map(|home| home.join(".astrid")))
             .ok_or(HomeError::Nowhere)?;
-        let root = std::path::absolute(&path).map_err(|source| HomeError::Io { action: "resolve", path, source })?;
+        let root = std::path::absolute(&path).map_err(|source| HomeError::Io {
+            action: "resolve",
+            path,
+            source,
+        })?;
         let length = root.join(LONGEST_SOCKET).as_os_str().as_bytes().len();
         if length > SOCKET_PATH_BYTES_MAX {
             return Err(HomeError::TooLong { home: root, length });
@@ -302,24 +329,43 @@ impl Home {
 fn make(path: &Path, parents: bool) -> Result<(), HomeError> {
     match DirBuilder::new().mode(PRIVATE).recursive(parents).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other.map_err(|source| HomeError::Io { action: "create", path: path.to_path_buf(), source }),
+        other => other.map_err(|source| HomeError::Io {
+            action: "create",
+            path: path.to_path_buf(),
+            source,
+        }),
     }
 }
 
 /// That a directory is one, is ours, and is not open to others.
 fn check(path: &Path, private: bool) -> Result<(), HomeError> {
-    let io = |source| HomeError::Io { action: "look at", path: path.to_path_buf(), source };
+    let io = |source| HomeError::Io {
+        action: "look at",
+        path: path.to_path_buf(),
+        source,
+    };
     // Where secrets are, a link could lead to a place that others control; elsewhere an operator may well want one.
-    let found = if private { fs::symlink_metadata(path) } else { fs::metadata(path) }.map_err(io)?;
-    if !found.is_dir() {
-        return Err(HomeError::NotADirectory { path: path.to_path_buf() });
+    let found = if private {
+        fs::symlink_metadata(path)
+    } else {
+        fs::metadata(path)
     }
+    .map_err(io)?;
+    if !found.is_dir() {
+        return Err(HomeError::NotADirectory {
+            path: path.to_path_buf(),
+        });
+    }
+    check_owner(path, &found, if private { 0o077 } else { 0o022 }, private)
+}
+
+/// That something is this user's, and has none of these permission bits.
+fn check_owner(path: &Path, found: &fs::Metadata, forbidden: u32, private: bool) -> Result<(), HomeError> {
     let user = rustix::process::geteuid().as_raw();
     if found.uid() != user {
         return Err(HomeError::Owner { path: path.to_path_buf(), owner: found.uid(), user });
     }
     let mode = found.permissions().mode() & 0o7777;
-    let forbidden = if private { 0o077 } else { 0o022 };
     if mode & forbidden != 0 {
         return Err(HomeError::Mode { path: path.to_path_buf(), mode, private });
     }
@@ -365,6 +411,34 @@ fn write_new(path: &Path, parts: &[&[u8]], mode: u32, durability: Durability) ->
         file.sync_all()?;
     }
     Ok(())
+}
+
+/// Writes a file of `run/`, which tells others about this process while it lives. Replaced in one step, 0600.
+pub(crate) fn write_run_file(path: &Path, content: &str) -> io::Result<()> {
+    replace_file(path, &[content.as_bytes()], PRIVATE_FILE, Durability::Cached)
+}
+
+/// The text of a file under `etc/`, which decides something: so it must be ours, and nobody else may write to it. Nothing when there is none.
+pub(crate) fn read_operators_file(path: &Path) -> Result<Option<String>, HomeError> {
+    let io = |action| move |source| HomeError::Io { action, path: path.to_path_buf(), source };
+    // Waiting for the writer of a pipe would be waiting for ever.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let mut file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io("open")(error)),
+    };
+    let found = file.metadata().map_err(io("look at"))?;
+    if !found.is_file() {
+        return Err(io("read")(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")));
+    }
+    check_owner(path, &found, 0o022, false)?;
+    if found.len() > OPERATORS_FILE_BYTES_MAX {
+        return Err(HomeError::TooLarge { path: path.to_path_buf(), limit: OPERATORS_FILE_BYTES_MAX });
+    }
+    let mut text = String::new();
+    Read::take(&mut file, OPERATORS_FILE_BYTES_MAX).read_to_string(&mut text).map_err(io("read"))?;
+    Ok(Some(text))
 }
 
 /// Removes a file. That it is not there is what was wanted.
@@ -434,17 +508,29 @@ mod tests {
         home.create().unwrap();
         for (name, private) in DIRECTORIES {
             let path = home.root().join(name);
-            for (mode, wrong) in [(0o770, true), (0o702, true), (0o750, private), (0o755, private), (0o700, false)] {
+            for (mode, wrong) in [
+                (0o770, true),
+                (0o702, true),
+                (0o750, private),
+                (0o755, private),
+                (0o700, false),
+            ] {
                 chmod(&path, mode);
                 match home.create() {
                     Ok(()) => assert!(!wrong, "{name} {mode:o}"),
-                    Err(HomeError::Mode { path: at, mode: found, .. }) => {
+                    Err(HomeError::Mode {
+                        path: at, mode: found, ..
+                    }) => {
                         assert!(wrong, "{name} {mode:o}");
                         assert_eq!((at, found), (path.clone(), mode));
                     }
                     Err(other) => panic!("{other}"),
                 }
-                assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode, "it was repaired");
+                assert_eq!(
+                    fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
+                    mode,
+                    "it was repaired"
+                );
             }
         }
     }
@@ -471,7 +557,28 @@ mod tests {
         let home = home_in(&directory);
         fs::write(home.root(), "").unwrap();
         let error = home.create().unwrap_err();
-        assert!(error.to_string().contains(&home.root().display().to_string()), "{error}");
+        assert!(
+            error.to_string().contains(&home.root().display().to_string()),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_decides_something_is_read_only_if_nobody_else_could_write_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        assert!(matches!(read_operators_file(&path), Ok(None)));
+        fs::write(&path, "text").unwrap();
+        chmod(&path, 0o644);
+        assert_eq!(read_operators_file(&path).unwrap().as_deref(), Some("text"));
+        chmod(&path, 0o664);
+        assert!(matches!(read_operators_file(&path), Err(HomeError::Mode { mode: 0o664, .. })));
+        chmod(&path, 0o600);
+        fs::write(&path, vec![b' '; 2 << 20]).unwrap();
+        assert!(matches!(read_operators_file(&path), Err(HomeError::TooLarge { .. })));
+        fs::write(&path, b"\xff").unwrap();
+        assert!(matches!(read_operators_file(&path), Err(HomeError::Io { action: "read", .. })));
+        assert!(matches!(read_operators_file(directory.path()), Err(HomeError::Io { action: "read", .. })));
     }
 
     #[test]

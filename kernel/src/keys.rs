@@ -74,9 +74,14 @@ impl KeyError {
                 path.display()
             ),
             KeyError::Mode { path, .. } => {
-                format!("chmod 0600 {}, if nobody else has seen it; else move it away, and a new key is made", path.display())
+                format!(
+                    "chmod 0600 {}, if nobody else has seen it; else move it away, and a new key is made",
+                    path.display()
+                )
             }
-            KeyError::NotOurs { path, .. } => format!("look at {}, and run this as the user it belongs to", path.display()),
+            KeyError::NotOurs { path, .. } => {
+                format!("look at {}, and run this as the user it belongs to", path.display())
+            }
             KeyError::Random(_) => "look at the system's /dev/urandom".to_owned(),
             KeyError::Io { path, .. } => format!("see that {} can be read and its directory written", path.display()),
         }
@@ -104,8 +109,13 @@ impl RuntimeKey {
             Some(key) => Ok(RuntimeKey(key)),
             None => {
                 let key = random()?;
-                home::replace_file(&path, &[&*key], PRIVATE_FILE, Durability::Synced)
-                    .map_err(|source| KeyError::Io { action: "write", path, source })?;
+                home::replace_file(&path, &[&*key], PRIVATE_FILE, Durability::Synced).map_err(|source| {
+                    KeyError::Io {
+                        action: "write",
+                        path,
+                        source,
+                    }
+                })?;
                 Ok(RuntimeKey(key))
             }
         }
@@ -138,8 +148,13 @@ impl BootToken {
         let text = Zeroizing::new(hex::encode(&*token) + "\n");
         let path = home.token_file();
         // A token dies with the machine, so nothing is lost when this is.
-        home::replace_file(&path, &[text.as_bytes()], PRIVATE_FILE, Durability::Cached)
-            .map_err(|source| KeyError::Io { action: "write", path, source })?;
+        home::replace_file(&path, &[text.as_bytes()], PRIVATE_FILE, Durability::Cached).map_err(|source| {
+            KeyError::Io {
+                action: "write",
+                path,
+                source,
+            }
+        })?;
         Ok(BootToken(token))
     }
 
@@ -163,10 +178,19 @@ fn random() -> Result<Zeroizing<[u8; SECRET_BYTES]>, KeyError> {
 
 /// The secret in a file, or nothing when there is no file.
 fn read_secret(path: &Path) -> Result<Option<Zeroizing<[u8; SECRET_BYTES]>>, KeyError> {
-    let io = |action| move |source| KeyError::Io { action, path: path.to_path_buf(), source };
+    let io = |action| {
+        move |source| KeyError::Io {
+            action,
+            path: path.to_path_buf(),
+            source,
+        }
+    };
     // Not through a link, and without waiting for the writer of a pipe that somebody put there.
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
-    let opened = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path);
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path);
     let mut file: File = match opened {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -176,14 +200,23 @@ fn read_secret(path: &Path) -> Result<Option<Zeroizing<[u8; SECRET_BYTES]>>, Key
     let found = file.metadata().map_err(io("look at"))?;
     let user = rustix::process::geteuid().as_raw();
     if !found.is_file() || found.uid() != user {
-        return Err(KeyError::NotOurs { path: path.to_path_buf(), user });
+        return Err(KeyError::NotOurs {
+            path: path.to_path_buf(),
+            user,
+        });
     }
     let mode = found.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
-        return Err(KeyError::Mode { path: path.to_path_buf(), mode });
+        return Err(KeyError::Mode {
+            path: path.to_path_buf(),
+            mode,
+        });
     }
     if found.len() != SECRET_BYTES as u64 {
-        return Err(KeyError::Length { path: path.to_path_buf(), found: found.len() });
+        return Err(KeyError::Length {
+            path: path.to_path_buf(),
+            found: found.len(),
+        });
     }
     let mut secret = Zeroizing::new([0; SECRET_BYTES]);
     file.read_exact(&mut *secret).map_err(io("read"))?;
@@ -237,13 +270,19 @@ mod tests {
             fs::write(&path, vec![7; length]).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
             let error = RuntimeKey::open(&home).unwrap_err();
-            assert!(matches!(error, KeyError::Length { found, .. } if found == length as u64), "{error}");
+            assert!(
+                matches!(error, KeyError::Length { found, .. } if found == length as u64),
+                "{error}"
+            );
             assert!(error.to_string().contains("runtime.key"));
             assert_eq!(fs::read(&path).unwrap(), vec![7; length]);
         }
         fs::write(&path, [7; 32]).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(matches!(RuntimeKey::open(&home), Err(KeyError::Mode { mode: 0o640, .. })));
+        assert!(matches!(
+            RuntimeKey::open(&home),
+            Err(KeyError::Mode { mode: 0o640, .. })
+        ));
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         assert!(matches!(RuntimeKey::open(&home), Err(KeyError::NotOurs { .. })));
@@ -261,18 +300,31 @@ mod tests {
         let text = read();
         assert_eq!(text.len(), 65);
         assert!(first.matches(text.as_bytes()) && first.matches(text.trim_end().as_bytes()));
-        for wrong in ["", "\n", &text[1..], &text.to_uppercase().replace(|c: char| c.is_ascii_digit(), "0"), &"0".repeat(64)] {
+        for wrong in [
+            "",
+            "\n",
+            &text[1..],
+            &text.to_uppercase().replace(|c: char| c.is_ascii_digit(), "0"),
+            &"0".repeat(64),
+        ] {
             assert!(!first.matches(wrong.as_bytes()), "{wrong:?}");
         }
         let second = BootToken::create(&home).unwrap();
         assert!(!second.matches(text.as_bytes()) && second.matches(read().as_bytes()));
-        assert_eq!(fs::metadata(home.token_file()).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert_eq!(
+            fs::metadata(home.token_file()).unwrap().permissions().mode() & 0o7777,
+            0o600
+        );
     }
 
     #[test]
     fn secrets_are_not_shown() {
         let (_directory, home) = home();
-        let shown = format!("{:?} {:?}", RuntimeKey::open(&home).unwrap(), BootToken::create(&home).unwrap());
+        let shown = format!(
+            "{:?} {:?}",
+            RuntimeKey::open(&home).unwrap(),
+            BootToken::create(&home).unwrap()
+        );
         assert_eq!(shown, "RuntimeKey(..) BootToken(..)");
     }
 }

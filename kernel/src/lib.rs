@@ -17,10 +17,14 @@
 pub mod authority;
 pub mod bus;
 pub mod capsule;
+pub mod config;
 pub mod deadlines;
+pub mod groups;
 pub mod home;
 pub mod keys;
 pub mod ledger;
 pub mod lock;
 pub mod metrics;
+pub mod notify;
 pub mod port;
+pub mod status;

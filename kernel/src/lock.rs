@@ -62,7 +62,10 @@ impl LockError {
     pub fn hint(&self) -> String {
         match self {
             LockError::Held(_) => "`astrid status` asks it, `astrid stop` ends it".to_owned(),
-            LockError::Io { path, .. } => format!("see that {} can be written, on a file system that can lock", path.display()),
+            LockError::Io { path, .. } => format!(
+                "see that {} can be written, on a file system that can lock",
+                path.display()
+            ),
         }
     }
 }
@@ -91,7 +94,13 @@ impl Lock {
             Taken::Held => return Err(held()),
         };
         let path = home.lock_file();
-        let io = |action| move |source| LockError::Io { action, path: home.lock_file(), source };
+        let io = |action| {
+            move |source| LockError::Io {
+                action,
+                path: home.lock_file(),
+                source,
+            }
+        };
         loop {
             let mut file = OpenOptions::new()
                 .read(true)
@@ -113,7 +122,10 @@ impl Lock {
             }
             file.set_len(0).map_err(io("write"))?;
             file.write_all(this_process().as_bytes()).map_err(io("write"))?;
-            return Ok(Lock { _file: file, _directory: directory });
+            return Ok(Lock {
+                _file: file,
+                _directory: directory,
+            });
         }
     }
 }
@@ -140,17 +152,27 @@ pub fn holder(home: &Home) -> Option<Holder> {
 /// Whether somebody holds the lock, and what is written in its file.
 fn look(home: &Home) -> (bool, Option<String>) {
     let mut content = String::new();
-    let file = OpenOptions::new().read(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(home.lock_file());
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+        .open(home.lock_file());
     // A shared lock: two that look do not see each other, and a daemon that starts tries more than once.
     let mut held = false;
     if let Ok(file) = &file {
-        held = matches!(flock(file, FlockOperation::NonBlockingLockShared), Err(Errno::WOULDBLOCK));
+        held = matches!(
+            flock(file, FlockOperation::NonBlockingLockShared),
+            Err(Errno::WOULDBLOCK)
+        );
         let _ = file.take(CONTENT_BYTES_MAX).read_to_string(&mut content);
     }
     drop(file); // Frees it.
     held = held
-        || File::open(home.root())
-            .is_ok_and(|home| matches!(flock(home, FlockOperation::NonBlockingLockShared), Err(Errno::WOULDBLOCK)));
+        || File::open(home.root()).is_ok_and(|home| {
+            matches!(
+                flock(home, FlockOperation::NonBlockingLockShared),
+                Err(Errno::WOULDBLOCK)
+            )
+        });
     (held, Some(content).filter(|content| !content.is_empty()))
 }
 
@@ -169,7 +191,9 @@ fn take(file: &File, operation: FlockOperation) -> io::Result<Taken<()>> {
             Err(Errno::WOULDBLOCK) if again > 0 => thread::sleep(TRY_AGAIN_AFTER),
             Err(Errno::WOULDBLOCK) => break,
             Err(Errno::INTR) => {}
-            Err(Errno::BADF | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOLCK | Errno::NOSYS) => return Ok(Taken::Impossible),
+            Err(Errno::BADF | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOLCK | Errno::NOSYS) => {
+                return Ok(Taken::Impossible);
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -177,7 +201,13 @@ fn take(file: &File, operation: FlockOperation) -> io::Result<Taken<()>> {
 }
 
 fn lock_directory(home: &Home, operation: FlockOperation) -> Result<Taken<File>, LockError> {
-    let io = |action| move |source| LockError::Io { action, path: home.root().to_path_buf(), source };
+    let io = |action| {
+        move |source| LockError::Io {
+            action,
+            path: home.root().to_path_buf(),
+            source,
+        }
+    };
     let directory = File::open(home.root()).map_err(io("open"))?;
     Ok(match take(&directory, operation).map_err(io("lock"))? {
         Taken::Yes(()) => Taken::Yes(directory),
@@ -233,7 +263,9 @@ mod tests {
     }
 
     fn this() -> Holder {
-        Holder { pid: Some(std::process::id()) }
+        Holder {
+            pid: Some(std::process::id()),
+        }
     }
 
     /// K1: the second is told who holds it; dropped (as by a kill, the file closes) it is free.
@@ -256,7 +288,10 @@ mod tests {
         let _lock = Lock::acquire(&home).unwrap();
         fs::remove_file(home.lock_file()).unwrap();
         assert_eq!(holder(&home), Some(Holder { pid: None }));
-        assert!(matches!(Lock::acquire(&home), Err(LockError::Held(Holder { pid: None }))));
+        assert!(matches!(
+            Lock::acquire(&home),
+            Err(LockError::Held(Holder { pid: None }))
+        ));
         fs::remove_dir_all(home.run_dir()).unwrap();
         home.create().unwrap();
         assert!(matches!(Lock::acquire(&home), Err(LockError::Held(_))));
@@ -294,7 +329,11 @@ mod tests {
                     })
                 })
                 .collect();
-            let got = tries.into_iter().map(|thread| thread.join().unwrap()).filter(|got| *got).count();
+            let got = tries
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .filter(|got| *got)
+                .count();
             assert_eq!(got, 1);
         }
     }

@@ -1,1 +1,10 @@
-//! Black-box tests
+//! What is tested from outside of the crates it is about: the rules of the tree and the contract with guests here, the built
+//! binary in `tests/`.
+
+pub mod daemon;
+pub mod process;
+
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
+mod tidy;

@@ -1,14 +1,12 @@
 //! Decisions.
 
 use astrid_wire::manifest::Manifest;
-use astrid_wire::{Pattern, Principal, Topic, control};
+use astrid_wire::control::{self, RESERVED_DOMAINS};
+use astrid_wire::{Pattern, Principal, Topic};
 
 use super::Permit;
 use crate::bus::message::PortId;
 use crate::home::Socket;
-
-/// Domains in which only the kernel speaks: a receiver may believe them.
-const KERNEL_DOMAINS: [&str; 4] = ["port", "lifecycle", "dead", "reply"];
 
 /// The domain of the kernel's own requests and announcements.
 const ASTRID_DOMAIN: &str = "astrid";
@@ -34,20 +32,17 @@ pub struct Acl {
 
 impl Acl {
     /// Takes the rules from a manifest; `imports` are the topics of the interfaces that the capsule imports.
-    ///
-    /// # Errors
-    /// Names the pattern in `capabilities.subscribe.allow` that is none. Manifest parsing refuses those before.
-    pub fn new(manifest: &Manifest, imports: Vec<Pattern>) -> Result<Self, astrid_wire::topic::TopicError> {
+    pub fn new(manifest: &Manifest, imports: Vec<Pattern>) -> Self {
         let capabilities = &manifest.capabilities;
         let subscribe = capabilities.subscribe.iter().flat_map(|c| &c.allow);
-        Ok(Self {
+        Self {
             capsule: manifest.package.name.as_str().into(),
             publish: manifest.publish.keys().cloned().collect(),
-            subscribe_at_runtime: subscribe.map(|p| p.parse()).collect::<Result<_, _>>()?,
+            subscribe_at_runtime: subscribe.cloned().collect(),
             imports,
             timer: capabilities.timer.is_some(),
             drain: manifest.runtime.drain,
-        })
+        }
     }
 }
 
@@ -104,12 +99,10 @@ impl Gate {
     /// [`Denied`] names the rule.
     pub fn say(&self, subject: Subject<'_>, topic: Topic) -> Result<Permit<Say>, Denied> {
         known(subject, "publish", &topic)?;
-        let mut segments = topic.segments();
-        let domain = segments.next().unwrap_or_default();
-        if KERNEL_DOMAINS.contains(&domain) {
+        if RESERVED_DOMAINS.contains(&topic.domain()) {
             return Err(Denied::Reserved(topic));
         }
-        if domain == ASTRID_DOMAIN {
+        if topic.domain() == ASTRID_DOMAIN {
             return self.say_to_kernel(subject, topic);
         }
         if subject.acl.publish.iter().any(|p| p.matches(&topic)) {

@@ -331,3 +331,91 @@ impl Drop for Slot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::super::message::{Body, ContentType, Kind, MessageId, Source};
+    use super::*;
+
+    fn message(n: u64, bytes: usize) -> Arc<Message> {
+        Arc::new(Message {
+            id: MessageId { boot: 0, sequence: n },
+            kind: Kind::Event,
+            topic: "a.v1.b".parse().unwrap(),
+            principal: astrid_wire::Principal::default_owner(),
+            source: Source::Kernel,
+            body: Body { content_type: ContentType::BYTES, bytes: vec![0; bytes].into() },
+            deadline: None,
+            public: false,
+        })
+    }
+
+    fn inbox(capacity: u32, overflow: Overflow) -> Arc<Inbox> {
+        Inbox::new("r".into(), &[LanePolicy { capacity, overflow, retry: 0 }])
+    }
+
+    fn sequences(inbox: &Inbox) -> Vec<u64> {
+        std::iter::from_fn(|| inbox.try_next()).map(|d| d.message.id.sequence).collect()
+    }
+
+    fn full() -> NoPlace {
+        NoPlace::Full("r".into())
+    }
+
+    /// A promised place is counted, comes back when it is dropped, and is found when it is filled.
+    #[test]
+    fn reservations() {
+        let inbox = inbox(2, Overflow::Reject);
+        let (one, two) = (inbox.reserve(0, 10).unwrap(), inbox.reserve(0, 10).unwrap());
+        assert_eq!(inbox.reserve(0, 10).unwrap_err(), full());
+        drop(one);
+        let three = inbox.reserve(0, 10).unwrap();
+        assert!(!inbox.close_if_idle(), "a promise keeps it open");
+        assert!(three.fill(message(3, 10)) && two.fill(message(2, 10)));
+        assert_eq!(inbox.reserve(0, 10).unwrap_err(), full());
+        assert!(inbox.push(message(4, 10), None), "what needs no place finds room");
+        assert_eq!(sequences(&inbox), [3, 2, 4]);
+        assert!(inbox.close_if_idle());
+        assert_eq!(inbox.reserve(0, 1).unwrap_err(), NoPlace::Closed("r".into()));
+    }
+
+    /// The oldest gives way, is counted, and what is only promised does not give way.
+    #[test]
+    fn drop_oldest() {
+        let inbox = inbox(2, Overflow::DropOldest);
+        for n in 0..5 {
+            assert!(inbox.reserve(0, 1).unwrap().fill(message(n, 1)));
+        }
+        let next = inbox.try_next().unwrap();
+        assert_eq!((next.message.id.sequence, next.lost), (3, 3));
+        assert_eq!(inbox.try_next().unwrap().lost, 0);
+        let _promised = [inbox.reserve(0, 1).unwrap(), inbox.reserve(0, 1).unwrap()];
+        assert_eq!(inbox.reserve(0, 1).unwrap_err(), full());
+    }
+
+    /// Bytes are limited as well as places, and every way out gives them back.
+    #[test]
+    fn bytes() {
+        let inbox = inbox(1000, Overflow::Reject);
+        let most = inbox.reserve(0, INBOX_BYTES_MAX).unwrap();
+        assert_eq!(inbox.reserve(0, 1).unwrap_err(), full());
+        assert!(most.fill(message(1, 5)), "weighs what it is, not what was promised");
+        drop(inbox.reserve(0, INBOX_BYTES_MAX - 5).unwrap());
+        assert_eq!(sequences(&inbox), [1]);
+        assert!(inbox.reserve(0, INBOX_BYTES_MAX).is_ok());
+    }
+
+    /// A message that is tried again steps aside for what waits, keeps its place and knows its attempt.
+    #[test]
+    fn retries() {
+        let inbox = inbox(2, Overflow::Reject);
+        assert!(inbox.reserve(0, 1).unwrap().fill(message(1, 1)));
+        let first = inbox.try_next().unwrap();
+        assert!(inbox.reserve(0, 1).unwrap().fill(message(2, 1)));
+        assert!(inbox.retry(first));
+        assert_eq!(inbox.reserve(0, 1).unwrap_err(), full());
+        assert_eq!(inbox.try_next().unwrap().attempt, 1);
+        assert_eq!(inbox.try_next().unwrap().attempt, 2);
+    }
+}

@@ -14,6 +14,8 @@
 pub mod asks;
 pub mod inbox;
 pub mod message;
+#[cfg(test)]
+mod tests;
 pub mod trie;
 
 use std::sync::Arc;

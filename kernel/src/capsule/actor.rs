@@ -20,7 +20,7 @@ use super::guest::{Guest, Stop};
 use super::health::{Fault, Health, Next};
 use super::host::bindings::Capsule as Exports;
 use super::host::bindings::astrid::kernel::types;
-use super::host::wire_problem;
+use super::host::bus::wire_problem;
 use super::loaded::Capsule;
 use super::report;
 use super::shard::Task;
@@ -359,7 +359,7 @@ impl Actor {
             Handled::Faulted(fault, reason) => {
                 self.capsule.usage.faults.fetch_add(1, Ordering::Relaxed);
                 report::fault(&self.host, self, message, *fault, reason, None);
-                connection.seat_fault();
+                connection.count_fault();
             }
             Handled::RolledBack(why) => {
                 tracing::warn!(capsule = %self.capsule.name, ?why, "a connection is closed: its handler gave up");

@@ -1,6 +1,5 @@
 //! All actors of one capsule: found by key, made when first needed.
 
-use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -49,7 +48,7 @@ impl Actors {
     /// Makes the system actors and subscribes: from now on the capsule hears.
     pub fn start(capsule: Arc<Capsule>, host: Arc<Host>, shards: Arc<[Arc<Shard>]>) -> Arc<Self> {
         let runtime = &capsule.manifest.runtime;
-        let instances = if runtime.scope == Scope::System { runtime.instances } else { 0 };
+        let instances = if runtime.scope == Scope::System { runtime.instances.get() } else { 0 };
         let actors = Arc::new_cyclic(|me: &Weak<Self>| {
             let system = (0..instances)
                 .map(|n| Actor::new(Arc::clone(&capsule), Arc::clone(&host), me.clone(), ScopeKey::System(n)))

@@ -45,7 +45,7 @@ pub struct Connection {
     state: Mutex<State>,
     deadlines: Arc<Deadlines>,
     /// Its place among the connections of its socket; given back with it.
-    _seat: Seat,
+    seat: Seat,
 }
 
 impl Connection {
@@ -69,7 +69,7 @@ impl Connection {
             socket,
             state: Mutex::new(state),
             deadlines: Arc::clone(deadlines),
-            _seat: seat,
+            seat,
         })
     }
 
@@ -86,6 +86,11 @@ impl Connection {
     /// Which socket accepted it.
     pub fn socket(&self) -> Socket {
         self.socket
+    }
+
+    /// Its handler failed, which counts against the peer.
+    pub fn count_fault(&self) {
+        self.seat.count_fault();
     }
 
     /// On whose behalf it acts.

@@ -140,8 +140,8 @@ impl Guest {
     /// The state of a new instance.
     pub fn new(actor: Arc<Actor>) -> Self {
         let runtime = &actor.capsule().manifest.runtime;
-        let max = usize::try_from(runtime.memory.as_u64()).unwrap_or(usize::MAX);
-        let meter = Meter { timeout: runtime.timeout.get(), used: Duration::ZERO, fuel: 0, deadline: None };
+        let max = usize::try_from(runtime.memory.0).unwrap_or(usize::MAX);
+        let meter = Meter { timeout: runtime.timeout.0, used: Duration::ZERO, fuel: 0, deadline: None };
         Self {
             principal: actor.own_principal(),
             commands: Commands::default(),

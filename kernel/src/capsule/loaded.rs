@@ -25,9 +25,6 @@ pub enum LoadError {
     /// The component does not fit the kernel's interfaces.
     #[error("the component does not fit astrid:kernel@0.1.0: {0:#}")]
     Interface(wasmtime::Error),
-    /// A pattern in the manifest is none.
-    #[error("a pattern of the manifest")]
-    Pattern(#[from] astrid_wire::topic::TopicError),
     /// A connection hears what it subscribes to itself.
     #[error("[subscribe] of a connection-scope capsule may only name lifecycle topics, not {0}: a connection subscribes while it runs")]
     ConnectionSubscribes(Pattern),
@@ -74,7 +71,7 @@ impl Capsule {
     ) -> Result<Arc<Self>, LoadError> {
         let ready = linker.instantiate_pre(component).and_then(CapsulePre::new).map_err(LoadError::Interface)?;
         let manifest = bundle.manifest;
-        let acl = Acl::new(&manifest, imports)?;
+        let acl = Acl::new(&manifest, imports);
         let private = |p: &Pattern| p.as_str().starts_with("lifecycle.");
         let (lifecycle, heard): (Vec<_>, Vec<_>) = manifest.subscribe.iter().partition(|(p, _)| private(p));
         let connection = manifest.runtime.scope == Scope::Connection;
@@ -121,6 +118,11 @@ impl Capsule {
     /// Whether its actors want to hear this about themselves.
     pub fn wants_lifecycle(&self, topic: &str) -> bool {
         self.lifecycle.iter().any(|p| p.matches_str(topic))
+    }
+
+    /// How long an actor is idle before it is evicted; `None`: never.
+    pub fn idle(&self) -> Option<std::time::Duration> {
+        self.manifest.runtime.idle_time()
     }
 
     /// Whether it is told of the daemon's end and finishes something first.

@@ -14,6 +14,7 @@
 
 pub mod actor;
 pub mod actors;
+pub mod aot;
 pub mod bundle;
 pub mod census;
 mod commands;
@@ -33,7 +34,7 @@ use std::time::Instant;
 
 use astrid_wire::topic::TopicError;
 use astrid_wire::{Topic, control};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use wasmtime::Engine;
 
 use self::census::Census;
@@ -107,6 +108,8 @@ pub struct Host {
     pub topics: Topics,
     /// Told when something that status shows has changed.
     pub changed: Notify,
+    /// How many connections are open.
+    pub connections: watch::Sender<usize>,
 }
 
 impl Host {

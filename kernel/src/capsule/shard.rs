@@ -210,3 +210,84 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::sync::atomic::AtomicU32;
+
+    use wasmtime::Engine;
+
+    use super::*;
+
+    /// Burns fuel in every turn and is always ready for the next.
+    fn busy(shard: &Arc<Shard>, name: &str, fuel: u64, turns: &Arc<AtomicU32>) -> Arc<Task> {
+        let (spent, turns) = (Arc::new(AtomicU64::new(0)), Arc::clone(turns));
+        let count = Arc::clone(&spent);
+        shard.spawn(&Principal::stamped(name).unwrap(), spent, async move {
+            loop {
+                turns.fetch_add(1, Ordering::Relaxed);
+                count.fetch_add(fuel, Ordering::Relaxed);
+                let mut yielded = false;
+                std::future::poll_fn(|cx| {
+                    if std::mem::replace(&mut yielded, true) {
+                        return Poll::Ready(());
+                    }
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                })
+                .await;
+            }
+        })
+    }
+
+    fn shard() -> Arc<Shard> {
+        Shard::new(Arc::new(Ticker::start(&Engine::default()).unwrap()))
+    }
+
+    fn turns(shard: &Shard, n: u32) {
+        for _ in 0..n {
+            let (flow, task) = shard.next().unwrap();
+            shard.turn(&flow, &task);
+        }
+    }
+
+    /// A principal with forty busy actors gets as much as one with a single actor, in fuel, whatever a turn costs.
+    #[test]
+    fn fair_between_principals() {
+        let shard = shard();
+        let (many, one) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let _many: Vec<_> = (0..40).map(|_| busy(&shard, "many", 500_000, &many)).collect();
+        let _one = busy(&shard, "one", 2_000_000, &one);
+        turns(&shard, 5_000);
+        let (many, one) = (many.load(Ordering::Relaxed) * 500_000 / 1000, one.load(Ordering::Relaxed) * 2_000_000 / 1000);
+        let ratio = f64::from(many) / f64::from(one);
+        assert!((0.9..1.1).contains(&ratio), "fuel of many / one = {ratio}");
+    }
+
+    /// Who waited long gets no credit for it, and who was expensive does not owe for ever.
+    #[test]
+    fn idle_principals_save_nothing() {
+        let shard = shard();
+        let (a, b) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let _a = busy(&shard, "a", 1_000_000, &a);
+        turns(&shard, 1_000);
+        let _b = busy(&shard, "b", 1_000_000, &b);
+        let before = a.load(Ordering::Relaxed);
+        turns(&shard, 100);
+        let (a, b) = (a.load(Ordering::Relaxed) - before, b.load(Ordering::Relaxed));
+        assert!(a.abs_diff(b) <= 2, "a {a}, b {b}");
+    }
+
+    /// A panic ends one actor; the others go on.
+    #[test]
+    fn a_panic_ends_one_actor() {
+        let shard = shard();
+        let turned = Arc::new(AtomicU32::new(0));
+        let bad = shard.spawn(&Principal::default_owner(), Arc::default(), async { panic!("in a test, on purpose") });
+        let _good = busy(&shard, "good", 1, &turned);
+        turns(&shard, 5);
+        assert!(bad.future.lock().is_none());
+        assert!(turned.load(Ordering::Relaxed) >= 3);
+    }
+}

@@ -8,10 +8,11 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 
 use crate::home::Socket;
 use crate::metrics::Metrics;
@@ -45,14 +46,34 @@ pub struct Seats {
     kind: Socket,
     own_uid: u32,
     taken: Mutex<HashMap<u32, usize>>,
+    /// Failures that connections of a user caused, and when the last was.
+    faults: Mutex<HashMap<u32, (u32, Instant)>>,
     metrics: Arc<Metrics>,
+    /// Connections of all sockets, for whoever waits for them to end.
+    open: watch::Sender<usize>,
 }
+
+/// Failures that a user's connections may cause before the user is turned away for [`FAULT_PENALTY`].
+const FAULTS_MAX: u32 = 5;
+
+/// How long after its last failure a user who caused too many is turned away.
+const FAULT_PENALTY: Duration = Duration::from_secs(60);
 
 /// A connection's place.
 #[derive(Debug)]
 pub struct Seat {
     seats: Arc<Seats>,
     uid: u32,
+}
+
+impl Seat {
+    /// The connection's handler failed on what its peer sent.
+    pub fn count_fault(&self) {
+        let mut faults = self.seats.faults.lock();
+        faults.retain(|_, (_, last)| last.elapsed() < FAULT_PENALTY);
+        let (count, last) = faults.entry(self.uid).or_insert((0, Instant::now()));
+        (*count, *last) = (*count + 1, Instant::now());
+    }
 }
 
 impl Drop for Seat {
@@ -65,6 +86,7 @@ impl Drop for Seat {
             }
         }
         self.seats.metrics.connections_open.decrement();
+        self.seats.open.send_modify(|open| *open -= 1);
     }
 }
 
@@ -77,6 +99,9 @@ pub enum TurnedAway {
     /// This user has as many connections as one may.
     #[error("this user has as many connections as one may")]
     UserFull,
+    /// This user's connections made their handler fail too often.
+    #[error("connections of this user made their handler fail too often; it may come back in a minute")]
+    Faulty,
     /// Only the daemon's own user may use the operator socket.
     #[error("only the daemon's own user may use the operator socket")]
     NotOperator,
@@ -84,8 +109,8 @@ pub enum TurnedAway {
 
 impl Seats {
     /// All free.
-    pub fn new(kind: Socket, caps: Caps, own_uid: u32, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { caps, kind, own_uid, taken: Mutex::default(), metrics })
+    pub fn new(kind: Socket, caps: Caps, own_uid: u32, metrics: Arc<Metrics>, open: watch::Sender<usize>) -> Arc<Self> {
+        Arc::new(Self { caps, kind, own_uid, taken: Mutex::default(), faults: Mutex::default(), metrics, open })
     }
 
     /// How many are taken.
@@ -101,6 +126,11 @@ impl Seats {
         if self.kind == Socket::Operator && uid != self.own_uid && uid != 0 {
             return Err(TurnedAway::NotOperator);
         }
+        let faulty = |(count, last): &(u32, Instant)| *count >= FAULTS_MAX && last.elapsed() < FAULT_PENALTY;
+        // The daemon's own user is not locked out of it.
+        if uid != self.own_uid && self.faults.lock().get(&uid).is_some_and(faulty) {
+            return Err(TurnedAway::Faulty);
+        }
         let mut taken = self.taken.lock();
         let all: usize = taken.values().sum();
         let reserve = if self.kind == Socket::Operator && uid != self.own_uid { self.caps.operator_reserve } else { 0 };
@@ -114,6 +144,7 @@ impl Seats {
         *mine += 1;
         drop(taken);
         self.metrics.connections_open.increment();
+        self.open.send_modify(|open| *open += 1);
         Ok(Seat { seats: Arc::clone(self), uid })
     }
 }
@@ -235,7 +266,7 @@ mod tests {
     #[test]
     fn seats() {
         let caps = Caps { per_socket: 4, per_uid: 3, operator_reserve: 2 };
-        let session = Seats::new(Socket::Session, caps, 1000, Arc::default());
+        let session = Seats::new(Socket::Session, caps, 1000, Arc::default(), watch::channel(0).0);
         let mut held: Vec<Seat> = (0..3).map(|_| session.take(7).unwrap()).collect();
         assert_eq!(session.take(7).unwrap_err(), TurnedAway::UserFull);
         held.push(session.take(1000).unwrap());
@@ -243,7 +274,12 @@ mod tests {
         held.clear();
         assert_eq!(session.taken(), 0);
 
-        let operator = Seats::new(Socket::Operator, caps, 1000, Arc::default());
+        let other = session.take(7).unwrap();
+        (0..FAULTS_MAX).for_each(|_| other.count_fault());
+        assert_eq!(session.take(7).unwrap_err(), TurnedAway::Faulty);
+        assert!(session.take(8).is_ok());
+
+        let operator = Seats::new(Socket::Operator, caps, 1000, Arc::default(), watch::channel(0).0);
         assert_eq!(operator.take(7).unwrap_err(), TurnedAway::NotOperator);
         let _root = [operator.take(0).unwrap(), operator.take(0).unwrap()];
         assert_eq!(operator.take(0).unwrap_err(), TurnedAway::SocketFull, "the reserve is the owner's");

@@ -39,7 +39,13 @@ pub enum Verb {
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Status, Self::Capsules, Self::Capsule, Self::Interfaces, Self::Shutdown];
+    pub const ALL: [Self; 5] = [
+        Self::Status,
+        Self::Capsules,
+        Self::Capsule,
+        Self::Interfaces,
+        Self::Shutdown,
+    ];
 
     /// What a message on this topic asks for; `None` when the kernel answers nothing there.
     #[must_use]

@@ -1,14 +1,14 @@
 //! `astrid:kernel/connection`: who is on the other end of this actor's stream.
 
-use super::bindings::astrid::kernel::connection::{AuthenticateError, Host, Peer, PeerError, Socket as GuestSocket};
+use super::bindings::astrid::kernel::connection::{AuthenticateError, Host, PeerError, PeerInfo, Socket as GuestSocket};
 use crate::capsule::guest::Guest;
 use crate::home::Socket;
 
 impl Host for Guest {
-    fn peer(&mut self) -> Result<Peer, PeerError> {
+    fn peer(&mut self) -> Result<PeerInfo, PeerError> {
         let connection = self.actor.connection().ok_or(PeerError::NoConnection)?;
         let peer = connection.peer();
-        Ok(Peer {
+        Ok(PeerInfo {
             stream: connection.stream().id(),
             socket: match connection.socket() {
                 Socket::Operator => GuestSocket::Operator,

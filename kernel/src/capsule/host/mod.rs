@@ -7,7 +7,7 @@
 //! record a [`Command`](super::commands::Command). What cannot be recorded is a typed error, never a trap: a guest is
 //! told what it did wrong.
 
-mod bus;
+pub(crate) mod bus;
 mod clock;
 mod connection;
 mod log;

@@ -62,7 +62,9 @@ impl ManifestError {
         }
     }
 
-    pub(super) fn from_toml(text: &str, origin: &str, error: &toml::de::Error) -> Self {
+    /// What `toml` says about a document, in the words used for manifests. For the other files that people write.
+    #[must_use]
+    pub fn from_toml(text: &str, origin: &str, error: &toml::de::Error) -> Self {
         let message = error.message().replace('\n', ", ");
         let (what, hint) = reword(&message);
         let place = error.span().map(|span| place(text, span.start));
@@ -105,7 +107,9 @@ fn locate(text: &str, path: &[String]) -> Option<Range<usize>> {
             break;
         };
         found = Some(Spanned::span(name));
-        let DeValue::Table(inner) = value.get_ref() else { break };
+        let DeValue::Table(inner) = value.get_ref() else {
+            break;
+        };
         table = inner;
     }
     found
