@@ -136,10 +136,11 @@ impl<C: Capsule> Harness<C> {
         for described in C::describe().topics {
             let topic = described.topic;
             let allowed = match described.direction {
-                Direction::Hears => manifest
-                    .subscribe
-                    .keys()
-                    .any(|pattern| pattern.covers(&topic) || topic.covers(pattern)),
+                Direction::Hears => {
+                    let while_running = manifest.capabilities.subscribe.iter().flat_map(|asked| &asked.allow);
+                    let mut heard = manifest.subscribe.keys().chain(while_running);
+                    heard.any(|pattern| pattern.covers(&topic) || topic.covers(pattern))
+                }
                 Direction::Says => manifest.publish.keys().any(|pattern| pattern.covers(&topic)),
             };
             let (verb, table) = match described.direction {
@@ -480,8 +481,15 @@ impl<C: Capsule> Harness<C> {
 impl<C: Capsule> Harness<C> {
     #[track_caller]
     fn check_heard(&self, topic: &str) {
-        let heard = |manifest: &Manifest| manifest.subscribe.keys().any(|pattern| pattern.matches_str(topic));
-        if self.host.manifest.as_ref().is_some_and(|manifest| !heard(manifest)) {
+        let while_running = self
+            .host
+            .connection
+            .iter()
+            .flat_map(|connection| &connection.subscriptions);
+        let mut patterns =
+            while_running.chain(self.host.manifest.iter().flat_map(|manifest| manifest.subscribe.keys()));
+        let mut heard = || patterns.any(|pattern| pattern.matches_str(topic));
+        if self.host.manifest.is_some() && !heard() {
             panic!("the capsule never hears `{topic}`: no pattern of [subscribe] takes it");
         }
     }
