@@ -9,7 +9,7 @@ use astrid_wire::manifest::{Manifest, Scope};
 use super::*;
 
 fn connect(socket: Socket) -> Harness<Uplink> {
-    let mut harness = Harness::new::<Uplink>();
+    let mut harness = Harness::new::<Uplink>().with_manifest(include_str!("../Capsule.toml"));
     harness.connect(socket).committed();
     harness.accept_credential(b"token", "default");
     harness

@@ -212,12 +212,14 @@ impl Talk {
 
 /// The codes of refusals, with their ids; 0 for those that end the conversation.
 fn codes_of(frames: &[FromServer]) -> Vec<(u64, &str)> {
-    let code = |frame| match frame {
-        FromServer::Problem(problem) => (problem.id, problem.code.as_str()),
-        FromServer::HelloNack(nack) => (0, nack.code.as_str()),
-        FromServer::Goodbye(goodbye) => (0, goodbye.code.as_str()),
-        other => panic!("not a refusal: {other:?}"),
-    };
+    fn code(frame: &FromServer) -> (u64, &str) {
+        match frame {
+            FromServer::Problem(problem) => (problem.id, &problem.code),
+            FromServer::HelloNack(nack) => (0, &nack.code),
+            FromServer::Goodbye(goodbye) => (0, &goodbye.code),
+            other => panic!("not a refusal: {other:?}"),
+        }
+    }
     frames.iter().map(code).collect()
 }
 

@@ -64,7 +64,9 @@ impl Connection {
             return Err(AuthenticateError::Again);
         }
         let accepted = self.credentials.iter().find(|(accepted, _)| accepted == credential);
-        let principal = accepted.map(|(_, principal)| principal.clone()).ok_or(AuthenticateError::Refused)?;
+        let principal = accepted
+            .map(|(_, principal)| principal.clone())
+            .ok_or(AuthenticateError::Refused)?;
         self.peer.principal.clone_from(&principal);
         Ok(principal)
     }

@@ -86,7 +86,9 @@ pub struct Harness<C> {
 
 impl<C> std::fmt::Debug for Harness<C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Harness").field("messages", &self.sequence).finish_non_exhaustive()
+        f.debug_struct("Harness")
+            .field("messages", &self.sequence)
+            .finish_non_exhaustive()
     }
 }
 
@@ -97,9 +99,18 @@ pub struct Unchosen(PhantomData<()>);
 
 impl Harness<Unchosen> {
     /// A harness for this capsule: `Harness::new::<Hello>()`.
-    #[allow(clippy::new_ret_no_self, reason = "the capsule is chosen by the call, so that its harness need not be named")]
+    #[allow(
+        clippy::new_ret_no_self,
+        reason = "the capsule is chosen by the call, so that its harness need not be named"
+    )]
     pub fn new<C: Capsule>() -> Harness<C> {
-        Harness { host: Host::default(), capsule: None, principal: PRINCIPAL.to_owned(), sequence: 0, last: None }
+        Harness {
+            host: Host::default(),
+            capsule: None,
+            principal: PRINCIPAL.to_owned(),
+            sequence: 0,
+            last: None,
+        }
     }
 }
 
@@ -125,14 +136,21 @@ impl<C: Capsule> Harness<C> {
         for described in C::describe().topics {
             let topic = described.topic;
             let allowed = match described.direction {
-                Direction::Hears => manifest.subscribe.keys().any(|pattern| pattern.covers(&topic) || topic.covers(pattern)),
+                Direction::Hears => {
+                    let while_running = manifest.capabilities.subscribe.iter().flat_map(|asked| &asked.allow);
+                    let mut heard = manifest.subscribe.keys().chain(while_running);
+                    heard.any(|pattern| pattern.covers(&topic) || topic.covers(pattern))
+                }
                 Direction::Says => manifest.publish.keys().any(|pattern| pattern.covers(&topic)),
             };
             let (verb, table) = match described.direction {
                 Direction::Hears => ("handles", "subscribe"),
                 Direction::Says => ("says", "publish"),
             };
-            assert!(allowed, "the capsule {verb} `{topic}`, and [{table}] of its manifest does not name it");
+            assert!(
+                allowed,
+                "the capsule {verb} `{topic}`, and [{table}] of its manifest does not name it"
+            );
         }
         self.host.manifest = Some(manifest);
         self
@@ -154,7 +172,13 @@ impl<C: Capsule> Harness<C> {
         mut answer: impl FnMut(&Body) -> Result<R, Problem> + 'static,
     ) {
         let answer = Box::new(move |body: &Body| Ok(answer(body)?.into_body()?));
-        self.host.responders.insert(0, Responder { pattern: checked(pattern), answer });
+        self.host.responders.insert(
+            0,
+            Responder {
+                pattern: checked(pattern),
+                answer,
+            },
+        );
     }
 
     /// Refuses what the capsule sends on these topics (publish, ask, emit and request) with this error.
@@ -202,13 +226,20 @@ impl<C: Capsule> Harness<C> {
     #[track_caller]
     pub fn ask(&mut self, topic: &str, body: impl IntoBody) -> Asked {
         self.check_heard(topic);
-        let to = ReplyTo { high: self.host.random(), low: self.host.random() };
+        let to = ReplyTo {
+            high: self.host.random(),
+            low: self.host.random(),
+        };
         self.host.replies.insert(to, None);
         let mut message = self.message(Kind::Ask, topic, written(body));
         message.reply_to = Some(to);
         message.time_left_ms = Some(ASK_TIMEOUT_MS);
         let handled = self.deliver(message);
-        Asked { handled, to, reply: self.reply(to) }
+        Asked {
+            handled,
+            to,
+            reply: self.reply(to),
+        }
     }
 
     /// What came of an ask since.
@@ -222,7 +253,9 @@ impl<C: Capsule> Harness<C> {
     /// There was none.
     #[track_caller]
     pub fn retry(&mut self) -> Handled {
-        let Some(mut message) = self.last.take() else { panic!("no message to try again") };
+        let Some(mut message) = self.last.take() else {
+            panic!("no message to try again")
+        };
         message.attempt += 1;
         self.deliver(message)
     }
@@ -251,7 +284,9 @@ impl<C: Capsule> Harness<C> {
     }
 
     fn fire(&mut self, port: PortId) -> Handled {
-        let Some(mut timer) = self.host.timers.remove(&port) else { return Handled::Committed };
+        let Some(mut timer) = self.host.timers.remove(&port) else {
+            return Handled::Committed;
+        };
         let tag = Body::text(timer.tag.clone());
         if let Some(every) = timer.every {
             timer.at += every;
@@ -300,7 +335,9 @@ impl<C: Capsule> Harness<C> {
 
     #[track_caller]
     fn outcome(&mut self, id: CommandId, kind: Kind, body: Body) -> Handled {
-        let Some(waiting) = self.host.asks.remove(&id) else { panic!("no ask {id:?} waits: {:?}", self.asks()) };
+        let Some(waiting) = self.host.asks.remove(&id) else {
+            panic!("no ask {id:?} waits: {:?}", self.asks())
+        };
         let mut message = self.message(kind, &waiting.ask.said.topic, body);
         message.answers = Some(id);
         self.deliver(message)
@@ -326,8 +363,12 @@ impl<C: Capsule> Harness<C> {
 
     /// The tags of the timers that run and how long each still takes, soonest first.
     pub fn timers(&self) -> Vec<(String, Duration)> {
-        let mut timers: Vec<_> =
-            self.host.timers.values().map(|timer| (timer.tag.clone(), timer.at.saturating_sub(self.host.uptime))).collect();
+        let mut timers: Vec<_> = self
+            .host
+            .timers
+            .values()
+            .map(|timer| (timer.tag.clone(), timer.at.saturating_sub(self.host.uptime)))
+            .collect();
         timers.sort_by_key(|(_, left)| *left);
         timers
     }
@@ -338,7 +379,14 @@ impl<C: Capsule> Harness<C> {
     /// A peer connects to this socket: the actor's first message is `port.v1.stream.opened`.
     pub fn connect(&mut self, socket: Socket) -> Handled {
         let stream = self.host.new_port();
-        let peer = PeerInfo { stream, socket, pid: 1234, uid: 1000, gid: 1000, principal: "anonymous".to_owned() };
+        let peer = PeerInfo {
+            stream,
+            socket,
+            pid: 1234,
+            uid: 1000,
+            gid: 1000,
+            principal: "anonymous".to_owned(),
+        };
         self.host.connection = Some(Connection::new(peer));
         self.stream("opened", Body::text(""))
     }
@@ -367,7 +415,9 @@ impl<C: Capsule> Harness<C> {
     /// Nobody is connected.
     #[track_caller]
     pub fn accept_credential(&mut self, credential: &[u8], principal: &str) {
-        self.connection().credentials.push((credential.to_owned(), principal.to_owned()));
+        self.connection()
+            .credentials
+            .push((credential.to_owned(), principal.to_owned()));
     }
 
     /// From now on the peer has room for this many bytes; at first for any number.
@@ -403,7 +453,11 @@ impl<C: Capsule> Harness<C> {
     /// Nobody is connected.
     #[track_caller]
     pub fn subscriptions(&mut self) -> Vec<String> {
-        self.connection().subscriptions.iter().map(ToString::to_string).collect()
+        self.connection()
+            .subscriptions
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[track_caller]
@@ -427,8 +481,15 @@ impl<C: Capsule> Harness<C> {
 impl<C: Capsule> Harness<C> {
     #[track_caller]
     fn check_heard(&self, topic: &str) {
-        let heard = |manifest: &Manifest| manifest.subscribe.keys().any(|pattern| pattern.matches_str(topic));
-        if self.host.manifest.as_ref().is_some_and(|manifest| !heard(manifest)) {
+        let while_running = self
+            .host
+            .connection
+            .iter()
+            .flat_map(|connection| &connection.subscriptions);
+        let mut patterns =
+            while_running.chain(self.host.manifest.iter().flat_map(|manifest| manifest.subscribe.keys()));
+        let mut heard = || patterns.any(|pattern| pattern.matches_str(topic));
+        if self.host.manifest.is_some() && !heard() {
             panic!("the capsule never hears `{topic}`: no pattern of [subscribe] takes it");
         }
     }
@@ -436,7 +497,10 @@ impl<C: Capsule> Harness<C> {
     fn message(&mut self, kind: Kind, topic: &str, body: Body) -> Message {
         self.sequence += 1;
         Message {
-            id: MessageId { boot: BOOT, sequence: self.sequence },
+            id: MessageId {
+                boot: BOOT,
+                sequence: self.sequence,
+            },
             kind,
             topic: topic.to_owned(),
             principal: self.principal.clone(),
@@ -474,7 +538,9 @@ impl<C: Capsule> Harness<C> {
 
 #[track_caller]
 fn checked(pattern: &str) -> Pattern {
-    pattern.parse().unwrap_or_else(|error| panic!("`{pattern}` is not a pattern: {error}"))
+    pattern
+        .parse()
+        .unwrap_or_else(|error| panic!("`{pattern}` is not a pattern: {error}"))
 }
 
 #[track_caller]
