@@ -125,6 +125,7 @@ fn the_idle_timeout() {
     )
     .ok()
     .json();
+    let _ = astrid.run(&["status"]).ok();
     assert!(ends(u32::try_from(started["pid"].as_u64().unwrap()).unwrap()));
 }
 
