@@ -21,7 +21,7 @@ unexport CARGO_TARGET_DIR CARGO_BUILD_TARGET CARGO_BUILD_TARGET_DIR
 
 ASTRID := target/release/astrid
 CAPSULES := $(patsubst %/Capsule.toml,%,$(wildcard capsules/*/Capsule.toml))
-EXAMPLES := $(patsubst %/Capsule.toml,%,$(wildcard examples/*/Capsule.toml))
+EXAMPLES := $(patsubst %/Capsule.toml,%,$(wildcard examples/*/Capsule.toml tests/guests/*/Capsule.toml))
 
 # What a bundle is made from. The packer is named by its sources and not as a file: it holds the bundles, so it is
 # always newer than they are.

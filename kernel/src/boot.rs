@@ -220,15 +220,15 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
         Manager::new(Arc::clone(&host), Arc::clone(&shards), aot, home.clone(), caps).map_err(BootError::Engine)?;
     let control = Control::new(Arc::clone(&host), Arc::clone(&manager), home.clone(), options.mode);
 
-    let mut tasks = JoinSet::new();
+    let mut jobs = JoinSet::new();
     let threads = ShardThreads::start(&shards[1..])?;
-    tasks.spawn(Arc::clone(&shards[0]).run());
-    tasks.spawn(Arc::clone(&host.deadlines).run());
+    jobs.spawn(Arc::clone(&shards[0]).run());
+    jobs.spawn(Arc::clone(&host.deadlines).run());
     let clock = Arc::clone(&host);
-    tasks.spawn(Arc::clone(&host.census).run(move || clock.uptime_ms()));
+    jobs.spawn(Arc::clone(&host.census).run(move || clock.uptime_ms()));
     let (requests, _heard) = control.listen()?;
-    tasks.spawn(Arc::clone(&control).run(requests));
-    tasks.spawn(keep_status(Arc::clone(&control), Arc::clone(&host), StatusFile::new(&home)));
+    jobs.spawn(Arc::clone(&control).run(requests));
+    jobs.spawn(keep_status(Arc::clone(&control), Arc::clone(&host), StatusFile::new(&home)));
 
     let asked = async {
         tokio::select! {
@@ -260,7 +260,7 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
         tracing::warn!("the stop took too long and is cut short");
     }
     drop(threads);
-    tasks.shutdown().await;
+    jobs.shutdown().await;
     clean_up(&home);
     tracing::info!(ms = started.elapsed().as_millis(), "stopped");
     Ok(())
