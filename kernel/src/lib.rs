@@ -8,3 +8,5 @@ pub mod config;
 pub mod groups;
 pub mod notify;
 pub mod status;
+pub mod logging;
+pub mod metrics;

@@ -2,4 +2,6 @@
 
 pub mod aot;
 pub mod bundle;
+pub mod discover;
 pub mod engine;
+pub mod graph;
