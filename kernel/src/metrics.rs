@@ -163,12 +163,12 @@ impl MetricsError {
 pub struct Exporter {
     /// The address, with the port that was given when the configuration said 0.
     pub address: SocketAddr,
-    task: AbortHandle,
+    serving: AbortHandle,
 }
 
 impl Drop for Exporter {
     fn drop(&mut self) {
-        self.task.abort();
+        self.serving.abort();
     }
 }
 
@@ -186,13 +186,13 @@ pub fn export(config: &MetricsConfig, metrics: &Arc<Metrics>) -> Result<Option<E
         Ok((TcpListener::from_std(listener)?, address))
     };
     let (listener, address) = bind().map_err(|source| MetricsError::Bind { address, source })?;
-    let task = tokio::spawn(serve(listener, Arc::clone(metrics))).abort_handle();
-    Ok(Some(Exporter { address, task }))
+    let serving = tokio::spawn(serve(listener, Arc::clone(metrics))).abort_handle();
+    Ok(Some(Exporter { address, serving }))
 }
 
 async fn serve(listener: TcpListener, metrics: Arc<Metrics>) {
     let slots = Arc::new(Semaphore::new(SCRAPES_MAX));
-    // Dropped with this task, which ends what it answers.
+    // Dropped with this future, which ends what it answers.
     let mut scrapes = JoinSet::new();
     loop {
         // Never closed.

@@ -24,7 +24,7 @@ pub const BUNDLE_BYTES_MAX: usize = 64 << 20;
 /// Most imports and exports of a component, each. The kernel offers eight.
 const NAMES_MAX: usize = 64;
 
-/// Most sections at the top of a component. What tools make has some dozens.
+/// Most sections at the top of a component. What compilers make has some dozens.
 const SECTIONS_MAX: usize = 10_000;
 
 /// The section with the text of `Capsule.toml`.
