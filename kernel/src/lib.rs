@@ -1,12 +1,33 @@
-//! The Astrid kernel.
+//! The Astrid kernel: it moves messages between WebAssembly capsules, decides what each may do, and meters what each uses.
+//! Everything that a user would call a feature is a capsule.
+//!
+//! # Layout
+//!
+//! Read in this order; each module uses only those before it, and a test holds that.
+//!
+//! - [`home`], [`lock`], [`keys`], [`config`], [`groups`]: what the daemon finds on disk;
+//! - [`metrics`], [`logging`], [`notify`], [`status`]: what it tells about itself;
+//! - [`deadlines`], [`ledger`]: time, and what was used;
+//! - [`bus`]: messages; [`authority`]: who may say and hear them;
+//! - [`port`]: sockets, streams, timers;
+//! - [`capsule`]: bundles, compiled code, actors;
+//! - [`control`]: what the kernel itself answers;
+//! - [`boot`]: puts it together, and takes it apart again.
 
+pub mod authority;
+pub mod boot;
+pub mod bus;
 pub mod capsule;
+pub mod config;
+pub mod control;
+pub mod deadlines;
+pub mod groups;
 pub mod home;
 pub mod keys;
+pub mod ledger;
 pub mod lock;
-pub mod config;
-pub mod groups;
-pub mod notify;
-pub mod status;
 pub mod logging;
 pub mod metrics;
+pub mod notify;
+pub mod port;
+pub mod status;

@@ -1,7 +1,123 @@
-//! What a capsule is, where it comes from, and how it is made ready to run.
+//! Capsules: from a bundle on disk to actors that handle messages.
+//!
+//! In the order in which one thing leads to the next:
+//!
+//! - [`discover`], [`bundle`]: what there is, and whether it may be looked at;
+//! - [`graph`]: in which order it starts, and what cannot;
+//! - [`engine`], [`aot`]: how it is compiled, and how compiled code is trusted;
+//! - [`loaded`]: a manifest with its compiled component;
+//! - [`actors`], [`actor`]: identities, and the life of one; [`health`] how one that fails comes back; [`report`] who is told;
+//! - [`connection`]: what a connection-scope actor serves;
+//! - [`guest`], [`host`], [`commands`]: one instance, what it can call, and what it asked for;
+//! - [`shard`], [`ticker`], [`census`]: whose turn it is, for how long, and who must give way;
+//! - [`manager`]: all of it together.
 
+pub mod actor;
+pub mod actors;
 pub mod aot;
 pub mod bundle;
+pub mod census;
+mod commands;
+pub mod connection;
+pub mod describe;
 pub mod discover;
 pub mod engine;
 pub mod graph;
+pub mod guest;
+pub mod health;
+pub mod host;
+pub mod loaded;
+pub mod manager;
+mod report;
+pub mod shard;
+pub mod ticker;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use astrid_wire::topic::TopicError;
+use astrid_wire::{Topic, control};
+use tokio::sync::{Notify, watch};
+use wasmtime::Engine;
+
+use self::census::Census;
+use crate::authority::Gate;
+use crate::bus::Bus;
+use crate::deadlines::Deadlines;
+use crate::keys::BootToken;
+use crate::ledger::Ledger;
+use crate::metrics::Metrics;
+use crate::port::stream::StreamTopics;
+
+/// Topics on which the kernel speaks to and about actors, parsed once.
+#[derive(Debug)]
+pub struct Topics {
+    /// An actor begins.
+    pub started: Topic,
+    /// An actor begins anew.
+    pub restarted: Topic,
+    /// An actor failed.
+    pub health_failed: Topic,
+    /// A timer fired.
+    pub timer_fired: Topic,
+    /// What streams say.
+    pub stream: Arc<StreamTopics>,
+}
+
+impl Topics {
+    /// Parses them.
+    ///
+    /// # Errors
+    /// When a constant of ours is not a topic: a test holds that they are.
+    pub fn new() -> Result<Self, TopicError> {
+        Ok(Self {
+            started: control::LIFECYCLE_STARTED.parse()?,
+            restarted: control::LIFECYCLE_RESTARTED.parse()?,
+            health_failed: control::HEALTH_FAILED.parse()?,
+            timer_fired: control::TIMER_FIRED.parse()?,
+            stream: Arc::new(StreamTopics {
+                opened: control::STREAM_OPENED.parse()?,
+                data: control::STREAM_DATA.parse()?,
+                closed: control::STREAM_CLOSED.parse()?,
+            }),
+        })
+    }
+}
+
+/// The kernel as far as actors reach it. Made in `boot`, shared by all of them.
+#[derive(Debug)]
+pub struct Host {
+    /// Runs compiled code.
+    pub engine: Engine,
+    /// Carries messages.
+    pub bus: Arc<Bus>,
+    /// Decides.
+    pub gate: Gate,
+    /// Does things later.
+    pub deadlines: Arc<Deadlines>,
+    /// Counts what is used.
+    pub ledger: Ledger,
+    /// Counts what happens.
+    pub metrics: Arc<Metrics>,
+    /// Knows who is live.
+    pub census: Arc<Census>,
+    /// What a client of the daemon's own user shows.
+    pub token: BootToken,
+    /// The daemon's own user.
+    pub own_uid: u32,
+    /// When the daemon started, on the monotonic clock.
+    pub started: Instant,
+    /// Topics of the kernel's own.
+    pub topics: Topics,
+    /// Told when something that status shows has changed.
+    pub changed: Notify,
+    /// How many connections are open.
+    pub connections: watch::Sender<usize>,
+}
+
+impl Host {
+    /// Milliseconds since the daemon started.
+    pub fn uptime_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}

@@ -22,10 +22,62 @@ pub const REQUEST_INTERFACES: &str = "astrid.v1.request.interfaces";
 /// Request: the daemon stops. From the operator socket only.
 pub const REQUEST_SHUTDOWN: &str = "astrid.v1.request.shutdown";
 
+/// What may be asked of the kernel: the one table from a topic to who may say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// [`REQUEST_STATUS`].
+    Status,
+    /// [`REQUEST_CAPSULES`].
+    Capsules,
+    /// [`REQUEST_CAPSULE`].
+    Capsule,
+    /// [`REQUEST_INTERFACES`].
+    Interfaces,
+    /// [`REQUEST_SHUTDOWN`].
+    Shutdown,
+}
+
+impl Verb {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Status,
+        Self::Capsules,
+        Self::Capsule,
+        Self::Interfaces,
+        Self::Shutdown,
+    ];
+
+    /// What a message on this topic asks for; `None` when the kernel answers nothing there.
+    #[must_use]
+    pub fn of(topic: &crate::Topic) -> Option<Self> {
+        Self::ALL.into_iter().find(|verb| verb.topic() == topic.as_str())
+    }
+
+    /// Where it is asked.
+    #[must_use]
+    pub const fn topic(self) -> &'static str {
+        match self {
+            Self::Status => REQUEST_STATUS,
+            Self::Capsules => REQUEST_CAPSULES,
+            Self::Capsule => REQUEST_CAPSULE,
+            Self::Interfaces => REQUEST_INTERFACES,
+            Self::Shutdown => REQUEST_SHUTDOWN,
+        }
+    }
+
+    /// Whether only a connection of the operator socket may ask it (A2).
+    #[must_use]
+    pub const fn operator_only(self) -> bool {
+        matches!(self, Self::Shutdown)
+    }
+}
+
 /// Announced when boot has loaded what it could: [`Capsules`].
 pub const CAPSULES_LOADED: &str = "astrid.v1.capsules_loaded";
 /// Announced when the daemon begins to stop.
 pub const SHUTDOWN: &str = "astrid.v1.shutdown";
+/// Said by a capsule with `drain = true` when it has finished what it had to before the daemon stops (K4).
+pub const SHUTDOWN_DONE: &str = "astrid.v1.shutdown.done";
 /// Announced when a generation of an actor failed: [`HealthFailed`] (K6).
 pub const HEALTH_FAILED: &str = "astrid.v1.health.failed";
 /// `dead.v1.<capsule>`: a message that faulted its receiver twice.
@@ -244,16 +296,18 @@ pub struct Interfaces {
 /// Body of [`HEALTH_FAILED`] (K6).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthFailed {
-    /// Which.
+    /// Which capsule.
     pub capsule: String,
+    /// Which of its actors: the principal that it acts as.
+    pub actor: String,
     /// Which generation ended.
     pub generation: u64,
-    /// A code of [`crate::problem::codes`].
-    pub code: String,
-    /// For people.
-    pub reason: String,
-    /// How many failures in a row.
-    pub attempt: u32,
-    /// When the next attempt is; none: it stays down.
+    /// `trap`, `fuel`, `memory`, `time` or `start`.
+    pub cause: String,
+    /// The message that it was handling.
+    pub message_id: String,
+    /// When the next generation starts; none: at once, or never when the actor stays down.
     pub restart_in_ms: Option<u64>,
+    /// Whether it stays down.
+    pub down: bool,
 }

@@ -75,10 +75,6 @@ pub mod codes {
     pub const CREDENTIAL: &str = "CREDENTIAL";
     /// Framing or envelope is broken, or out of turn (A3, A4).
     pub const PROTOCOL: &str = "PROTOCOL";
-    /// The client does not read what it asked for.
-    pub const SLOW: &str = "SLOW";
-    /// The daemon stops.
-    pub const SHUTDOWN: &str = "SHUTDOWN";
 }
 
 /// A version of the protocol.

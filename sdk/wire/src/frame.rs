@@ -93,7 +93,10 @@ impl FrameDecoder {
     ///
     /// # Errors
     /// The stream is not made of frames within the limit. The same error is given from then on.
-    #[allow(clippy::should_implement_trait, reason = "nothing now does not mean that nothing follows")]
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "nothing now does not mean that nothing follows"
+    )]
     pub fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
         if let Some(error) = self.failed {
             return Err(error);

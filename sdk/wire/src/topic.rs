@@ -335,30 +335,7 @@ impl Pattern {
     /// the answer means nothing.
     #[must_use]
     pub fn matches_str(&self, topic: &str) -> bool {
-        // Wildcards are whole segments (that was checked when the pattern was made), so bytes can be compared one by one.
-        let (pattern, topic) = (self.0.as_bytes(), topic.as_bytes());
-        let mut at = 0;
-        for &byte in pattern {
-            match byte {
-                b'>' => return at < topic.len(),
-                b'*' => {
-                    let start = at;
-                    while topic.get(at).is_some_and(|byte| *byte != b'.') {
-                        at += 1;
-                    }
-                    if at == start {
-                        return false;
-                    }
-                }
-                byte => {
-                    if topic.get(at) != Some(&byte) {
-                        return false;
-                    }
-                    at += 1;
-                }
-            }
-        }
-        at == topic.len()
+        matches(&self.0, topic)
     }
 
     /// Whether every topic of `other` is also a topic of this pattern. Decides by the wildcards alone: where only the limits of
@@ -378,6 +355,36 @@ impl Pattern {
         }
         theirs.next().is_none()
     }
+}
+
+/// The one matcher, on strings that are known to be a pattern and a topic: for code that holds patterns as literals which were
+/// checked when it was compiled. For strings that are not, the answer means nothing.
+#[must_use]
+pub fn matches(pattern: &str, topic: &str) -> bool {
+    // Wildcards are whole segments (that was checked when the pattern was made), so bytes can be compared one by one.
+    let (pattern, topic) = (pattern.as_bytes(), topic.as_bytes());
+    let mut at = 0;
+    for &byte in pattern {
+        match byte {
+            b'>' => return at < topic.len(),
+            b'*' => {
+                let start = at;
+                while topic.get(at).is_some_and(|byte| *byte != b'.') {
+                    at += 1;
+                }
+                if at == start {
+                    return false;
+                }
+            }
+            byte => {
+                if topic.get(at) != Some(&byte) {
+                    return false;
+                }
+                at += 1;
+            }
+        }
+    }
+    at == topic.len()
 }
 
 impl From<Topic> for Pattern {

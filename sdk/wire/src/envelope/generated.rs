@@ -117,7 +117,7 @@ pub mod publish {
     pub enum Content {
         #[prost(bytes, tag = "4")]
         Body(::prost::bytes::Bytes),
-        /// A complete upload, which this consumes.
+        /// A complete upload. It is used up when the message is accepted, and kept when it is refused.
         #[prost(string, tag = "5")]
         Upload(::prost::alloc::string::String),
     }
@@ -144,7 +144,7 @@ pub mod request {
     pub enum Content {
         #[prost(bytes, tag = "4")]
         Body(::prost::bytes::Bytes),
-        /// A complete upload, which this consumes.
+        /// A complete upload. It is used up when the message is accepted, and kept when it is refused.
         #[prost(string, tag = "5")]
         Upload(::prost::alloc::string::String),
     }
@@ -203,7 +203,7 @@ pub struct UploadChunk {
     #[prost(bytes = "bytes", tag = "3")]
     pub data: ::prost::bytes::Bytes,
 }
-/// Gives an upload up and frees its place.
+/// Gives an upload up and frees its place. Not answered.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UploadAbort {
     #[prost(string, tag = "1")]
@@ -272,7 +272,8 @@ pub struct Event {
     pub content_type: ::prost::alloc::string::String,
     #[prost(bytes = "bytes", tag = "5")]
     pub body: ::prost::bytes::Bytes,
-    /// Messages of this connection that were dropped since the last event.
+    /// Events of this connection that were dropped since the last one, because the client did not read them in time or they did
+    /// not fit a frame.
     #[prost(uint64, tag = "6")]
     pub lost: u64,
     /// Identity of the message.

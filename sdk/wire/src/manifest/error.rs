@@ -107,7 +107,9 @@ fn locate(text: &str, path: &[String]) -> Option<Range<usize>> {
             break;
         };
         found = Some(Spanned::span(name));
-        let DeValue::Table(inner) = value.get_ref() else { break };
+        let DeValue::Table(inner) = value.get_ref() else {
+            break;
+        };
         table = inner;
     }
     found

@@ -217,7 +217,9 @@ fn check_capabilities(capabilities: &Capabilities, scope: Scope) -> Result<(), B
             subscribe.as_ref().map(|asked| (asked.allow.len(), &asked.reason)),
         ),
     ] {
-        let Some((allowed, reason)) = asked else { continue };
+        let Some((allowed, reason)) = asked else {
+            continue;
+        };
         check_text(&["capabilities", name, "reason"], reason, REASON_BYTES_MAX)?;
         if allowed == 0 || allowed > ENTRIES_MAX {
             let what = format!("{allowed} entries; 1 to {ENTRIES_MAX} make sense");

@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# Astrid at work, for somebody who sees it for the first time: a daemon in a home of its own converts documents, says what that
+# cost, and is stopped. Nothing of it stays, however this ends. Run by `make run`; asks nothing and ends by itself.
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+# Short: the path of a socket has room for a hundred bytes.
+scratch=$(mktemp -d "/tmp/astrid-demo.XXXXXX")
+export ASTRID_HOME=$scratch/home
+# An idle limit of the caller's is not meant for this daemon.
+unset ASTRID_IDLE_TIMEOUT_SECS
+# Seconds that the daemon has for stopping by itself.
+STOP_S=20
+# Lines that are shown of a document, and of the log when something failed.
+HEAD_LINES=14
+LOG_LINES=20
+astrid=$PWD/target/release/astrid
+
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
+    bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'
+else
+    bold='' dim='' plain=''
+fi
+
+# Called once, whatever happens: by the end, by an error, by a signal.
+finish() {
+    local status=$? pid
+    trap '' HUP INT TERM
+    timeout "$STOP_S" "$astrid" stop >/dev/null 2>&1 || true
+    # A daemon that ended took this file along; one that did not is known to nobody else.
+    pid=$(cat "$ASTRID_HOME/run/pid" 2>/dev/null || true)
+    if [ -n "$pid" ]; then kill -KILL "$pid" 2>/dev/null || true; fi
+    if [ "$status" != 0 ]; then
+        printf '\nThe demonstration failed (exit status %d).\n' "$status" >&2
+        if [ -s "$ASTRID_HOME/log/astrid.log" ]; then
+            printf 'The end of the log of the daemon:\n' >&2
+            tail -n "$LOG_LINES" "$ASTRID_HOME/log/astrid.log" >&2
+        fi
+    fi
+    rm -rf "$scratch"
+    exit "$status"
+}
+trap finish EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+title() { printf '\n%s%s%s\n' "$bold" "$1" "$plain"; }
+
+run() { # astrid's arguments...
+    printf '%s$ astrid %s%s\n' "$dim" "$*" "$plain"
+    "$astrid" "$@"
+}
+
+# Converts a document and shows the beginning of what comes back.
+convert() { # topic file
+    local began ended lines
+    printf '%s$ astrid request %s @%s%s\n' "$dim" "$1" "$2" "$plain"
+    began=${EPOCHREALTIME/[.,]/}
+    "$astrid" request "$1" "@$2" >"$scratch/text"
+    ended=${EPOCHREALTIME/[.,]/}
+    lines=$(wc -l <"$scratch/text")
+    [ -s "$scratch/text" ] || { echo "$2 became nothing" >&2 && return 1; }
+    head -n "$HEAD_LINES" "$scratch/text" | sed 's/^/    /'
+    if [ "$lines" -gt "$HEAD_LINES" ]; then printf '    %s... and %d more lines%s\n' "$dim" $((lines - HEAD_LINES)) "$plain"; fi
+    printf '%s%d bytes in, %d bytes of text back, %d ms%s\n\n' "$dim" \
+        "$(wc -c <"$2")" "$(wc -c <"$scratch/text")" $(((ended - began) / 1000)) "$plain"
+}
+
+title 'A daemon, in a home that is gone when this is over'
+run start
+
+title 'Documents go through its socket into a capsule, and come back as text'
+convert tool.v1.text.markdown README.md
+convert tool.v1.text.html examples/documents/page.html
+convert tool.v1.text.pdf examples/documents/report.pdf
+
+title 'What it did, and what that cost'
+run status
+echo
+run capsule show text
+
+title 'The end'
+run stop
+
+cat <<NEXT
+
+${bold}To try next${plain}, with a daemon that stays, in ~/.astrid:
+
+    export PATH="$PWD/target/release:\$PATH"
+    astrid start
+    astrid capsule list                                  # what is built in
+    astrid request tool.v1.text.html @PAGE.html          # a page that you saved
+    astrid watch 'astrid.v1.>'                           # what the kernel announces, until Ctrl-C
+    astrid stop
+
+README.md goes on from there: a tour of five minutes, and how to write a capsule.
+NEXT

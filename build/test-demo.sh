@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# Tests of demo.sh with a fake binary: that it ends by itself, fails when something failed, and leaves nothing.
+set -euo pipefail
+
+HERE=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=build/testing.sh
+. "$HERE/testing.sh"
+
+setup() {
+    BOX=$(mktemp -d "$TESTING_DIR/case.XXXXXX")
+    mkdir -p "$BOX/build" "$BOX/target/release" "$BOX/examples/documents"
+    cp "$HERE/demo.sh" "$BOX/build/"
+    touch "$BOX/README.md" "$BOX/examples/documents/"{page.html,report.pdf}
+    cat >"$BOX/target/release/astrid" <<PROGRAM
+#!/bin/sh
+echo "\$*" >>'$BOX/log'
+echo "\$ASTRID_HOME" >'$BOX/home'
+[ ! -e "$BOX/fail-\$1" ] || exit 1
+case \$1 in
+start)
+    mkdir -p "\$ASTRID_HOME/run" "\$ASTRID_HOME/log"
+    echo 'the last words' >"\$ASTRID_HOME/log/astrid.log"
+    sleep 600 >/dev/null 2>&1 </dev/null &
+    echo \$! >"\$ASTRID_HOME/run/pid"
+    cp "\$ASTRID_HOME/run/pid" '$BOX/pid' ;;
+request)
+    [ ! -e '$BOX/hang' ] || { echo ready >'$BOX/fifo'; exec sleep 600; }
+    [ ! -e '$BOX/empty' ] && seq 100 || true ;;
+stop)
+    [ -e '$BOX/stuck' ] || { kill "\$(cat "\$ASTRID_HOME/run/pid")"; rm "\$ASTRID_HOME/run/pid"; } ;;
+esac
+PROGRAM
+    chmod 755 "$BOX/target/release/astrid"
+}
+
+run() {
+    STATUS=0
+    OUT=$(bash "$BOX/build/demo.sh" 2>&1 </dev/null) || STATUS=$?
+}
+
+nothing_stays() {
+    local home pid
+    home=$(cat "$BOX/home")
+    pid=$(cat "$BOX/pid" 2>/dev/null || echo none)
+    [ ! -e "${home%/home}" ] || fail "the home is still there"
+    # A process that was ended and that nobody has reaped yet is a zombie.
+    case $(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null || true) in '' | Z*) ;; *) fail "the daemon is still there" ;; esac
+}
+
+test_it_shows_everything_and_ends() {
+    setup
+    run
+    [ "$STATUS" = 0 ] || fail "exit status $STATUS: $OUT"
+    local line
+    for line in start 'request tool.v1.text.markdown @README.md' 'request tool.v1.text.html @examples/documents/page.html' \
+        'request tool.v1.text.pdf @examples/documents/report.pdf' status 'capsule show text' stop; do
+        grep -qx -e "$line" "$BOX/log" || fail "it did not run: $line"
+    done
+    case $OUT in *'... and 86 more lines'*'To try next'*) ;; *) fail "$OUT" ;; esac
+    case $OUT in *$'\e'*) fail "colours without a terminal" ;; esac
+    nothing_stays
+}
+
+test_a_failure_shows_the_log_and_leaves_nothing() {
+    setup
+    touch "$BOX/fail-status"
+    run
+    [ "$STATUS" = 1 ] || fail "exit status $STATUS"
+    case $OUT in *'the last words'*) ;; *) fail "$OUT" ;; esac
+    nothing_stays
+}
+
+test_no_text_is_a_failure() {
+    setup
+    touch "$BOX/empty"
+    run
+    [ "$STATUS" = 1 ] || fail "exit status $STATUS"
+    nothing_stays
+}
+
+test_a_daemon_that_does_not_stop_is_ended() {
+    setup
+    touch "$BOX/stuck"
+    run
+    nothing_stays
+}
+
+test_a_signal_leaves_nothing() {
+    setup
+    touch "$BOX/hang"
+    mkfifo "$BOX/fifo"
+    local demo status=0
+    setsid bash "$BOX/build/demo.sh" >/dev/null 2>&1 </dev/null &
+    demo=$!
+    read -r _ <"$BOX/fifo"
+    # As a terminal does it: to everybody in the group.
+    kill -TERM -- "-$demo"
+    wait "$demo" || status=$?
+    [ "$status" = 143 ] || fail "exit status $status"
+    nothing_stays
+}
+
+run_tests

@@ -1,0 +1,166 @@
+//! What can be typed, and how it is dispatched.
+//!
+//! Options that every command shares are here; the rest is beside the command it belongs to. A usage error obeys
+//! `--format json` like any other error, although it is found before the options are known.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+
+use crate::commands::{self, Command, internal};
+use crate::daemon::{self, Home};
+use crate::ephemeral;
+use crate::failure::{Exit, Failure, conclude};
+use crate::output::{Format, Output};
+
+/// Heading of the options that every command has.
+const EVERYWHERE: &str = "Options of every command";
+
+/// Runs and supervises capsules: WebAssembly components that talk by messages.
+///
+/// Exit codes: 0 ok, 1 failed, 2 usage, 3 daemon not reachable, 4 denied, 124 timeout. NO_COLOR is obeyed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "astrid",
+    version,
+    max_term_width = 100,
+    subcommand_value_name = "COMMAND",
+    propagate_version = false
+)]
+struct Cli {
+    /// The daemon's home [default: $ASTRID_HOME, or ~/.astrid]
+    #[arg(long, global = true, value_name = "DIR", help_heading = EVERYWHERE, display_order = 100)]
+    home: Option<PathBuf>,
+
+    /// How results and errors are printed
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t, help_heading = EVERYWHERE, display_order = 101)]
+    format: Format,
+
+    /// Join the running daemon, or start one for this command alone and stop it at once after
+    ///
+    /// Without a command: a daemon in the foreground that ends when its last client has been gone for 30 seconds, or as many
+    /// as $ASTRID_IDLE_TIMEOUT_SECS says.
+    #[arg(long)]
+    ephemeral: bool,
+
+    /// Like --ephemeral, in a home of its own that is thrown away afterwards
+    #[arg(long)]
+    private: bool,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What every command is given.
+#[derive(Debug, Clone)]
+pub(crate) struct Context {
+    home: Option<PathBuf>,
+    /// Where results go.
+    pub(crate) output: Output,
+}
+
+impl Context {
+    /// The home that was named, or the default one. It need not exist.
+    pub(crate) fn home(&self) -> anyhow::Result<Home> {
+        daemon::home(self.home.as_deref())
+    }
+
+    /// The same, in another home.
+    pub(crate) fn with_home(&self, home: &Home) -> Self {
+        Self {
+            home: Some(home.root().to_owned()),
+            output: self.output,
+        }
+    }
+}
+
+/// The whole command line, for completions.
+pub(crate) fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Parses, runs, and says how it went.
+pub(crate) fn main() -> ExitCode {
+    if let Some(code) = internal::main() {
+        return code;
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    let format = cli.format;
+    conclude(run(cli), format)
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let context = Context {
+        home: cli.home,
+        output: Output { format: cli.format },
+    };
+    if cli.private && context.home.is_some() {
+        return Err(Failure::usage("--private makes a home of its own, so --home cannot name one").into());
+    }
+    match (cli.ephemeral || cli.private, cli.command) {
+        (true, command) => ephemeral::run(&context, cli.private, command),
+        (false, Some(command)) => commands::run(&context, command),
+        (false, None) => Err(Failure::usage("a command is missing")
+            .hint("`astrid --help` lists them")
+            .into()),
+    }
+}
+
+/// Prints what the parser has to say: help and version as data, the rest as an error.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if !asked && wants_json(std::env::args_os()) {
+        let text = error.render().to_string();
+        let message = text.strip_prefix("error: ").unwrap_or(&text);
+        let mut parts = message.split("\n\n").map(str::trim);
+        let failure = Failure::usage(parts.next().unwrap_or(message));
+        let tip = parts.find_map(|part| part.strip_prefix("tip: "));
+        return conclude(
+            Err(failure
+                .hint(tip.unwrap_or("`astrid --help` shows what can be typed"))
+                .into()),
+            Format::Json,
+        );
+    }
+    // Fails only when nobody reads it.
+    let _ = error.print();
+    if asked {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(Exit::Usage as u8)
+    }
+}
+
+/// Whether the arguments ask for JSON, although they could not be parsed.
+fn wants_json(arguments: impl Iterator<Item = OsString>) -> bool {
+    let arguments: Vec<OsString> = arguments.take_while(|argument| argument != "--").collect();
+    arguments.iter().any(|argument| argument == "--format=json")
+        || arguments
+            .windows(2)
+            .any(|pair| pair[0] == "--format" && pair[1] == OsStr::new("json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn usage_errors_obey_the_format() {
+        let json = |line: &str| wants_json(line.split(' ').map(OsString::from));
+        assert!(json("astrid statsu --format json"));
+        assert!(json("astrid --format=json --nope"));
+        assert!(!json("astrid publish a.b -- --format json"));
+        assert!(!json("astrid status --format human"));
+    }
+}

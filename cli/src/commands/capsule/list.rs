@@ -1,0 +1,32 @@
+//! `astrid capsule list`.
+
+use std::fmt::Write as _;
+
+use astrid_wire::control::{self, CapsuleState, Capsules};
+use serde_json::json;
+
+use crate::cli::Context;
+use crate::client::Client;
+use crate::output::{Output, printable};
+
+/// List the capsules that the daemon found
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {}
+
+pub(super) fn run(context: &Context, _: &Args) -> anyhow::Result<()> {
+    let found: Capsules = Client::connect(&context.home()?)?.ask(control::REQUEST_CAPSULES, &json!({}))?;
+    if context.output.is_json() {
+        return Output::json(&found);
+    }
+    let mut text = super::table(&found.capsules, Output::style());
+    for report in found
+        .capsules
+        .iter()
+        .filter(|report| report.state != CapsuleState::Ready)
+    {
+        if let Some(reason) = &report.reason {
+            let _ = writeln!(text, "{}: {}", printable(&report.name), printable(reason));
+        }
+    }
+    Output::bytes(text.as_bytes())
+}

@@ -1,0 +1,95 @@
+//! What this binary is besides a command line: the daemon (`astrid __daemon`) and the compiler child (`astrid __compile`).
+//!
+//! A command line of their own, so that neither help nor completions know of them.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use astrid_wire::control::Mode;
+use clap::{Parser, ValueEnum};
+
+use crate::failure::conclude;
+use crate::output::Format;
+use crate::{daemon, ephemeral, launch};
+
+/// The argument that makes this program a daemon.
+pub(crate) const DAEMON: &str = "__daemon";
+
+/// What all of them begin with; no command does.
+const PREFIX: &str = "__";
+
+#[derive(Debug, Parser)]
+#[command(name = "astrid")]
+enum Internal {
+    /// The daemon, as `astrid start` runs it
+    #[command(name = DAEMON)]
+    Daemon {
+        #[arg(long)]
+        home: PathBuf,
+        #[arg(long, value_enum)]
+        mode: ModeName,
+        #[arg(long)]
+        safe: bool,
+    },
+    /// The compiler, as the daemon runs it: a component on stdin, its code on stdout
+    #[command(name = "__compile")]
+    Compile,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ModeName {
+    Persistent,
+    Ephemeral,
+    Private,
+}
+
+impl From<ModeName> for Mode {
+    fn from(name: ModeName) -> Self {
+        match name {
+            ModeName::Persistent => Self::Persistent,
+            ModeName::Ephemeral => Self::Ephemeral,
+            ModeName::Private => Self::Private,
+        }
+    }
+}
+
+/// Does what this process was started for, if not as a command.
+pub(crate) fn main() -> Option<ExitCode> {
+    let first = std::env::args_os().nth(1)?;
+    if !first.to_str()?.starts_with(PREFIX) {
+        return None;
+    }
+    Some(match Internal::try_parse() {
+        Ok(Internal::Daemon { home, mode, safe }) => conclude(serve(&home, mode.into(), safe), Format::Human),
+        Ok(Internal::Compile) => compile(),
+        Err(error) => {
+            let _ = error.print();
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// The daemon, detached from whoever started it, whom it tells how the start went.
+fn serve(home: &std::path::Path, mode: Mode, safe: bool) -> anyhow::Result<()> {
+    let mut status = launch::detach()?;
+    let result = daemon::home(Some(home)).and_then(|home| {
+        let result = daemon::run(&home, mode, safe, Some(status.try_clone()?));
+        ephemeral::discard_private(&home, mode).and(result)
+    });
+    if let Err(error) = &result {
+        launch::report(&mut status, error);
+    }
+    result
+}
+
+/// The compiler. Its words on stderr are the daemon's to read: nothing is added to them.
+fn compile() -> ExitCode {
+    match daemon::compile_child() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr().lock(), "{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

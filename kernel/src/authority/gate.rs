@@ -1,0 +1,190 @@
+//! Decisions.
+
+use astrid_wire::manifest::Manifest;
+use astrid_wire::control::{self, RESERVED_DOMAINS};
+use astrid_wire::{Pattern, Principal, Topic};
+
+use super::Permit;
+use crate::bus::message::PortId;
+use crate::home::Socket;
+
+/// The domain of the kernel's own requests and announcements.
+const ASTRID_DOMAIN: &str = "astrid";
+
+/// Permission to say something on a topic.
+#[derive(Debug)]
+pub struct Say {
+    /// The topic.
+    pub topic: Topic,
+}
+
+/// What a manifest allows, in the form in which it is looked up.
+#[derive(Debug)]
+pub struct Acl {
+    /// Name of the capsule.
+    pub capsule: std::sync::Arc<str>,
+    publish: Vec<Pattern>,
+    subscribe_at_runtime: Vec<Pattern>,
+    imports: Vec<Pattern>,
+    timer: bool,
+    drain: bool,
+}
+
+impl Acl {
+    /// Takes the rules from a manifest; `imports` are the topics of the interfaces that the capsule imports.
+    pub fn new(manifest: &Manifest, imports: Vec<Pattern>) -> Self {
+        let capabilities = &manifest.capabilities;
+        let subscribe = capabilities.subscribe.iter().flat_map(|c| &c.allow);
+        Self {
+            capsule: manifest.package.name.as_str().into(),
+            publish: manifest.publish.keys().cloned().collect(),
+            subscribe_at_runtime: subscribe.cloned().collect(),
+            imports,
+            timer: capabilities.timer.is_some(),
+            drain: manifest.runtime.drain,
+        }
+    }
+}
+
+/// Who acts.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// Through which code.
+    pub acl: &'a Acl,
+    /// For whom.
+    pub principal: &'a Principal,
+    /// Over which socket, when a connection acts.
+    pub socket: Option<Socket>,
+}
+
+/// A refusal, in words that name what is lacking.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// The manifest does not declare it.
+    #[error("capsule {capsule} may not {action} {object}: its manifest does not declare it ({section})")]
+    Manifest {
+        /// Which capsule.
+        capsule: std::sync::Arc<str>,
+        /// What it tried.
+        action: &'static str,
+        /// On what.
+        object: String,
+        /// Where the manifest would have to say it.
+        section: &'static str,
+    },
+    /// Only the kernel speaks there.
+    #[error("{0} belongs to the kernel: nobody else publishes there")]
+    Reserved(Topic),
+    /// Needs the operator socket.
+    #[error("{0} is for operators: it is refused on the session socket")]
+    OperatorOnly(Topic),
+    /// An anonymous connection tried to act.
+    #[error("an anonymous connection may not {action} {object}")]
+    Anonymous {
+        /// What it tried.
+        action: &'static str,
+        /// On what.
+        object: String,
+    },
+}
+
+/// Decides. Stateless today; it is a value so that what it will consult has an owner.
+#[derive(Debug, Default)]
+pub struct Gate(());
+
+impl Gate {
+    /// May this subject say something there?
+    ///
+    /// # Errors
+    /// [`Denied`] names the rule.
+    pub fn say(&self, subject: Subject<'_>, topic: Topic) -> Result<Permit<Say>, Denied> {
+        known(subject, "publish", &topic)?;
+        if RESERVED_DOMAINS.contains(&topic.domain()) {
+            return Err(Denied::Reserved(topic));
+        }
+        if topic.domain() == ASTRID_DOMAIN {
+            return self.say_to_kernel(subject, topic);
+        }
+        if subject.acl.publish.iter().any(|p| p.matches(&topic)) {
+            return Ok(Permit { object: Say { topic } });
+        }
+        Err(undeclared(subject, "publish", topic.as_str(), "[publish]"))
+    }
+
+    fn say_to_kernel(&self, subject: Subject<'_>, topic: Topic) -> Result<Permit<Say>, Denied> {
+        if subject.acl.drain && topic.as_str() == control::SHUTDOWN_DONE {
+            return Ok(Permit { object: Say { topic } });
+        }
+        let Some(request) = control::Verb::of(&topic) else { return Err(Denied::Reserved(topic)) };
+        if request.operator_only() && subject.socket != Some(Socket::Operator) {
+            return Err(Denied::OperatorOnly(topic));
+        }
+        if subject.acl.publish.iter().any(|p| p.matches(&topic)) {
+            return Ok(Permit { object: Say { topic } });
+        }
+        Err(undeclared(subject, "publish", topic.as_str(), "[publish]"))
+    }
+
+    /// May this subject wait for an answer from there, inside its transaction? Only towards what it imports: imports
+    /// have no cycles, so such waiting cannot deadlock.
+    ///
+    /// # Errors
+    /// [`Denied`] names the rule.
+    pub fn request(&self, subject: Subject<'_>, topic: Topic) -> Result<Permit<Say>, Denied> {
+        if !subject.acl.imports.iter().any(|p| p.matches(&topic)) {
+            return Err(undeclared(subject, "request", topic.as_str(), "[imports]"));
+        }
+        self.say(subject, topic)
+    }
+
+    /// May this connection hear that pattern?
+    ///
+    /// # Errors
+    /// [`Denied`] names the rule.
+    pub fn hear(&self, subject: Subject<'_>, pattern: Pattern) -> Result<Permit<Pattern>, Denied> {
+        known(subject, "subscribe to", &pattern)?;
+        if subject.acl.subscribe_at_runtime.iter().any(|allowed| allowed.covers(&pattern)) {
+            return Ok(Permit { object: pattern });
+        }
+        Err(undeclared(subject, "subscribe to", pattern.as_str(), "[capabilities] subscribe"))
+    }
+
+    /// May this subject set timers?
+    ///
+    /// # Errors
+    /// [`Denied`] names the rule.
+    pub fn timer(&self, subject: Subject<'_>, timer: PortId) -> Result<Permit<PortId>, Denied> {
+        if subject.acl.timer {
+            return Ok(Permit { object: timer });
+        }
+        Err(undeclared(subject, "set", "a timer", "[capabilities] timer"))
+    }
+
+    /// May this subject act on a stream? An actor holds only its own, which were given to it: the lookup was the decision, and
+    /// this makes its proof.
+    pub fn own<T>(&self, _: Subject<'_>, held: T) -> Permit<T> {
+        Permit { object: held }
+    }
+
+    /// What the kernel says itself.
+    pub fn kernel_says(&self, topic: Topic) -> Permit<Say> {
+        Permit { object: Say { topic } }
+    }
+
+    /// What a manifest or the kernel itself hears: declared and approved when the capsule was loaded.
+    pub fn declared(&self, pattern: Pattern) -> Permit<Pattern> {
+        Permit { object: pattern }
+    }
+}
+
+/// An anonymous connection has shown no credential: until rules for it exist, it may do nothing on the bus.
+fn known(subject: Subject<'_>, action: &'static str, object: &impl ToString) -> Result<(), Denied> {
+    if subject.socket.is_some() && *subject.principal == Principal::anonymous() {
+        return Err(Denied::Anonymous { action, object: object.to_string() });
+    }
+    Ok(())
+}
+
+fn undeclared(subject: Subject<'_>, action: &'static str, object: &str, section: &'static str) -> Denied {
+    Denied::Manifest { capsule: subject.acl.capsule.clone(), action, object: object.to_owned(), section }
+}

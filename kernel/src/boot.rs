@@ -1,0 +1,386 @@
+//! The composition root: makes every part, gives each what it uses, and takes them apart in the reverse order (K1-K5).
+//!
+//! [`run`] is the daemon's whole life. It blocks, and returns when the daemon has stopped.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use astrid_wire::control::{self, Capsules, Mode, State};
+use astrid_wire::manifest::Overflow;
+use astrid_wire::topic::TopicError;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::authority::Gate;
+use crate::bus::message::{Body, Ids, Source};
+use crate::bus::{Bus, Saying};
+use crate::capsule::aot::{Aot, Compiler};
+use crate::capsule::census::Census;
+use crate::capsule::discover::{self, Embedded};
+use crate::capsule::graph;
+use crate::capsule::manager::Manager;
+use crate::capsule::shard::Shard;
+use crate::capsule::ticker::Ticker;
+use crate::capsule::{Host, Topics, engine};
+use crate::config::Config;
+use crate::control::Control;
+use crate::deadlines::Deadlines;
+use crate::groups;
+use crate::home::{self, Home};
+use crate::keys::{BootToken, RuntimeKey};
+use crate::ledger::Ledger;
+use crate::lock::Lock;
+use crate::logging;
+use crate::metrics::{self, Metrics};
+use crate::notify;
+use crate::port::listener::Caps;
+use crate::status::StatusFile;
+
+/// How long the whole stop may take (K4).
+const STOP_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// How long capsules with `drain = true` may take to finish.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// What to start.
+#[derive(Debug)]
+pub struct BootOptions {
+    /// Where.
+    pub home: Home,
+    /// For how long.
+    pub mode: Mode,
+    /// Embedded capsules only.
+    pub safe: bool,
+    /// Log to standard error too.
+    pub foreground: bool,
+    /// The capsules inside this binary.
+    pub embedded: &'static [Embedded],
+    /// A directory of capsules instead of the embedded ones, for development.
+    pub capsules_dir: Option<std::path::PathBuf>,
+    /// Ends the daemon when nobody was connected for this long.
+    pub idle_timeout: Option<Duration>,
+    /// Told one line when the daemon is ready.
+    pub ready: Option<std::fs::File>,
+    /// Compiles components in a child process.
+    pub compiler: Compiler,
+}
+
+/// Why the daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The home's folders.
+    #[error(transparent)]
+    Home(#[from] home::HomeError),
+    /// Another daemon.
+    #[error(transparent)]
+    Lock(#[from] crate::lock::LockError),
+    /// The runtime key or the boot token.
+    #[error(transparent)]
+    Key(#[from] crate::keys::KeyError),
+    /// etc/astrid.toml.
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
+    /// etc/groups.toml or a profile.
+    #[error(transparent)]
+    Groups(#[from] groups::GroupsError),
+    /// The log.
+    #[error(transparent)]
+    Logging(#[from] logging::LoggingError),
+    /// The metrics exporter.
+    #[error(transparent)]
+    Metrics(#[from] metrics::MetricsError),
+    /// The engine does not support this machine.
+    #[error("the WebAssembly engine cannot start: {0:#}")]
+    Engine(wasmtime::Error),
+    /// A thread, a signal handler or a file in run/.
+    #[error("{what}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A constant of ours is no topic; a test holds that they are.
+    #[error("a topic of the kernel's own")]
+    Topic(#[from] TopicError),
+}
+
+fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> BootError {
+    move |source| BootError::Io { what, source }
+}
+
+/// Starts the daemon, runs it until it is asked to stop, and stops it.
+///
+/// # Errors
+/// [`BootError`], when it cannot start. A failure after that is logged, and shown in status.
+pub fn run(options: BootOptions) -> Result<(), BootError> {
+    let started = Instant::now();
+    options.home.create()?;
+    let lock = Lock::acquire(&options.home)?;
+    let key = RuntimeKey::open(&options.home)?;
+    let config = Config::load(&options.home)?;
+    groups::prepare(&options.home)?;
+    let _logging = logging::start(&options.home, &config.log, options.foreground)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(io("cannot start the runtime"))?;
+    let result = runtime.block_on(live(options, config, key, started));
+    // Threads that still read a file for somebody are not waited for.
+    runtime.shutdown_background();
+    drop(lock);
+    result
+}
+
+/// Shards beyond the first, on threads of their own. They end when this is dropped.
+struct ShardThreads {
+    stop: watch::Sender<bool>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl ShardThreads {
+    fn start(shards: &[Arc<Shard>]) -> Result<Self, BootError> {
+        let (stop, stopped) = watch::channel(false);
+        let mut all = Self { stop, threads: Vec::new() };
+        for (n, shard) in shards.iter().enumerate() {
+            let (shard, mut stopped) = (Arc::clone(shard), stopped.clone());
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build()
+                .map_err(io("cannot start a shard's runtime"))?;
+            let thread = std::thread::Builder::new()
+                .name(format!("shard-{}", n + 1))
+                .spawn(move || {
+                    runtime.block_on(async move {
+                        tokio::select! {
+                            () = shard.run() => {}
+                            // An error means that the sender is gone: stop as well.
+                            _ = stopped.wait_for(|stop| *stop) => {}
+                        }
+                    });
+                })
+                .map_err(io("cannot start a shard's thread"))?;
+            all.threads.push(thread);
+        }
+        Ok(all)
+    }
+}
+
+impl Drop for ShardThreads {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a shard's thread panicked");
+            }
+        }
+    }
+}
+
+fn make_host(config: &Config, token: BootToken, started: Instant) -> Result<Arc<Host>, BootError> {
+    let metrics = Arc::new(Metrics::default());
+    let ids = Arc::new(Ids::new(rand::random()));
+    let deadlines = Arc::new(Deadlines::default());
+    Ok(Arc::new(Host {
+        engine: engine::engine().map_err(BootError::Engine)?,
+        bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
+        gate: Gate::default(),
+        deadlines,
+        ledger: Ledger::default(),
+        census: Arc::new(Census::new(config.limits.live_actors, Arc::clone(&metrics))),
+        metrics,
+        token,
+        own_uid: rustix::process::geteuid().as_raw(),
+        started,
+        topics: Topics::new()?,
+        changed: tokio::sync::Notify::new(),
+        connections: watch::channel(0).0,
+    }))
+}
+
+async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: Instant) -> Result<(), BootError> {
+    // Signals are caught before anything exists that a default action would leave behind.
+    let mut terminate = signal(SignalKind::terminate()).map_err(io("cannot watch for SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(io("cannot watch for SIGINT"))?;
+    let home = options.home.clone();
+    let host = make_host(&config, BootToken::create(&home)?, started)?;
+    let _exporter = metrics::export(&config.metrics, &host.metrics)?;
+    let ticker = Arc::new(Ticker::start(&host.engine).map_err(io("cannot start the epoch thread"))?);
+    let shards: Arc<[Arc<Shard>]> = (0..config.daemon.shards.get()).map(|_| Shard::new(Arc::clone(&ticker))).collect();
+    let aot = Aot::open(host.engine.clone(), &home, &key, options.compiler);
+    let caps = Caps {
+        per_socket: config.daemon.max_connections,
+        per_uid: config.daemon.max_connections_per_uid,
+        operator_reserve: config.daemon.operator_reserve,
+    };
+    let manager =
+        Manager::new(Arc::clone(&host), Arc::clone(&shards), aot, home.clone(), caps).map_err(BootError::Engine)?;
+    let control = Control::new(Arc::clone(&host), Arc::clone(&manager), home.clone(), options.mode);
+
+    let mut jobs = JoinSet::new();
+    let threads = ShardThreads::start(&shards[1..])?;
+    jobs.spawn(Arc::clone(&shards[0]).run());
+    jobs.spawn(Arc::clone(&host.deadlines).run());
+    let clock = Arc::clone(&host);
+    jobs.spawn(Arc::clone(&host.census).run(move || clock.uptime_ms()));
+    let (requests, _heard) = control.listen()?;
+    jobs.spawn(Arc::clone(&control).run(requests));
+    jobs.spawn(keep_status(Arc::clone(&control), Arc::clone(&host), StatusFile::new(&home)));
+
+    let asked = async {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+            () = control.stop.notified() => "a request",
+        }
+    };
+    let mut asked = std::pin::pin!(asked);
+    let starting = start(&options, &config, &host, &manager, &control);
+    let began = tokio::select! {
+        started = starting => Some(started),
+        why = &mut asked => {
+            tracing::info!(why, "stopping before the start is complete");
+            None
+        }
+    };
+    if let Some(began) = began {
+        began?;
+        become_ready(options.ready, &home, &control, started)?;
+        tokio::select! {
+            why = &mut asked => tracing::info!(why, "stopping"),
+            () = idle(host.connections.subscribe(), options.idle_timeout.or(config.daemon.idle_timeout)) => {
+                tracing::info!("stopping: nobody was connected for long enough");
+            }
+        }
+    }
+    if tokio::time::timeout(STOP_TIME_MAX, stop(&host, &manager, &control)).await.is_err() {
+        tracing::warn!("the stop took too long and is cut short");
+    }
+    drop(threads);
+    jobs.shutdown().await;
+    clean_up(&home);
+    tracing::info!(ms = started.elapsed().as_millis(), "stopped");
+    Ok(())
+}
+
+/// Finds, orders and loads the capsules.
+async fn start(
+    options: &BootOptions,
+    config: &Config,
+    host: &Host,
+    manager: &Manager,
+    control: &Control,
+) -> Result<(), BootError> {
+    let directory = options.capsules_dir.as_deref().or(config.capsules.directory.as_deref());
+    let found = discover::discover(&options.home, options.embedded, directory, options.safe);
+    for broken in found.broken {
+        tracing::error!(origin = %broken.origin, error = %broken.error, "a bundle cannot be used");
+        control.missing(broken.to_string());
+    }
+    control.set_state(State::Starting);
+    manager.start(graph::plan(found.bundles)).await;
+    let loaded = Body::json(&Capsules { capsules: manager.reports() });
+    host.bus.emit(host.gate.kernel_says(control::CAPSULES_LOADED.parse()?), Saying::announcement(loaded));
+    Ok(())
+}
+
+/// Says to everybody who waits for it that the daemon is ready (K3, A22).
+fn become_ready(
+    ready: Option<std::fs::File>,
+    home: &Home,
+    control: &Control,
+    started: Instant,
+) -> Result<(), BootError> {
+    home::write_run_file(&home.pid_file(), &format!("{}\n", std::process::id())).map_err(io("cannot write run/pid"))?;
+    control.set_state(State::Ready);
+    // The files first: who hears that the daemon is ready may read them at once.
+    if let Err(error) = StatusFile::new(home).write(&control.status()) {
+        tracing::warn!(%error, "cannot write run/status.json");
+    }
+    home::write_run_file(&home.ready_file(), "ready\n").map_err(io("cannot write run/ready"))?;
+    tracing::info!(ms = started.elapsed().as_millis(), "ready");
+    notify::ready();
+    if let Some(mut pipe) = ready
+        && let Err(error) = pipe.write_all(b"ready\n")
+    {
+        // Who started the daemon has stopped waiting; that is no reason not to run.
+        tracing::debug!(%error, "nobody waits for the daemon to be ready");
+    }
+    Ok(())
+}
+
+/// Rewrites `run/status.json` when something that it shows has changed.
+async fn keep_status(control: Arc<Control>, host: Arc<Host>, file: StatusFile) {
+    loop {
+        host.changed.notified().await;
+        let status = control.status();
+        notify::status(&status);
+        if let Err(error) = file.write(&status) {
+            tracing::warn!(%error, "cannot write run/status.json");
+        }
+    }
+}
+
+/// Returns when nobody was connected for that long (K5); never, without a time.
+async fn idle(mut connections: watch::Receiver<usize>, timeout: Option<Duration>) {
+    let Some(timeout) = timeout else { return std::future::pending().await };
+    loop {
+        let quiet = async {
+            if connections.wait_for(|open| *open == 0).await.is_err() {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(timeout) => {}
+                _ = connections.wait_for(|open| *open > 0) => {}
+            }
+        };
+        quiet.await;
+        if *connections.borrow() == 0 {
+            return;
+        }
+    }
+}
+
+/// Stops in order (K4).
+async fn stop(host: &Arc<Host>, manager: &Manager, control: &Control) {
+    control.set_state(State::Stopping);
+    notify::stopping();
+    manager.stop_listening();
+    if let Err(error) = drain(host, manager).await {
+        tracing::error!(%error, "cannot tell capsules of the stop");
+    }
+    manager.stop().await;
+}
+
+/// Tells everybody of the stop, and waits for those that have something to finish.
+async fn drain(host: &Arc<Host>, manager: &Manager) -> Result<(), TopicError> {
+    let mut waiting = manager.draining();
+    let done = host.gate.declared(control::SHUTDOWN_DONE.parse()?);
+    let (inbox, _heard) = host.bus.listen("kernel", vec![done], 64, Overflow::DropOldest);
+    let say = host.gate.kernel_says(control::SHUTDOWN.parse()?);
+    host.bus.emit(say, Saying::announcement(Body::json(&serde_json::json!({}))));
+    let finish = async {
+        while !waiting.is_empty() {
+            let Some(delivery) = inbox.next().await else { return };
+            if let Source::Capsule(name) = &delivery.message.source {
+                waiting.retain(|w| w != name);
+            }
+        }
+    };
+    if tokio::time::timeout(DRAIN_TIME_MAX, finish).await.is_err() {
+        tracing::warn!(?waiting, "these capsules did not finish in time");
+    }
+    Ok(())
+}
+
+/// Removes what a running daemon leaves in `run/`; the sockets went with their listeners.
+fn clean_up(home: &Home) {
+    for path in [home.token_file(), home.ready_file(), home.pid_file(), home.status_file()] {
+        if let Err(error) = home::remove_file(&path) {
+            tracing::warn!(%error, path = %path.display(), "cannot remove");
+        }
+    }
+}

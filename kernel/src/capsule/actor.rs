@@ -1,0 +1,516 @@
+//! An actor: one identity of a capsule, which handles one message at a time.
+//!
+//! The whole life of an actor is one future, [`Actor::run`], polled by its shard. It waits for a message, makes an instance
+//! if it has none, calls `handle`, and then either commits what that recorded or drops the instance. The instance is the
+//! only thing that a guest can spoil, and the only thing that is thrown away.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::Poll;
+use std::time::Instant;
+
+use astrid_wire::problem::codes;
+use astrid_wire::{Principal, Problem};
+use wasmtime::{Store, Trap};
+
+use super::Host;
+use super::actors::Actors;
+use super::connection::Connection;
+use super::guest::{Guest, Stop};
+use super::health::{Fault, Health, Next};
+use super::host::bindings::Capsule as Exports;
+use super::host::bindings::astrid::kernel::types;
+use super::host::bus::wire_problem;
+use super::loaded::Capsule;
+use super::report;
+use super::shard::Strand;
+use crate::bus::Route;
+use crate::bus::asks::OpenAsks;
+use crate::bus::inbox::{Delivery, Inbox};
+use crate::bus::message::{Kind, Message, Source};
+use crate::port::timer::Timers;
+
+/// Which actor of its capsule.
+#[derive(Clone, Debug)]
+pub enum ScopeKey {
+    /// One of `instances`, by number.
+    System(u32),
+    /// That principal's.
+    Principal(Principal),
+    /// That connection's.
+    Connection(Arc<Connection>),
+}
+
+/// What an actor is doing, for status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ActorState {
+    /// Handles messages, or would.
+    Up = 0,
+    /// Waits for its next generation.
+    Restarting = 1,
+    /// Failed too often; refuses everything.
+    Down = 2,
+}
+
+/// An actor.
+pub struct Actor {
+    capsule: Arc<Capsule>,
+    host: Arc<Host>,
+    table: Weak<Actors>,
+    key: ScopeKey,
+    inbox: Arc<Inbox>,
+    timers: Arc<Timers>,
+    open_asks: OpenAsks,
+    strand: OnceLock<Weak<Strand>>,
+    spent: Arc<AtomicU64>,
+    generation: AtomicU32,
+    state: AtomicU8,
+    /// Milliseconds of the daemon's life when it last handled something.
+    last_active: AtomicU64,
+    busy: AtomicBool,
+    evict: AtomicBool,
+}
+
+impl std::fmt::Debug for Actor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Actor").field("capsule", &self.capsule.name).field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+struct Instance {
+    store: Store<Guest>,
+    exports: Exports,
+}
+
+/// What became of one handling.
+enum Handled {
+    Committed,
+    /// The guest gave up; its effects are forgotten. No health event.
+    RolledBack(types::Rollback),
+    /// Who waited for it stopped waiting.
+    Abandoned,
+    Faulted(Fault, String),
+}
+
+impl Actor {
+    /// An actor that nobody polls yet.
+    pub fn new(capsule: Arc<Capsule>, host: Arc<Host>, table: Weak<Actors>, key: ScopeKey) -> Arc<Self> {
+        let inbox = Inbox::new(Arc::clone(&capsule.name), capsule.lanes());
+        let timers = Timers::new(
+            Arc::clone(&inbox),
+            Arc::clone(&host.deadlines),
+            Arc::clone(host.bus.ids()),
+            host.topics.timer_fired.clone(),
+        );
+        Arc::new(Self {
+            capsule,
+            host,
+            table,
+            key,
+            inbox,
+            timers,
+            open_asks: OpenAsks::default(),
+            strand: OnceLock::new(),
+            spent: Arc::default(),
+            generation: AtomicU32::new(0),
+            state: AtomicU8::new(ActorState::Up as u8),
+            last_active: AtomicU64::new(0),
+            busy: AtomicBool::new(false),
+            evict: AtomicBool::new(false),
+        })
+    }
+
+    /// Gives it to a shard.
+    pub fn spawn(self: &Arc<Self>, shard: &Arc<super::shard::Shard>) {
+        let strand = shard.spawn(&self.own_principal(), Arc::clone(&self.spent), Arc::clone(self).run());
+        // Set once, here; a second spawn would be a mistake of ours and is ignored.
+        self.strand.set(Arc::downgrade(&strand)).ok();
+    }
+
+    /// What code it runs.
+    pub fn capsule(&self) -> &Arc<Capsule> {
+        &self.capsule
+    }
+
+    /// The name of that.
+    pub fn capsule_name(&self) -> &Arc<str> {
+        &self.capsule.name
+    }
+
+    /// The kernel, as far as guests reach it.
+    pub fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
+    /// Which of its capsule's actors.
+    pub fn key(&self) -> &ScopeKey {
+        &self.key
+    }
+
+    /// Its queue.
+    pub fn inbox(&self) -> &Arc<Inbox> {
+        &self.inbox
+    }
+
+    /// Its timers.
+    pub fn timers(&self) -> &Arc<Timers> {
+        &self.timers
+    }
+
+    /// Its questions.
+    pub fn open_asks(&self) -> &OpenAsks {
+        &self.open_asks
+    }
+
+    /// Where the fuel of its turns is counted for its shard.
+    pub fn spent(&self) -> &AtomicU64 {
+        &self.spent
+    }
+
+    /// How many instances it had.
+    pub fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// What it is doing.
+    pub fn state(&self) -> ActorState {
+        match self.state.load(Ordering::Relaxed) {
+            0 => ActorState::Up,
+            1 => ActorState::Restarting,
+            _ => ActorState::Down,
+        }
+    }
+
+    /// Its connection, when it serves one.
+    pub fn connection(&self) -> Option<&Arc<Connection>> {
+        match &self.key {
+            ScopeKey::Connection(connection) => Some(connection),
+            _ => None,
+        }
+    }
+
+    /// How a connection's own subscriptions reach it: the route, and the lane.
+    pub fn connection_route(self: &Arc<Self>) -> (Arc<dyn Route>, u16) {
+        let lane = u16::try_from(self.capsule.lanes().len().saturating_sub(1)).unwrap_or(u16::MAX);
+        (Arc::new(super::actors::ConnectionRoute::new(self)), lane)
+    }
+
+    /// Who it is when nobody speaks through it.
+    pub fn own_principal(&self) -> Principal {
+        match &self.key {
+            ScopeKey::System(_) => Principal::capsule(&self.capsule.name),
+            ScopeKey::Principal(principal) => principal.clone(),
+            ScopeKey::Connection(connection) => connection.principal(),
+        }
+    }
+
+    /// On whose behalf it handles a message: its key's, or the message's for a system actor. What the kernel says to a system actor it
+    /// handles as itself.
+    fn acts_as(&self, message: &Message) -> Principal {
+        match (&self.key, &message.source) {
+            (ScopeKey::System(_), Source::Kernel) if message.public => self.own_principal(),
+            (ScopeKey::System(_), _) => message.principal.clone(),
+            _ => self.own_principal(),
+        }
+    }
+
+    /// Somebody else pays from now on.
+    pub fn charge_to(&self, principal: &Principal) {
+        if let Some(strand) = self.strand.get().and_then(Weak::upgrade) {
+            strand.charge_to(principal);
+        }
+    }
+
+    /// Milliseconds of the daemon's life when it last did something; `None` while it does, or must stay because something of the
+    /// world is in its hands.
+    pub fn idle_since(&self) -> Option<u64> {
+        let held = matches!(self.key, ScopeKey::Connection(_)) || !self.timers.is_empty() || self.open_asks.count() > 0;
+        let busy = self.busy.load(Ordering::Relaxed) || self.state() != ActorState::Up;
+        (!held && !busy && self.inbox.is_empty()).then(|| self.last_active.load(Ordering::Relaxed))
+    }
+
+    /// Asks it to end if it is still idle when it looks.
+    pub fn evict(&self) {
+        self.evict.store(true, Ordering::Relaxed);
+        self.inbox.nudge();
+    }
+
+    async fn next(&self) -> Option<Delivery> {
+        std::future::poll_fn(|cx| match self.inbox.poll_next(cx) {
+            Poll::Pending if self.evict.swap(false, Ordering::Relaxed) => {
+                if self.idle_since().is_some() && self.inbox.close_if_idle() { Poll::Ready(None) } else { Poll::Pending }
+            }
+            other => other,
+        })
+        .await
+    }
+
+    /// Its life.
+    async fn run(self: Arc<Self>) {
+        let end = End(Arc::clone(&self));
+        let mut instance = None;
+        let mut health = Health::default();
+        self.hear_about_itself(&self.host.topics.started.clone(), false);
+        loop {
+            if let Some(connection) = self.connection() {
+                connection.stream().drained().await;
+            }
+            let Some(delivery) = self.next().await else { break };
+            self.busy.store(true, Ordering::Relaxed);
+            let goes_on = if self.state() == ActorState::Down {
+                self.turn_away(&delivery.message);
+                true
+            } else if self.is_stale(&delivery) {
+                true
+            } else {
+                self.take(&mut instance, &mut health, delivery).await
+            };
+            self.last_active.store(self.host.uptime_ms(), Ordering::Relaxed);
+            self.busy.store(false, Ordering::Relaxed);
+            if !goes_on {
+                break;
+            }
+        }
+        drop(instance);
+        drop(end);
+    }
+
+    /// A timer that was cancelled after it fired, or an ask whose asker has gone, is not worth an instance.
+    fn is_stale(&self, delivery: &Delivery) -> bool {
+        let message = &delivery.message;
+        let cancelled = match message.source {
+            Source::Port(id) => message.topic == self.host.topics.timer_fired && !self.timers.has(id),
+            _ => false,
+        };
+        cancelled || message.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    }
+
+    /// Handles one message, and lives with what comes of it. False when the actor ends.
+    async fn take(self: &Arc<Self>, instance: &mut Option<Instance>, health: &mut Health, mut delivery: Delivery) -> bool {
+        let handled = self.handle(instance, &delivery).await;
+        if let Handled::Committed = handled {
+            return true;
+        }
+        // Whatever happened, this instance's memory is not to be trusted.
+        *instance = None;
+        self.host.census.left(self);
+        if self.connection().is_some() {
+            self.lose_connection(&handled, &delivery.message);
+            return false;
+        }
+        match handled {
+            Handled::Committed | Handled::Abandoned => {}
+            Handled::RolledBack(types::Rollback::Refuse(problem)) => {
+                report::refuse(&self.host.bus, &delivery.message, wire_problem(problem));
+            }
+            Handled::RolledBack(types::Rollback::Retry(reason)) => {
+                if delivery.attempt <= self.capsule.retry(delivery.lane()) {
+                    self.inbox.retry(delivery);
+                } else {
+                    report::give_up(&self.host, self, &delivery, codes::CAPSULE_FAILED, &reason);
+                }
+            }
+            Handled::Faulted(fault, reason) => {
+                delivery.faults += 1;
+                let counts = delivery.faults < 2;
+                let again = counts && delivery.attempt <= self.capsule.retry(delivery.lane());
+                self.capsule.usage.faults.fetch_add(1, Ordering::Relaxed);
+                let next = if counts { Some(health.fault(Instant::now())) } else { None };
+                report::fault(&self.host, self, &delivery.message, fault, &reason, next);
+                if again {
+                    self.inbox.retry(delivery);
+                } else {
+                    report::give_up(&self.host, self, &delivery, report::problem_code(fault), &reason);
+                    drop(delivery);
+                }
+                self.come_back(next).await;
+            }
+        }
+        true
+    }
+
+    /// Waits for the next generation's time, or goes down.
+    async fn come_back(&self, next: Option<Next>) {
+        match next {
+            None => {}
+            Some(Next::Restart(wait)) => {
+                self.set_state(ActorState::Restarting);
+                tokio::time::sleep(wait).await;
+                self.set_state(ActorState::Up);
+            }
+            Some(Next::Down) => {
+                self.set_state(ActorState::Down);
+                return;
+            }
+        }
+        self.hear_about_itself(&self.host.topics.restarted.clone(), true);
+    }
+
+    fn set_state(&self, state: ActorState) {
+        self.state.store(state as u8, Ordering::Relaxed);
+        self.host.changed.notify_one();
+    }
+
+    /// A connection does not come back: its trap, or its roll-back, costs one connection and counts against the peer.
+    fn lose_connection(&self, handled: &Handled, message: &Message) {
+        let Some(connection) = self.connection() else { return };
+        match handled {
+            Handled::Faulted(fault, reason) => {
+                self.capsule.usage.faults.fetch_add(1, Ordering::Relaxed);
+                report::fault(&self.host, self, message, *fault, reason, None);
+                connection.count_fault();
+            }
+            Handled::RolledBack(why) => {
+                tracing::warn!(capsule = %self.capsule.name, ?why, "a connection is closed: its handler gave up");
+            }
+            Handled::Committed | Handled::Abandoned => {}
+        }
+        connection.end();
+    }
+
+    /// Refuses a message because this actor is down.
+    fn turn_away(&self, message: &Message) {
+        let text = format!("{} failed too often and stays down", self.capsule.name);
+        let problem = Problem::new(codes::UNAVAILABLE, text).with_hint("see `astrid status`; `astrid restart` starts it anew");
+        report::refuse(&self.host.bus, message, problem);
+    }
+
+    /// Tells the actor about its own life, ahead of what waits, if it wants to hear that.
+    fn hear_about_itself(&self, topic: &astrid_wire::Topic, first: bool) {
+        if !self.capsule.wants_lifecycle(topic.as_str()) {
+            return;
+        }
+        let message = report::lifecycle(&self.host, self, topic);
+        // An inbox that is closed has nobody to tell.
+        if first {
+            self.inbox.push_first(message);
+        } else {
+            self.inbox.push(message, None);
+        }
+    }
+
+    async fn instance<'a>(self: &Arc<Self>, slot: &'a mut Option<Instance>) -> Result<&'a mut Instance, String> {
+        let fresh = match slot.take() {
+            Some(instance) => instance,
+            None => {
+                self.host.census.joined(self);
+                let made = self.capsule.instantiate(&self.host.engine, Arc::clone(self)).await;
+                let (store, exports) = made.map_err(|error| format!("{error:#}"))?;
+                self.generation.fetch_add(1, Ordering::Relaxed);
+                self.capsule.usage.generations.fetch_add(1, Ordering::Relaxed);
+                Instance { store, exports }
+            }
+        };
+        Ok(slot.insert(fresh))
+    }
+
+    async fn handle(self: &Arc<Self>, slot: &mut Option<Instance>, delivery: &Delivery) -> Handled {
+        let Instance { store, exports } = match self.instance(slot).await {
+            Ok(instance) => instance,
+            Err(reason) => return Handled::Faulted(Fault::Start, reason),
+        };
+        let message = &delivery.message;
+        let principal = self.acts_as(message);
+        let usage = self.host.ledger.principal(&principal);
+        store.data_mut().begin(message, principal.clone(), self.capsule.fuel);
+        let prepared = store.set_fuel(self.capsule.fuel);
+        store.set_epoch_deadline(1);
+        let result = match prepared {
+            Ok(()) => exports.call_handle(&mut *store, guest_message(delivery, &principal)).await,
+            Err(error) => Err(error),
+        };
+        // A store that has fuel configured always tells it.
+        let left = store.get_fuel().unwrap_or(0);
+        let guest = store.data_mut();
+        guest.charge(left);
+        let fuel = self.capsule.fuel.saturating_sub(left);
+        let memory = guest.limits.used();
+        let committed = matches!(result, Ok(Ok(())));
+        usage.add(fuel, memory, committed);
+        self.capsule.usage.add(fuel, memory, committed);
+        self.host.metrics.capsule_fuel.add(fuel);
+        match result {
+            Ok(Ok(())) => {
+                self.host.metrics.capsule_handled.increment();
+                guest.commands.carry_out(&self.host.bus, self, message.id);
+                Handled::Committed
+            }
+            Ok(Err(rollback)) => {
+                self.host.metrics.capsule_rolled_back.increment();
+                guest.commands.discard();
+                Handled::RolledBack(rollback)
+            }
+            Err(error) => {
+                guest.commands.discard();
+                classify(&error, guest.limits.refused)
+            }
+        }
+    }
+}
+
+/// Names what a trap was.
+fn classify(error: &wasmtime::Error, memory_refused: bool) -> Handled {
+    let fault = match (error.downcast_ref::<Stop>(), error.downcast_ref::<Trap>()) {
+        (Some(Stop::Deadline), _) => return Handled::Abandoned,
+        (Some(Stop::Time), _) => Fault::Time,
+        (_, Some(Trap::OutOfFuel)) => Fault::Fuel,
+        _ if memory_refused => Fault::Memory,
+        _ => Fault::Trap,
+    };
+    // The innermost cause is the trap; what is around it is a native stack, for developers.
+    Handled::Faulted(fault, error.root_cause().to_string())
+}
+
+fn guest_message<'a>(delivery: &'a Delivery, principal: &'a Principal) -> types::Message<'a> {
+    let message = &*delivery.message;
+    let id = |id: crate::bus::message::MessageId| types::MessageId { boot: id.boot, sequence: id.sequence };
+    let command = |c: crate::bus::message::CommandId| types::CommandId { cause: id(c.cause), ordinal: c.ordinal };
+    let (kind, reply_to, answers) = match message.kind {
+        Kind::Event => (types::Kind::Event, None, None),
+        Kind::Ask(to) => (types::Kind::Ask, Some(types::ReplyTo { high: to.high, low: to.low }), None),
+        Kind::Answer(c) => (types::Kind::Answer, None, Some(command(c))),
+        Kind::Refusal(c) => (types::Kind::Refusal, None, Some(command(c))),
+        Kind::Timeout(c) => (types::Kind::Timeout, None, Some(command(c))),
+    };
+    let left = |d: Instant| u32::try_from(d.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(u32::MAX);
+    types::Message {
+        id: id(message.id),
+        kind,
+        topic: message.topic.as_str(),
+        principal: principal.as_str(),
+        source: match &message.source {
+            Source::Kernel => types::Source::Kernel,
+            Source::Capsule(name) => types::Source::Capsule(name),
+            Source::Port(port) => types::Source::Port(*port),
+        },
+        content_type: message.body.content_type.as_str(),
+        body: &message.body.bytes,
+        reply_to,
+        answers,
+        time_left_ms: message.deadline.map(left),
+        attempt: delivery.attempt,
+        lost: delivery.lost,
+    }
+}
+
+/// Runs when an actor's future ends, however that happens: nothing waits for an actor that is gone.
+struct End(Arc<Actor>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let actor = &self.0;
+        for delivery in actor.inbox.close() {
+            let text = format!("{} ended before it answered", actor.capsule.name);
+            report::refuse(&actor.host.bus, &delivery.message, Problem::new(codes::UNAVAILABLE, text));
+        }
+        if let Some(connection) = actor.connection() {
+            connection.end();
+        }
+        actor.host.census.left(actor);
+        if let Some(table) = actor.table.upgrade() {
+            table.ended(actor);
+        }
+    }
+}
+

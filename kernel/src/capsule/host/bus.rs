@@ -1,0 +1,224 @@
+//! `astrid:kernel/bus`: messages between actors.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use astrid_wire::{Pattern, Problem, Topic};
+
+use super::bindings::astrid::kernel::bus::{Answer, Host, PublishError, ReplyError, RequestError, SubscribeError};
+use super::bindings::astrid::kernel::types;
+use crate::authority::{Denied, Permit, Say};
+use crate::bus::asks::{ASKS_PER_ACTOR_MAX, Outcome};
+use crate::bus::inbox::NoPlace;
+use crate::bus::message::{BODY_BYTES_MAX, Body, ContentType, ReplyTo, Source};
+use crate::bus::{Saying, Slots};
+use crate::capsule::commands::{Command, Refused};
+use crate::capsule::guest::Guest;
+
+/// How long an ask waits at most. Longer waits are for `reply_to` kept by the answerer and a published result.
+const ASK_TIMEOUT_MAX: Duration = Duration::from_secs(600);
+
+/// How long an ask waits when the guest does not say.
+const ASK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Subscriptions of one connection at most (A8).
+pub(crate) const SUBSCRIPTIONS_MAX: usize = 16;
+
+impl From<Denied> for PublishError {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied.to_string())
+    }
+}
+
+impl From<NoPlace> for PublishError {
+    fn from(no: NoPlace) -> Self {
+        match no {
+            NoPlace::Full(name) => Self::Full(name.to_string()),
+            NoPlace::Closed(_) => Self::NoSubscriber,
+        }
+    }
+}
+
+impl From<Refused> for PublishError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::TooMany(limit) => Self::TooMany(limit),
+            Refused::TooLarge(limit) => Self::TooLarge(limit),
+        }
+    }
+}
+
+impl From<Refused> for ReplyError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::TooMany(limit) => Self::TooMany(limit),
+            Refused::TooLarge(limit) => Self::TooLarge(limit),
+        }
+    }
+}
+
+impl From<types::ReplyTo> for ReplyTo {
+    fn from(to: types::ReplyTo) -> Self {
+        Self { high: to.high, low: to.low }
+    }
+}
+
+fn topic(text: &str) -> Result<Topic, PublishError> {
+    text.parse().map_err(|e: astrid_wire::topic::TopicError| PublishError::InvalidTopic(e.to_string()))
+}
+
+fn body(content_type: &str, bytes: Vec<u8>) -> Result<Body, PublishError> {
+    if bytes.len() > BODY_BYTES_MAX {
+        return Err(PublishError::TooLarge(BODY_BYTES_MAX as u64));
+    }
+    let content_type = ContentType::parse(content_type).ok_or(PublishError::InvalidContentType)?;
+    Ok(Body { content_type, bytes: bytes.into() })
+}
+
+fn timeout(ms: Option<u32>) -> Duration {
+    ms.map_or(ASK_TIMEOUT, |ms| Duration::from_millis(ms.into())).min(ASK_TIMEOUT_MAX)
+}
+
+impl Guest {
+    fn saying(&self, body: Body) -> Saying {
+        let source = Source::Capsule(Arc::clone(self.actor.capsule_name()));
+        Saying { principal: self.principal.clone(), source, body, public: false }
+    }
+
+    /// Checks and reserves, in the order in which a mistake is cheapest to find.
+    fn prepare(&self, to: &str, content_type: &str, bytes: Vec<u8>) -> Result<(Permit<Say>, Saying, Slots), PublishError> {
+        self.commands.room(bytes.len())?;
+        let body = body(content_type, bytes)?;
+        let say = self.host().gate.say(self.subject(), topic(to)?)?;
+        let saying = self.saying(body);
+        let slots = self.host().bus.reserve(&say, &saying)?;
+        Ok((say, saying, slots))
+    }
+
+    fn settle(&mut self, to: types::ReplyTo, outcome: Outcome, bytes: usize) -> Result<u32, ReplyError> {
+        self.commands.room(bytes)?;
+        let to = to.into();
+        if !self.host().bus.asks().waits(to) {
+            return Err(ReplyError::NotWaiting);
+        }
+        Ok(self.commands.push(Command::Settle { to, outcome }, bytes))
+    }
+}
+
+impl Host for Guest {
+    fn publish(&mut self, to: String, content_type: String, bytes: Vec<u8>) -> Result<u32, PublishError> {
+        let (say, saying, slots) = self.prepare(&to, &content_type, bytes)?;
+        let weight = saying.body.bytes.len();
+        Ok(self.commands.push(Command::Publish { say, saying, slots }, weight))
+    }
+
+    fn ask(
+        &mut self,
+        to: String,
+        content_type: String,
+        bytes: Vec<u8>,
+        timeout_ms: Option<u32>,
+    ) -> Result<u32, PublishError> {
+        if self.actor.open_asks().count() + self.commands.asks() >= ASKS_PER_ACTOR_MAX {
+            return Err(PublishError::TooMany(ASKS_PER_ACTOR_MAX));
+        }
+        let (say, saying, slots) = self.prepare(&to, &content_type, bytes)?;
+        if slots.is_unheard() {
+            return Err(PublishError::NoSubscriber);
+        }
+        let weight = saying.body.bytes.len();
+        Ok(self.commands.push(Command::Ask { say, saying, slots, timeout: timeout(timeout_ms) }, weight))
+    }
+
+    fn reply(&mut self, to: types::ReplyTo, content_type: String, bytes: Vec<u8>) -> Result<u32, ReplyError> {
+        let weight = bytes.len();
+        if weight > BODY_BYTES_MAX {
+            return Err(ReplyError::TooLarge(BODY_BYTES_MAX as u64));
+        }
+        let content_type = ContentType::parse(&content_type).ok_or(ReplyError::InvalidContentType)?;
+        self.settle(to, Outcome::Answer(Body { content_type, bytes: bytes.into() }), weight)
+    }
+
+    fn refuse(&mut self, to: types::ReplyTo, problem: types::Problem) -> Result<u32, ReplyError> {
+        let problem = wire_problem(problem);
+        let weight = problem.message().len();
+        self.settle(to, Outcome::Refusal(problem), weight)
+    }
+
+    async fn request(
+        &mut self,
+        to: String,
+        content_type: String,
+        bytes: Vec<u8>,
+        timeout_ms: Option<u32>,
+    ) -> Result<Answer, RequestError> {
+        let prepare = |guest: &Self| -> Result<_, PublishError> {
+            let body = body(&content_type, bytes)?;
+            let say = guest.host().gate.request(guest.subject(), topic(&to)?)?;
+            Ok((say, guest.saying(body)))
+        };
+        let (say, saying) = prepare(self).map_err(RequestError::Unsent)?;
+        // A nested request never waits longer than whoever waits for this actor, nor than the actor may run.
+        let wait = timeout(timeout_ms).min(self.meter.time_left()).min(self.time_left_of_caller());
+        let host = Arc::clone(self.host());
+        let began = Instant::now();
+        let outcome = host.bus.request(say, saying, wait).await;
+        self.meter.waited(began.elapsed());
+        self.look_at_clocks();
+        match outcome.map_err(|no| RequestError::Unsent(no.into()))? {
+            Outcome::Answer(body) => {
+                Ok(Answer { content_type: body.content_type.as_str().to_owned(), body: body.bytes.to_vec() })
+            }
+            Outcome::Refusal(problem) => Err(RequestError::Refused(guest_problem(&problem))),
+            Outcome::Timeout => Err(RequestError::Timeout),
+        }
+    }
+
+    fn emit(&mut self, to: String, content_type: String, bytes: Vec<u8>) -> Result<(), PublishError> {
+        let body = body(&content_type, bytes)?;
+        let say = self.host().gate.say(self.subject(), topic(&to)?)?;
+        let saying = self.saying(body);
+        self.host().bus.emit(say, saying);
+        Ok(())
+    }
+
+    fn subscribe(&mut self, pattern: String) -> Result<(), SubscribeError> {
+        let pattern: Pattern = pattern
+            .parse()
+            .map_err(|e: astrid_wire::topic::TopicError| SubscribeError::InvalidPattern(e.to_string()))?;
+        let permit = self
+            .host()
+            .gate
+            .hear(self.subject(), pattern)
+            .map_err(|denied| SubscribeError::Denied(denied.to_string()))?;
+        let Some(connection) = self.actor.connection() else {
+            return Err(SubscribeError::Denied("only a connection subscribes while it runs".into()));
+        };
+        let route = self.actor.connection_route();
+        connection.subscribe(permit, &self.host().bus, route, SUBSCRIPTIONS_MAX).map_err(SubscribeError::TooMany)
+    }
+
+    fn unsubscribe(&mut self, pattern: String) -> bool {
+        match (pattern.parse::<Pattern>(), self.actor.connection()) {
+            (Ok(pattern), Some(connection)) => connection.unsubscribe(&pattern),
+            _ => false,
+        }
+    }
+}
+
+/// A guest's problem as the wire has it, cut to its limits.
+pub(crate) fn wire_problem(problem: types::Problem) -> Problem {
+    let wire = Problem::new(&problem.code, problem.message);
+    match problem.hint {
+        Some(hint) => wire.with_hint(hint),
+        None => wire,
+    }
+}
+
+fn guest_problem(problem: &Problem) -> types::Problem {
+    types::Problem {
+        code: problem.code().to_owned(),
+        message: problem.message().to_owned(),
+        hint: problem.hint().map(str::to_owned),
+    }
+}

@@ -1,0 +1,153 @@
+//! What the kernel itself answers: `astrid.v1.request.*`.
+//!
+//! One table, [`Verb`]: a topic, who may ask there (the gate holds that), and a handler here. The kernel is one more receiver on the bus, so
+//! a client asks it as it asks any capsule.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use astrid_wire::control::{CapsuleRequest, CapsuleState, Capsules, Messages, Mode, Sockets, State, Status, Verb};
+use astrid_wire::manifest::Overflow;
+use astrid_wire::problem::codes;
+use astrid_wire::topic::TopicError;
+use astrid_wire::{Pattern, Problem};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::bus::Subscribed;
+use crate::bus::asks::Outcome;
+use crate::bus::inbox::Inbox;
+use crate::bus::message::{Body, Kind, Message, Source};
+use crate::capsule::Host;
+use crate::capsule::manager::Manager;
+use crate::home::{Home, Socket};
+
+/// Requests waiting at most; more are refused with `full`.
+const QUEUE: u32 = 256;
+
+/// Answers requests, and knows the daemon's state.
+#[derive(Debug)]
+pub struct Control {
+    host: Arc<Host>,
+    manager: Arc<Manager>,
+    home: Home,
+    mode: Mode,
+    started_at_ms: u64,
+    state: Mutex<State>,
+    /// What keeps the daemon from being all that it should be, found at boot.
+    reasons: Mutex<Vec<String>>,
+    /// Told when the daemon shall stop.
+    pub stop: Notify,
+}
+
+impl Control {
+    /// A daemon that starts.
+    pub fn new(host: Arc<Host>, manager: Arc<Manager>, home: Home, mode: Mode) -> Arc<Self> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let uptime = host.uptime_ms();
+        Arc::new(Self {
+            host,
+            manager,
+            home,
+            mode,
+            started_at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX).saturating_sub(uptime),
+            state: Mutex::new(State::Starting),
+            reasons: Mutex::default(),
+            stop: Notify::new(),
+        })
+    }
+
+    /// Another state, for everybody to see.
+    pub fn set_state(&self, state: State) {
+        *self.state.lock() = state;
+        self.host.changed.notify_one();
+    }
+
+    /// Something is missing, and will be said in status.
+    pub fn missing(&self, what: String) {
+        self.reasons.lock().push(what);
+    }
+
+    /// The daemon as it is now.
+    pub fn status(&self) -> Status {
+        let capsules = self.manager.reports();
+        let mut reasons = self.reasons.lock().clone();
+        for capsule in &capsules {
+            if let (CapsuleState::Down | CapsuleState::Refused, Some(reason)) = (capsule.state, &capsule.reason) {
+                reasons.push(format!("{}: {reason}", capsule.name));
+            }
+        }
+        let mut state = *self.state.lock();
+        if state == State::Ready && !reasons.is_empty() {
+            state = State::Degraded;
+        }
+        let socket = |s| self.home.socket(s).display().to_string();
+        let metrics = &self.host.metrics;
+        Status {
+            state,
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            mode: self.mode,
+            home: self.home.root().display().to_string(),
+            started_at_ms: self.started_at_ms,
+            uptime_ms: self.host.uptime_ms(),
+            sockets: Sockets { operator: socket(Socket::Operator), session: socket(Socket::Session) },
+            connections: self.manager.connections(),
+            messages: Messages {
+                published: metrics.bus_published.get(),
+                delivered: metrics.bus_delivered.get(),
+                refused: metrics.bus_refused.get(),
+            },
+            fuel_used: self.host.ledger.fuel(),
+            capsules,
+            reasons,
+        }
+    }
+
+    /// Hears requests from now on. [`Control::run`] answers them.
+    ///
+    /// # Errors
+    /// When a constant of ours is not a pattern: a test holds that they are.
+    pub fn listen(&self) -> Result<(Arc<Inbox>, Vec<Subscribed>), TopicError> {
+        let patterns = Verb::ALL.iter().map(|verb| verb.topic().parse::<Pattern>()).collect::<Result<Vec<_>, _>>()?;
+        let permits = patterns.into_iter().map(|p| self.host.gate.declared(p)).collect();
+        Ok(self.host.bus.listen("kernel", permits, QUEUE, Overflow::Reject))
+    }
+
+    /// Answers until the inbox is closed.
+    pub async fn run(self: Arc<Self>, inbox: Arc<Inbox>) {
+        while let Some(delivery) = inbox.next().await {
+            let message = &delivery.message;
+            let outcome = match self.answer(message) {
+                Ok(body) => Outcome::Answer(body),
+                Err(problem) => Outcome::Refusal(problem),
+            };
+            if let Kind::Ask(address) = message.kind {
+                // Whoever stopped waiting is not told.
+                self.host.bus.asks().settle(address, outcome, Source::Kernel);
+            }
+        }
+    }
+
+    fn answer(&self, message: &Message) -> Result<Body, Problem> {
+        let unknown = || Problem::new(codes::NOT_FOUND, format!("the kernel answers nothing on {}", message.topic));
+        Ok(match Verb::of(&message.topic).ok_or_else(unknown)? {
+            Verb::Status => Body::json(&self.status()),
+            Verb::Capsules => Body::json(&Capsules { capsules: self.manager.reports() }),
+            Verb::Capsule => {
+                let request: CapsuleRequest = serde_json::from_slice(&message.body.bytes).map_err(|error| {
+                    Problem::new(codes::INVALID, format!("the body is not what is asked here: {error}"))
+                        .with_hint(r#"send {"name": "..."}"#)
+                })?;
+                let missing = || Problem::new(codes::NOT_FOUND, format!("there is no capsule named {:?}", request.name));
+                Body::json(&self.manager.detail(&request.name).ok_or_else(missing)?)
+            }
+            Verb::Interfaces => Body::json(&self.manager.interfaces()),
+            Verb::Shutdown => {
+                tracing::info!(principal = %message.principal, message_id = %message.id, "asked to stop");
+                self.stop.notify_one();
+                Body::json(&serde_json::json!({}))
+            }
+        })
+    }
+}

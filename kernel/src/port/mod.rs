@@ -1,0 +1,42 @@
+//! The world's edges: what the kernel holds for an actor, and tells it about by messages.
+//!
+//! - [`stream`]: bytes to and from a peer, under credit;
+//! - [`listener`]: sockets that accept streams;
+//! - [`timer`]: instants.
+//!
+//! A port knows its owner only as an inbox. Every event carries a [`Credit`](crate::bus::inbox::Credit): the port delivers the next one when
+//! that was consumed by a commit, so an owner that does not handle is backpressure that reaches the socket.
+
+pub mod listener;
+pub mod stream;
+pub mod timer;
+
+use std::sync::Arc;
+
+use astrid_wire::{Principal, Topic};
+
+use crate::bus::inbox::{Credit, Inbox};
+use crate::bus::message::{Body, Ids, Kind, Message, PortId, Source};
+
+/// Tells the owner of a port what happened. False when the owner has ended.
+fn tell(
+    inbox: &Inbox,
+    ids: &Ids,
+    port: PortId,
+    topic: &Topic,
+    principal: Principal,
+    body: Body,
+    credit: Option<Box<dyn Credit>>,
+) -> bool {
+    let message = Message {
+        id: ids.message(),
+        kind: Kind::Event,
+        topic: topic.clone(),
+        principal,
+        source: Source::Port(port),
+        body,
+        deadline: None,
+        public: false,
+    };
+    inbox.push(Arc::new(message), credit)
+}

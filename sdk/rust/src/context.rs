@@ -1,0 +1,290 @@
+//! [`Context`]: the message being handled, and what a handler can do about it.
+//!
+//! What it does is of two kinds, and each method says which. A *command* is checked at once, recorded, and carried out after
+//! the handler returned, in order; a rollback drops it. What acts *at once* is done whatever becomes of the handler.
+
+use std::time::Duration;
+
+use astrid_wire::Problem;
+
+use crate::bindings::astrid::kernel::connection::PeerInfo;
+use crate::bindings::astrid::kernel::types::{self, CommandId, Kind, MessageId, PortId, ReplyTo, Source};
+use crate::body::{Body, IntoBody};
+use crate::error::{ConnectionError, PortError, ReplyError, SendError, SubscribeError};
+use crate::send::{Ask, Request, Timer};
+use crate::sys;
+
+/// Most random bytes that the kernel gives at once.
+const RANDOM_BYTES_MAX: u32 = 65_536;
+
+/// The message being handled, and the kernel.
+///
+/// A handler gets one for the message at hand; it cannot be kept.
+#[derive(Debug)]
+pub struct Context {
+    /// The message, without its body and content type: those are the handler's.
+    message: types::Message,
+}
+
+/// The message.
+impl Context {
+    /// The context of a message, and its body.
+    pub(crate) fn of(mut message: types::Message) -> (Self, Body) {
+        let body = Body::new(
+            std::mem::take(&mut message.content_type),
+            std::mem::take(&mut message.body),
+        );
+        (Self { message }, body)
+    }
+
+    /// Its identity.
+    pub fn id(&self) -> MessageId {
+        self.message.id
+    }
+
+    /// What it is to this capsule: an event, an ask, or the outcome of an ask of its own.
+    pub fn kind(&self) -> Kind {
+        self.message.kind
+    }
+
+    /// The topic it was published on.
+    pub fn topic(&self) -> &str {
+        &self.message.topic
+    }
+
+    /// On whose behalf it was sent. Stamped by the kernel.
+    pub fn principal(&self) -> &str {
+        &self.message.principal
+    }
+
+    /// Where it comes from. Stamped by the kernel.
+    pub fn source(&self) -> &Source {
+        &self.message.source
+    }
+
+    /// The port that sent it: a stream or timer of this actor.
+    pub fn port(&self) -> Option<PortId> {
+        match self.message.source {
+            Source::Port(port) => Some(port),
+            Source::Kernel | Source::Capsule(_) => None,
+        }
+    }
+
+    /// Where the answer goes, when it is an ask. Plain data: keep it to answer later with [`Context::reply`], from a handler
+    /// that itself returns `()`.
+    pub fn reply_to(&self) -> Option<ReplyTo> {
+        self.message.reply_to
+    }
+
+    /// Which ask of this capsule it answers, when it is an outcome.
+    pub fn answers(&self) -> Option<CommandId> {
+        self.message.answers
+    }
+
+    /// How long the sender still waits, when it is an ask.
+    pub fn time_left(&self) -> Option<Duration> {
+        self.message.time_left_ms.map(|ms| Duration::from_millis(ms.into()))
+    }
+
+    /// 1 for the first delivery, counting up over retries.
+    pub fn attempt(&self) -> u32 {
+        self.message.attempt
+    }
+
+    /// How many messages were dropped from this capsule's queue since the one before.
+    pub fn lost(&self) -> u32 {
+        self.message.lost
+    }
+
+    fn command(&self, ordinal: u32) -> CommandId {
+        CommandId {
+            cause: self.message.id,
+            ordinal,
+        }
+    }
+}
+
+/// Saying things.
+impl Context {
+    /// Command: publishes a message.
+    ///
+    /// ```
+    /// # use astrid_sdk::prelude::*;
+    /// # fn handler(ctx: &mut Context) -> Result<()> {
+    /// ctx.publish("tally.v1.counted", json!({ "words": 3 }))?;
+    /// ctx.publish("notes.v1.added", Body::text("remember the milk"))?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Refused when checked; nothing was recorded.
+    pub fn publish(&mut self, topic: &str, body: impl IntoBody) -> Result<CommandId, SendError> {
+        self.publish_body(topic, &body.into_body()?)
+    }
+
+    fn publish_body(&mut self, topic: &str, body: &Body) -> Result<CommandId, SendError> {
+        let ordinal = sys::bus::publish(topic, &body.content_type, &body.bytes)?;
+        Ok(self.command(ordinal))
+    }
+
+    /// At once, unacknowledged: publishes progress or telemetry. A receiver without room misses it.
+    ///
+    /// # Errors
+    /// Refused when checked.
+    pub fn emit(&mut self, topic: &str, body: impl IntoBody) -> Result<(), SendError> {
+        let body = body.into_body()?;
+        Ok(sys::bus::emit(topic, &body.content_type, &body.bytes)?)
+    }
+
+    /// Command: publishes a message that wants an answer, which arrives at an `#[answer]` handler.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use astrid_sdk::prelude::*;
+    /// # fn handler(ctx: &mut Context) -> Result<()> {
+    /// let asked = ctx.ask("hello.v1.greet", json!({ "name": "Ada" })).timeout(Duration::from_secs(5)).send()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn ask<'a>(&'a mut self, topic: &'a str, body: impl IntoBody) -> Ask<'a> {
+        Ask::new(self.id(), topic, body.into_body())
+    }
+
+    /// Command: answers an ask whose [`Context::reply_to`] was kept. The first answer counts.
+    ///
+    /// # Errors
+    /// Refused when checked. [`ReplyError::NotWaiting`] is the ordinary fate of an answer that took too long.
+    pub fn reply(&mut self, to: ReplyTo, body: impl IntoBody) -> Result<CommandId, ReplyError> {
+        let body = body.into_body()?;
+        let ordinal = sys::bus::reply(to, &body.content_type, &body.bytes)?;
+        Ok(self.command(ordinal))
+    }
+
+    /// Command: refuses an ask whose [`Context::reply_to`] was kept.
+    ///
+    /// # Errors
+    /// As [`Context::reply`].
+    pub fn refuse(&mut self, to: ReplyTo, problem: &Problem) -> Result<CommandId, ReplyError> {
+        let ordinal = sys::bus::refuse(to, &problem.into())?;
+        Ok(self.command(ordinal))
+    }
+
+    /// At once: sends a message and waits for its answer, outside this handler's transaction. Only towards topics of
+    /// interfaces that the manifest imports. It holds this actor up; [`Context::ask`] does not.
+    ///
+    /// ```
+    /// # use astrid_sdk::prelude::*;
+    /// # fn handler(ctx: &mut Context) -> Result<()> {
+    /// let greeting: Value = ctx.request("hello.v1.greet", json!({ "name": "Ada" })).send()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn request<'a>(&'a mut self, topic: &'a str, body: impl IntoBody) -> Request<'a> {
+        Request::new(topic, body.into_body())
+    }
+}
+
+/// Time and chance.
+impl Context {
+    /// Time since 1970-01-01T00:00:00Z, to the millisecond. Stands still within a handler; may jump between two.
+    pub fn unix_time(&self) -> Duration {
+        Duration::from_millis(sys::clock::wall_ms())
+    }
+
+    /// Time since the daemon started. Stands still within a handler; never goes backwards.
+    pub fn uptime(&self) -> Duration {
+        Duration::from_nanos(sys::clock::monotonic_ns())
+    }
+
+    /// Random bytes fit for keys and nonces.
+    pub fn random_bytes(&self, count: usize) -> Vec<u8> {
+        random_bytes(count)
+    }
+
+    /// A random number, all values equally likely.
+    pub fn random_number(&self) -> u64 {
+        sys::random::number()
+    }
+
+    /// Command: a timer that fires this much later, at a `#[timer]` handler. Needs `[capabilities] timer`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use astrid_sdk::prelude::*;
+    /// # fn handler(ctx: &mut Context) -> Result<()> {
+    /// ctx.timer(Duration::from_secs(60)).tag("report").every(Duration::from_secs(60)).set()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn timer(&mut self, after: Duration) -> Timer<'_> {
+        Timer::new(after)
+    }
+
+    /// Command: ends a timer; a firing that is queued is withdrawn. False when this actor has no such timer.
+    pub fn cancel(&mut self, timer: PortId) -> bool {
+        sys::timer::cancel(timer)
+    }
+}
+
+/// Streams and the connection. Need `scope = "connection"` and `[capabilities] listen`.
+impl Context {
+    /// Command: writes to a stream. Bytes leave in the order of the commands.
+    ///
+    /// # Errors
+    /// Refused when checked. [`PortError::Full`] says how much would fit.
+    pub fn write(&mut self, port: PortId, bytes: &[u8]) -> Result<CommandId, PortError> {
+        let ordinal = sys::port::write(port, bytes)?;
+        Ok(self.command(ordinal))
+    }
+
+    /// Command: closes a stream once what was written has left. Ends a connection-scope actor.
+    ///
+    /// # Errors
+    /// Refused when checked.
+    pub fn close(&mut self, port: PortId) -> Result<CommandId, PortError> {
+        let ordinal = sys::port::close(port)?;
+        Ok(self.command(ordinal))
+    }
+
+    /// Who is at the other end of this connection.
+    ///
+    /// # Errors
+    /// [`ConnectionError::NoConnection`].
+    pub fn peer(&self) -> Result<PeerInfo, ConnectionError> {
+        Ok(sys::connection::peer()?)
+    }
+
+    /// At once: presents the peer's credential. On success the connection acts as the principal that is returned.
+    ///
+    /// # Errors
+    /// Not accepted. There is one attempt.
+    pub fn authenticate(&mut self, credential: &[u8]) -> Result<String, ConnectionError> {
+        Ok(sys::connection::authenticate(credential)?)
+    }
+
+    /// At once: subscribes this connection to a pattern, until it ends.
+    ///
+    /// # Errors
+    /// Refused.
+    pub fn subscribe(&mut self, pattern: &str) -> Result<(), SubscribeError> {
+        Ok(sys::bus::subscribe(pattern)?)
+    }
+
+    /// At once: ends a subscription of this connection. False when there was none.
+    pub fn unsubscribe(&mut self, pattern: &str) -> bool {
+        sys::bus::unsubscribe(pattern)
+    }
+}
+
+/// As many random bytes as are wanted, in pieces that the kernel gives.
+pub(crate) fn random_bytes(count: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(count);
+    while bytes.len() < count {
+        let piece = u32::try_from(count - bytes.len())
+            .unwrap_or(u32::MAX)
+            .min(RANDOM_BYTES_MAX);
+        match sys::random::bytes(piece) {
+            Ok(given) => bytes.extend(given),
+            // The limit is part of the contract, and nothing may be made of chance that is none.
+            Err(error) => panic!("no random bytes: {error:?}"),
+        }
+    }
+    bytes
+}

@@ -1,0 +1,387 @@
+//! How things fail: what the kernel refuses to a capsule, and what a handler gives up with.
+//!
+//! A handler ends in one of three ways. It returns a value, which answers an ask. It returns a [`Problem`], which refuses the
+//! ask and *commits*: the commands recorded before are carried out, for a refusal is an answer. Or it returns a [`Rollback`]:
+//! none of the commands happen and the instance with its state is dropped. [`Failure`] is either of the two, and every error of
+//! this module becomes a [`Problem`] by `?`.
+
+use astrid_wire::Problem;
+use astrid_wire::problem::codes;
+
+use crate::bindings::astrid::kernel::{bus, connection, port, timer, types};
+use crate::body::Unserializable;
+
+/// What a handler returns that can fail: `Result<T>` fails with a [`Failure`], `Result<T, E>` with an `E` of choice.
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// Gives up on a message: none of the commands of this `handle` happen, and the instance is dropped with its state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rollback {
+    /// Try again, as often as the subscription says (`retry` in the manifest). Says why, for the log.
+    Retry(String),
+    /// Do not try again; who asked is refused with this problem.
+    Refuse(Problem),
+}
+
+impl Rollback {
+    /// [`Rollback::Retry`] for this reason.
+    pub fn retry(reason: impl Into<String>) -> Self {
+        Self::Retry(reason.into())
+    }
+}
+
+impl From<Rollback> for types::Rollback {
+    fn from(rollback: Rollback) -> Self {
+        match rollback {
+            Rollback::Retry(reason) => Self::Retry(reason),
+            Rollback::Refuse(problem) => Self::Refuse((&problem).into()),
+        }
+    }
+}
+
+/// How a handler gives up: by a refusal that commits, or by a rollback that does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The ask is refused; what was recorded happens.
+    Refuse(Problem),
+    /// Nothing happened.
+    Rollback(Rollback),
+}
+
+impl<E: Into<Problem>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Refuse(error.into())
+    }
+}
+
+impl From<Rollback> for Failure {
+    fn from(rollback: Rollback) -> Self {
+        Self::Rollback(rollback)
+    }
+}
+
+impl From<&Problem> for types::Problem {
+    fn from(problem: &Problem) -> Self {
+        Self {
+            code: problem.code().to_owned(),
+            message: problem.message().to_owned(),
+            hint: problem.hint().map(str::to_owned),
+        }
+    }
+}
+
+pub(crate) fn problem_of(problem: types::Problem) -> Problem {
+    let made = Problem::new(&problem.code, problem.message);
+    match problem.hint {
+        Some(hint) => made.with_hint(hint),
+        None => made,
+    }
+}
+
+/// Why a message was not sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// Not a topic; says why.
+    #[error("not a topic: {0}")]
+    InvalidTopic(String),
+    /// The gate refused; names what is lacking. Often a line of `[publish]` in the manifest.
+    #[error("denied: {0}")]
+    Denied(String),
+    /// The queue of this capsule is full, and rejects.
+    #[error("the queue of {0} is full")]
+    Full(String),
+    /// The body is larger than this many bytes.
+    #[error("the body is larger than {0} bytes")]
+    TooLarge(u64),
+    /// This `handle` has recorded this many commands, the limit.
+    #[error("more than {0} commands for one message")]
+    TooMany(u32),
+    /// Nobody would hear it (asks and requests only).
+    #[error("nobody hears this topic")]
+    NoSubscriber,
+    /// Not a media type, or longer than 255 bytes.
+    #[error("not a content type")]
+    InvalidContentType,
+    /// The body could not be written.
+    #[error(transparent)]
+    Unserializable(#[from] Unserializable),
+}
+
+impl From<bus::PublishError> for SendError {
+    fn from(error: bus::PublishError) -> Self {
+        match error {
+            bus::PublishError::InvalidTopic(why) => Self::InvalidTopic(why),
+            bus::PublishError::Denied(why) => Self::Denied(why),
+            bus::PublishError::Full(subscriber) => Self::Full(subscriber),
+            bus::PublishError::TooLarge(limit) => Self::TooLarge(limit),
+            bus::PublishError::TooMany(limit) => Self::TooMany(limit),
+            bus::PublishError::NoSubscriber => Self::NoSubscriber,
+            bus::PublishError::InvalidContentType => Self::InvalidContentType,
+        }
+    }
+}
+
+impl SendError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Denied(_) => codes::DENIED,
+            Self::Full(_) => codes::FULL,
+            Self::TooLarge(_) => codes::TOO_LARGE,
+            Self::TooMany(_) => codes::TOO_MANY,
+            Self::NoSubscriber => codes::NO_SUBSCRIBER,
+            // The capsule's own mistakes: who asked cannot mend them.
+            Self::InvalidTopic(_) | Self::InvalidContentType | Self::Unserializable(_) => codes::CAPSULE_FAILED,
+        }
+    }
+}
+
+/// Why an answer was not recorded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReplyError {
+    /// Nobody waits there: answered before, timed out, or never issued.
+    #[error("nobody waits for this answer")]
+    NotWaiting,
+    /// The body is larger than this many bytes.
+    #[error("the answer is larger than {0} bytes")]
+    TooLarge(u64),
+    /// This `handle` has recorded this many commands, the limit.
+    #[error("more than {0} commands for one message")]
+    TooMany(u32),
+    /// Not a media type, or longer than 255 bytes.
+    #[error("not a content type")]
+    InvalidContentType,
+    /// The body could not be written.
+    #[error(transparent)]
+    Unserializable(#[from] Unserializable),
+}
+
+impl From<bus::ReplyError> for ReplyError {
+    fn from(error: bus::ReplyError) -> Self {
+        match error {
+            bus::ReplyError::NotWaiting => Self::NotWaiting,
+            bus::ReplyError::TooLarge(limit) => Self::TooLarge(limit),
+            bus::ReplyError::TooMany(limit) => Self::TooMany(limit),
+            bus::ReplyError::InvalidContentType => Self::InvalidContentType,
+        }
+    }
+}
+
+impl ReplyError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NotWaiting => codes::TIMEOUT,
+            Self::TooLarge(_) => codes::TOO_LARGE,
+            Self::TooMany(_) => codes::TOO_MANY,
+            Self::InvalidContentType | Self::Unserializable(_) => codes::CAPSULE_FAILED,
+        }
+    }
+}
+
+/// Why a request has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// It was not sent.
+    #[error(transparent)]
+    Unsent(#[from] SendError),
+    /// It was refused.
+    #[error(transparent)]
+    Refused(Problem),
+    /// No answer in time.
+    #[error("no answer in time")]
+    TimedOut,
+    /// The answer does not fit its type; says where.
+    #[error("the answer does not fit: {}", .0.message())]
+    Unreadable(Problem),
+}
+
+impl From<bus::RequestError> for RequestError {
+    fn from(error: bus::RequestError) -> Self {
+        match error {
+            bus::RequestError::Unsent(error) => Self::Unsent(error.into()),
+            bus::RequestError::Refused(problem) => Self::Refused(problem_of(problem)),
+            bus::RequestError::Timeout => Self::TimedOut,
+        }
+    }
+}
+
+/// Why a connection was not subscribed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubscribeError {
+    /// Not a pattern; says why.
+    #[error("not a pattern: {0}")]
+    InvalidPattern(String),
+    /// The gate refused; names what is lacking.
+    #[error("denied: {0}")]
+    Denied(String),
+    /// This many subscriptions are held, the limit.
+    #[error("more than {0} subscriptions")]
+    TooMany(u32),
+}
+
+impl From<bus::SubscribeError> for SubscribeError {
+    fn from(error: bus::SubscribeError) -> Self {
+        match error {
+            bus::SubscribeError::InvalidPattern(why) => Self::InvalidPattern(why),
+            bus::SubscribeError::Denied(why) => Self::Denied(why),
+            bus::SubscribeError::TooMany(limit) => Self::TooMany(limit),
+        }
+    }
+}
+
+impl SubscribeError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidPattern(_) => codes::INVALID,
+            Self::Denied(_) => codes::DENIED,
+            Self::TooMany(_) => codes::TOO_MANY,
+        }
+    }
+}
+
+/// Why a timer was not set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TimerError {
+    /// The gate refused; names what is lacking. Often `[capabilities] timer` in the manifest.
+    #[error("denied: {0}")]
+    Denied(String),
+    /// This actor holds this many timers, the limit.
+    #[error("more than {0} timers")]
+    TooMany(u32),
+    /// The delay is longer, or the period shorter, than this many milliseconds, the limit.
+    #[error("the limit of a timer is {0} ms")]
+    OutOfRange(u64),
+    /// The tag is longer than 255 bytes.
+    #[error("the tag is longer than 255 bytes")]
+    TagTooLong,
+}
+
+impl From<timer::TimerError> for TimerError {
+    fn from(error: timer::TimerError) -> Self {
+        match error {
+            timer::TimerError::Denied(why) => Self::Denied(why),
+            timer::TimerError::TooMany(limit) => Self::TooMany(limit),
+            timer::TimerError::OutOfRange(limit_ms) => Self::OutOfRange(limit_ms),
+            timer::TimerError::TagTooLong => Self::TagTooLong,
+        }
+    }
+}
+
+impl TimerError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Denied(_) => codes::DENIED,
+            Self::TooMany(_) => codes::TOO_MANY,
+            Self::OutOfRange(_) | Self::TagTooLong => codes::CAPSULE_FAILED,
+        }
+    }
+}
+
+/// Why a stream refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PortError {
+    /// This actor has no such port, or it is closed.
+    #[error("no such port")]
+    Unknown,
+    /// The peer has not taken what was written before; this many bytes are free.
+    #[error("{0} bytes are free")]
+    Full(u64),
+    /// The gate refused; names what is lacking.
+    #[error("denied: {0}")]
+    Denied(String),
+    /// This `handle` has recorded this many commands, the limit.
+    #[error("more than {0} commands for one message")]
+    TooMany(u32),
+}
+
+impl From<port::PortError> for PortError {
+    fn from(error: port::PortError) -> Self {
+        match error {
+            port::PortError::Unknown => Self::Unknown,
+            port::PortError::Full(free) => Self::Full(free),
+            port::PortError::Denied(why) => Self::Denied(why),
+            port::PortError::TooMany(limit) => Self::TooMany(limit),
+        }
+    }
+}
+
+impl PortError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Unknown => codes::NOT_FOUND,
+            Self::Full(_) => codes::FULL,
+            Self::Denied(_) => codes::DENIED,
+            Self::TooMany(_) => codes::TOO_MANY,
+        }
+    }
+}
+
+/// Why the connection's peer is not known, or not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectionError {
+    /// This actor's scope is not `connection`.
+    #[error("this actor serves no connection")]
+    NoConnection,
+    /// The credential is wrong, or this peer may not use this socket.
+    #[error("refused")]
+    Refused,
+    /// The connection is authenticated, or was refused before. One attempt only.
+    #[error("the connection has had its attempt")]
+    Again,
+}
+
+impl From<connection::PeerError> for ConnectionError {
+    fn from(error: connection::PeerError) -> Self {
+        match error {
+            connection::PeerError::NoConnection => Self::NoConnection,
+        }
+    }
+}
+
+impl From<connection::AuthenticateError> for ConnectionError {
+    fn from(error: connection::AuthenticateError) -> Self {
+        match error {
+            connection::AuthenticateError::NoConnection => Self::NoConnection,
+            connection::AuthenticateError::Refused => Self::Refused,
+            connection::AuthenticateError::Again => Self::Again,
+        }
+    }
+}
+
+impl ConnectionError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NoConnection => codes::CAPSULE_FAILED,
+            Self::Refused | Self::Again => codes::DENIED,
+        }
+    }
+}
+
+macro_rules! problem_from {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Problem {
+            fn from(error: $error) -> Self {
+                Self::new(error.code(), error.to_string())
+            }
+        }
+    )*};
+}
+
+problem_from!(
+    SendError,
+    ReplyError,
+    SubscribeError,
+    TimerError,
+    PortError,
+    ConnectionError
+);
+
+impl From<RequestError> for Problem {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Unsent(error) => error.into(),
+            RequestError::Refused(problem) => problem,
+            RequestError::TimedOut => Self::new(codes::TIMEOUT, error.to_string()),
+            RequestError::Unreadable(_) => Self::new(codes::CAPSULE_FAILED, error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The kernel's functions, answered by the fake host of this thread. Signatures as `wit-bindgen` makes them.
+
+use std::cell::RefCell;
+
+use super::host::Host;
+
+thread_local! {
+    /// The host of the harness that is running a handler; between them, one that nobody looks at.
+    static HOST: RefCell<Host> = RefCell::default();
+}
+
+/// Runs with the host of this thread.
+fn host<T>(run: impl FnOnce(&mut Host) -> T) -> T {
+    HOST.with_borrow_mut(run)
+}
+
+/// Makes a host the one of this thread until this is dropped, also by a panic.
+pub(super) struct Entered<'a>(&'a mut Host);
+
+impl<'a> Entered<'a> {
+    pub(super) fn new(entering: &'a mut Host) -> Self {
+        host(|host| std::mem::swap(host, entering));
+        Self(entering)
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        host(|host| std::mem::swap(host, self.0));
+    }
+}
+
+pub(crate) mod bus {
+    use super::host;
+    use crate::bindings::astrid::kernel::bus::{Answer, PublishError, ReplyError, RequestError, SubscribeError};
+    use crate::bindings::astrid::kernel::types::{Problem, ReplyTo};
+    use crate::body::Body;
+
+    fn body(content_type: &str, bytes: &[u8]) -> Body {
+        Body::new(content_type.to_owned(), bytes)
+    }
+
+    pub(crate) fn publish(topic: &str, content_type: &str, bytes: &[u8]) -> Result<u32, PublishError> {
+        host(|host| host.publish(topic, body(content_type, bytes)))
+    }
+
+    pub(crate) fn ask(
+        topic: &str,
+        content_type: &str,
+        bytes: &[u8],
+        timeout_ms: Option<u32>,
+    ) -> Result<u32, PublishError> {
+        host(|host| host.ask(topic, body(content_type, bytes), timeout_ms))
+    }
+
+    pub(crate) fn reply(to: ReplyTo, content_type: &str, bytes: &[u8]) -> Result<u32, ReplyError> {
+        host(|host| host.reply(to, body(content_type, bytes)))
+    }
+
+    pub(crate) fn refuse(to: ReplyTo, problem: &Problem) -> Result<u32, ReplyError> {
+        host(|host| host.refuse(to, problem.clone()))
+    }
+
+    pub(crate) fn request(
+        topic: &str,
+        content_type: &str,
+        bytes: &[u8],
+        _: Option<u32>,
+    ) -> Result<Answer, RequestError> {
+        let body = body(content_type, bytes);
+        let mut responder = host(|host| host.responder(topic, &body))?;
+        // The test's code runs without the host, which it may use itself.
+        let answer = (responder.answer)(&body);
+        host(|host| host.return_responder(responder));
+        match answer {
+            Ok(body) => Ok(Answer {
+                content_type: body.content_type.into_owned(),
+                body: body.bytes,
+            }),
+            Err(problem) => Err(RequestError::Refused((&problem).into())),
+        }
+    }
+
+    pub(crate) fn emit(topic: &str, content_type: &str, bytes: &[u8]) -> Result<(), PublishError> {
+        host(|host| host.emit(topic, body(content_type, bytes)))
+    }
+
+    pub(crate) fn subscribe(pattern: &str) -> Result<(), SubscribeError> {
+        host(|host| host.subscribe(pattern))
+    }
+
+    pub(crate) fn unsubscribe(pattern: &str) -> bool {
+        host(|host| host.unsubscribe(pattern))
+    }
+}
+
+pub(crate) mod log {
+    use super::host;
+    use crate::bindings::astrid::kernel::log::Level;
+
+    pub(crate) fn write(level: Level, message: &str, fields: &[(String, String)]) {
+        host(|host| host.log(level, message, fields));
+    }
+}
+
+pub(crate) mod clock {
+    use super::host;
+
+    pub(crate) fn wall_ms() -> u64 {
+        host(|host| host.wall_ms())
+    }
+
+    pub(crate) fn monotonic_ns() -> u64 {
+        host(|host| host.monotonic_ns())
+    }
+}
+
+pub(crate) mod random {
+    use super::host;
+    use crate::bindings::astrid::kernel::random::RandomError;
+
+    pub(crate) fn bytes(count: u32) -> Result<Vec<u8>, RandomError> {
+        host(|host| host.random_bytes(count))
+    }
+
+    pub(crate) fn number() -> u64 {
+        host(|host| host.random())
+    }
+}
+
+pub(crate) mod timer {
+    use super::host;
+    use crate::bindings::astrid::kernel::timer::TimerError;
+    use crate::bindings::astrid::kernel::types::PortId;
+
+    pub(crate) fn set(after_ms: u64, every_ms: Option<u64>, tag: &str) -> Result<PortId, TimerError> {
+        host(|host| host.set_timer(after_ms, every_ms, tag))
+    }
+
+    pub(crate) fn cancel(timer: PortId) -> bool {
+        host(|host| host.cancel_timer(timer))
+    }
+}
+
+pub(crate) mod port {
+    use super::host;
+    use crate::bindings::astrid::kernel::port::PortError;
+    use crate::bindings::astrid::kernel::types::PortId;
+
+    pub(crate) fn write(port: PortId, bytes: &[u8]) -> Result<u32, PortError> {
+        host(|host| host.write(port, bytes))
+    }
+
+    pub(crate) fn close(port: PortId) -> Result<u32, PortError> {
+        host(|host| host.close(port))
+    }
+}
+
+pub(crate) mod connection {
+    use super::host;
+    use crate::bindings::astrid::kernel::connection::{AuthenticateError, PeerError, PeerInfo};
+
+    pub(crate) fn peer() -> Result<PeerInfo, PeerError> {
+        host(|host| host.peer())
+    }
+
+    pub(crate) fn authenticate(credential: &[u8]) -> Result<String, AuthenticateError> {
+        host(|host| host.authenticate(credential))
+    }
+}
