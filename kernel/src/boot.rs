@@ -213,7 +213,7 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
     let _exporter = metrics::export(&config.metrics, &host.metrics)?;
     let ticker = Arc::new(Ticker::start(&host.engine).map_err(io("cannot start the epoch thread"))?);
     let shards: Arc<[Arc<Shard>]> = (0..config.daemon.shards.get()).map(|_| Shard::new(Arc::clone(&ticker))).collect();
-    let aot = Aot::open(host.engine.clone(), &home, &key, options.compiler);
+    let aot = Aot::open(host.engine.clone(), &home, &key, options.compiler.clone());
     let caps = Caps {
         per_socket: config.daemon.max_connections,
         per_uid: config.daemon.max_connections_per_uid,
