@@ -11,7 +11,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use astrid_kernel::capsule::{aot, bundle, describe, engine};
+use astrid_kernel::boot::{self, BootError, BootOptions};
+use astrid_kernel::capsule::aot::{self, Compiler};
+use astrid_kernel::capsule::discover::Embedded;
+use astrid_kernel::capsule::{bundle, describe, engine};
 use astrid_kernel::config::Config;
 use astrid_kernel::home::{HomeError, Socket};
 use astrid_kernel::lock;
@@ -22,6 +25,12 @@ use crate::launch::IDLE_VARIABLE;
 
 /// How long an ephemeral daemon stays without clients (K5).
 const EPHEMERAL_IDLE: Duration = Duration::from_secs(30);
+
+// The table of what was built in: `EMBEDDED`.
+include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
+
+/// Names a directory of capsules, for development.
+const CAPSULES_VARIABLE: &str = "ASTRID_CAPSULES_DIR";
 
 pub(crate) use astrid_kernel::home::Home;
 pub(crate) use astrid_kernel::lock::Holder;
@@ -90,9 +99,44 @@ pub(crate) fn check_config(home: &Home) -> anyhow::Result<()> {
 
 /// Runs the daemon until it is told to end. Tells `ready` when it serves.
 pub(crate) fn run(home: &Home, mode: Mode, safe: bool, ready: Option<File>) -> anyhow::Result<()> {
-    let idle_timeout = idle_timeout(mode)?;
-    let _ = (home, mode, safe, ready, idle_timeout);
-    anyhow::bail!("stub")
+    let options = BootOptions {
+        home: home.clone(),
+        mode,
+        safe,
+        // Who waits for the line is not who reads a log.
+        foreground: ready.is_none(),
+        embedded: EMBEDDED,
+        capsules_dir: capsules_dir()?,
+        idle_timeout: idle_timeout(mode)?,
+        ready,
+        compiler: Compiler::this_program(),
+    };
+    boot::run(options).map_err(|error| match hint(&error) {
+        Some(hint) => hinted(&hint, error),
+        None => error.into(),
+    })
+}
+
+/// What the operator could do about a daemon that did not start.
+fn hint(error: &BootError) -> Option<String> {
+    match error {
+        BootError::Home(error) => Some(error.hint()),
+        BootError::Lock(error) => Some(error.hint()),
+        BootError::Key(error) => Some(error.hint()),
+        BootError::Metrics(error) => Some(error.hint()),
+        BootError::Config(error) => error.hint(),
+        BootError::Groups(error) => error.hint(),
+        BootError::Logging(error) => error.hint(),
+        BootError::Engine(_) | BootError::Io { .. } | BootError::Topic(_) => None,
+    }
+}
+
+/// A directory that takes the place of the capsules in this binary, if the environment names one.
+fn capsules_dir() -> anyhow::Result<Option<PathBuf>> {
+    match std::env::var_os(CAPSULES_VARIABLE).filter(|directory| !directory.is_empty()) {
+        Some(directory) => Ok(Some(std::path::absolute(directory)?)),
+        None => Ok(None),
+    }
 }
 
 /// How long the daemon stays without clients: as the environment says, else by its mode (K5).

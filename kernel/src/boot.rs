@@ -44,6 +44,9 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(15);
 /// How long capsules with `drain = true` may take to finish.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// How long whoever starts a daemon for itself may take to connect, however short its idle time (K5).
+const STARTUP_GRACE: Duration = Duration::from_secs(10);
+
 /// What to start.
 #[derive(Debug)]
 pub struct BootOptions {
@@ -327,6 +330,9 @@ async fn keep_status(control: Arc<Control>, host: Arc<Host>, file: StatusFile) {
 /// Returns when nobody was connected for that long (K5); never, without a time.
 async fn idle(mut connections: watch::Receiver<usize>, timeout: Option<Duration>) {
     let Some(timeout) = timeout else { return std::future::pending().await };
+    if timeout < STARTUP_GRACE {
+        let _ = tokio::time::timeout(STARTUP_GRACE, connections.wait_for(|open| *open > 0)).await;
+    }
     loop {
         let quiet = async {
             if connections.wait_for(|open| *open == 0).await.is_err() {
