@@ -48,7 +48,8 @@ impl ConfigError {
 /// What is wrong and where, without the hint, which is shown in its own place.
 pub(crate) fn place(error: &ManifestError) -> String {
     let text = error.to_string();
-    text.split_once("\nhint: ").map_or(text.clone(), |(what, _)| what.to_owned())
+    text.split_once("\nhint: ")
+        .map_or(text.clone(), |(what, _)| what.to_owned())
 }
 
 /// Everything that can be configured.
@@ -226,7 +227,9 @@ fn loopback<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<SocketAd
         .parse()
         .map_err(|_| D::Error::custom(format!("`{text}` is not an address and port, as in \"127.0.0.1:9464\"")))?;
     if !address.ip().is_loopback() {
-        return Err(D::Error::custom(format!("{address} is not of this machine only; metrics are served without authentication")));
+        return Err(D::Error::custom(format!(
+            "{address} is not of this machine only; metrics are served without authentication"
+        )));
     }
     Ok(Some(address))
 }
@@ -234,7 +237,10 @@ fn loopback<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<SocketAd
 fn absolute<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
     let path = PathBuf::deserialize(from)?;
     if !path.is_absolute() {
-        return Err(D::Error::custom(format!("`{}` is not an absolute path; a daemon has no working directory", path.display())));
+        return Err(D::Error::custom(format!(
+            "`{}` is not an absolute path; a daemon has no working directory",
+            path.display()
+        )));
     }
     Ok(Some(path))
 }
@@ -273,7 +279,13 @@ mod tests {
             live_actors = 100
         "#;
         let config = Config::parse(text, "c").unwrap();
-        assert_eq!(config.log, LogConfig { level: LogLevel::Debug, format: LogFormat::Json });
+        assert_eq!(
+            config.log,
+            LogConfig {
+                level: LogLevel::Debug,
+                format: LogFormat::Json
+            }
+        );
         assert_eq!(config.metrics.listen, Some("[::1]:9464".parse().unwrap()));
         let daemon = DaemonConfig {
             shards: NonZeroUsize::new(2).unwrap(),
@@ -295,11 +307,26 @@ mod tests {
             ("[log]\nlevel = \"loud\"\n", "c:2:9: unknown value `loud`"),
             ("[daemon]\n\nshards = 0\n", "c:3:10: 0 is not within 1 to 64"),
             ("[daemon]\nshards = -1\n", "c:2:10: -1 is not within 1 to 64"),
-            ("[daemon]\nidle_timeout = \"5 parsecs\"\n", "c:2:16: `5 parsecs` has no known unit"),
-            ("[metrics]\nlisten = \"0.0.0.0:9\"\n", "c:2:10: 0.0.0.0:9 is not of this machine only"),
-            ("[metrics]\nlisten = \"localhost\"\n", "c:2:10: `localhost` is not an address and port"),
-            ("[capsules]\ndirectory = \"here\"\n", "c:2:13: `here` is not an absolute path"),
-            ("[daemon]\nmax_connections = 8\n", "c: daemon.operator_reserve (8) must be less than"),
+            (
+                "[daemon]\nidle_timeout = \"5 parsecs\"\n",
+                "c:2:16: `5 parsecs` has no known unit",
+            ),
+            (
+                "[metrics]\nlisten = \"0.0.0.0:9\"\n",
+                "c:2:10: 0.0.0.0:9 is not of this machine only",
+            ),
+            (
+                "[metrics]\nlisten = \"localhost\"\n",
+                "c:2:10: `localhost` is not an address and port",
+            ),
+            (
+                "[capsules]\ndirectory = \"here\"\n",
+                "c:2:13: `here` is not an absolute path",
+            ),
+            (
+                "[daemon]\nmax_connections = 8\n",
+                "c: daemon.operator_reserve (8) must be less than",
+            ),
             ("[log\n", "c:1:5: "),
         ] {
             let error = Config::parse(text, "c").unwrap_err();

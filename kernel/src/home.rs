@@ -17,6 +17,8 @@
 //!
 //! Deliberately absent: what is in the files. Each has its own module; this one only says where.
 
+#![allow(clippy::disallowed_methods, reason = "this module owns the home tree")]
+
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write as _};
@@ -363,11 +365,19 @@ fn check(path: &Path, private: bool) -> Result<(), HomeError> {
 fn check_owner(path: &Path, found: &fs::Metadata, forbidden: u32, private: bool) -> Result<(), HomeError> {
     let user = rustix::process::geteuid().as_raw();
     if found.uid() != user {
-        return Err(HomeError::Owner { path: path.to_path_buf(), owner: found.uid(), user });
+        return Err(HomeError::Owner {
+            path: path.to_path_buf(),
+            owner: found.uid(),
+            user,
+        });
     }
     let mode = found.permissions().mode() & 0o7777;
     if mode & forbidden != 0 {
-        return Err(HomeError::Mode { path: path.to_path_buf(), mode, private });
+        return Err(HomeError::Mode {
+            path: path.to_path_buf(),
+            mode,
+            private,
+        });
     }
     Ok(())
 }
@@ -420,7 +430,13 @@ pub(crate) fn write_run_file(path: &Path, content: &str) -> io::Result<()> {
 
 /// The text of a file under `etc/`, which decides something: so it must be ours, and nobody else may write to it. Nothing when there is none.
 pub(crate) fn read_operators_file(path: &Path) -> Result<Option<String>, HomeError> {
-    let io = |action| move |source| HomeError::Io { action, path: path.to_path_buf(), source };
+    let io = |action| {
+        move |source| HomeError::Io {
+            action,
+            path: path.to_path_buf(),
+            source,
+        }
+    };
     // Waiting for the writer of a pipe would be waiting for ever.
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let mut file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
@@ -430,14 +446,22 @@ pub(crate) fn read_operators_file(path: &Path) -> Result<Option<String>, HomeErr
     };
     let found = file.metadata().map_err(io("look at"))?;
     if !found.is_file() {
-        return Err(io("read")(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")));
+        return Err(io("read")(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a file",
+        )));
     }
     check_owner(path, &found, 0o022, false)?;
     if found.len() > OPERATORS_FILE_BYTES_MAX {
-        return Err(HomeError::TooLarge { path: path.to_path_buf(), limit: OPERATORS_FILE_BYTES_MAX });
+        return Err(HomeError::TooLarge {
+            path: path.to_path_buf(),
+            limit: OPERATORS_FILE_BYTES_MAX,
+        });
     }
     let mut text = String::new();
-    Read::take(&mut file, OPERATORS_FILE_BYTES_MAX).read_to_string(&mut text).map_err(io("read"))?;
+    Read::take(&mut file, OPERATORS_FILE_BYTES_MAX)
+        .read_to_string(&mut text)
+        .map_err(io("read"))?;
     Ok(Some(text))
 }
 
@@ -572,13 +596,22 @@ mod tests {
         chmod(&path, 0o644);
         assert_eq!(read_operators_file(&path).unwrap().as_deref(), Some("text"));
         chmod(&path, 0o664);
-        assert!(matches!(read_operators_file(&path), Err(HomeError::Mode { mode: 0o664, .. })));
+        assert!(matches!(
+            read_operators_file(&path),
+            Err(HomeError::Mode { mode: 0o664, .. })
+        ));
         chmod(&path, 0o600);
         fs::write(&path, vec![b' '; 2 << 20]).unwrap();
         assert!(matches!(read_operators_file(&path), Err(HomeError::TooLarge { .. })));
         fs::write(&path, b"\xff").unwrap();
-        assert!(matches!(read_operators_file(&path), Err(HomeError::Io { action: "read", .. })));
-        assert!(matches!(read_operators_file(directory.path()), Err(HomeError::Io { action: "read", .. })));
+        assert!(matches!(
+            read_operators_file(&path),
+            Err(HomeError::Io { action: "read", .. })
+        ));
+        assert!(matches!(
+            read_operators_file(directory.path()),
+            Err(HomeError::Io { action: "read", .. })
+        ));
     }
 
     #[test]

@@ -8,6 +8,8 @@
 //!
 //! Deliberately absent: rotation.
 
+#![allow(clippy::disallowed_methods, reason = "this module owns the key and token files")]
+
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -145,7 +147,7 @@ impl BootToken {
     /// [`KeyError::Random`] and [`KeyError::Io`].
     pub fn create(home: &Home) -> Result<BootToken, KeyError> {
         let token = random()?;
-        let text = Zeroizing::new(hex::encode(&*token) + "\n");
+        let text = Zeroizing::new(hex::encode(token.as_slice()) + "\n");
         let path = home.token_file();
         // A token dies with the machine, so nothing is lost when this is.
         home::replace_file(&path, &[text.as_bytes()], PRIVATE_FILE, Durability::Cached).map_err(|source| {
@@ -163,7 +165,7 @@ impl BootToken {
     #[must_use]
     pub fn matches(&self, presented: &[u8]) -> bool {
         let digits = presented.strip_suffix(b"\n").unwrap_or(presented);
-        let mut expected = hex::encode(&*self.0);
+        let mut expected = hex::encode(self.0.as_slice());
         let equal = digits.ct_eq(expected.as_bytes()).into();
         expected.zeroize();
         equal

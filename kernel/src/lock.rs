@@ -10,6 +10,11 @@
 //!
 //! Deliberately absent: waiting for the lock. Who finds it held has somebody to talk to.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this module owns the lock file; and nothing tells when a lock that cannot be waited for is free"
+)]
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};

@@ -33,6 +33,14 @@ fn line(status: &Status) -> String {
         State::Degraded => "degraded",
         State::Stopping => "stopping",
     };
-    let ready = status.capsules.iter().filter(|capsule| capsule.state == CapsuleState::Ready).count();
-    format!("{state}: {ready} of {} capsules ready, {} connections", status.capsules.len(), status.connections)
+    let ready = status
+        .capsules
+        .iter()
+        .filter(|capsule| capsule.state == CapsuleState::Ready)
+        .count();
+    format!(
+        "{state}: {ready} of {} capsules ready, {} connections",
+        status.capsules.len(),
+        status.connections
+    )
 }

@@ -20,7 +20,9 @@ impl StatusFile {
     /// The home's. Nothing is written yet.
     #[must_use]
     pub fn new(home: &Home) -> StatusFile {
-        StatusFile { path: home.status_file() }
+        StatusFile {
+            path: home.status_file(),
+        }
     }
 
     /// Replaces what it says.
@@ -37,7 +39,7 @@ impl StatusFile {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
     use std::os::unix::fs::PermissionsExt as _;
 

@@ -15,6 +15,8 @@
 //!
 //! Deliberately absent: mapping the file itself. The cache could be changed under a mapping; a copy whose authenticator was checked cannot.
 
+#![allow(clippy::disallowed_methods, reason = "this module owns the cache of compiled code")]
+
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{Hash as _, Hasher};
@@ -93,13 +95,16 @@ pub struct Loaded {
 /// Identity of compiled code: what it was made from, for what engine and processor.
 type Key = [u8; 32];
 
+/// What a load comes to, for all who wait for it.
+type Outcome = OnceCell<Result<Loaded, CompileError>>;
+
 /// Makes components of bundles. One for a daemon.
 pub struct Aot {
     cache: Arc<Cache>,
     compiler: Compiler,
     slots: Semaphore,
     /// Loads under way, so that those who want the same wait for one.
-    under_way: Mutex<HashMap<Key, Weak<OnceCell<Result<Loaded, CompileError>>>>>,
+    under_way: Mutex<HashMap<Key, Weak<Outcome>>>,
 }
 
 impl Aot {

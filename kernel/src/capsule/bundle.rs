@@ -432,7 +432,7 @@ fn capability(import: &str) -> Option<Option<&'static str>> {
     let version: semver::Version = version.parse().ok()?;
     // Within a minor version of 0.x nothing breaks; a guest built against a later patch may miss what it added.
     let offered = (version.major, version.minor) == (PACKAGE_VERSION.major, PACKAGE_VERSION.minor)
-        && version.patch <= PACKAGE_VERSION.patch
+        && version <= PACKAGE_VERSION
         && version.pre.is_empty();
     let (_, needed) = INTERFACES.iter().find(|(name, _)| *name == interface)?;
     offered.then_some(*needed)

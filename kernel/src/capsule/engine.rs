@@ -80,7 +80,7 @@ pub fn engine() -> wasmtime::Result<Engine> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};

@@ -72,11 +72,19 @@ pub enum Refusal {
 }
 
 fn listed(names: &[String]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    names
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn others(found: &[String]) -> String {
-    if found.is_empty() { String::new() } else { format!("; there is {}", found.join(", ")) }
+    if found.is_empty() {
+        String::new()
+    } else {
+        format!("; there is {}", found.join(", "))
+    }
 }
 
 /// A capsule that is kept out.
@@ -110,13 +118,20 @@ pub fn plan(bundles: Vec<Bundle>) -> Plan {
     let mut all: BTreeMap<String, Bundle> = BTreeMap::new();
     for bundle in bundles {
         if all.contains_key(bundle.name()) {
-            refused.push(Refused { bundle, reason: Refusal::Twice });
+            refused.push(Refused {
+                bundle,
+                reason: Refusal::Twice,
+            });
         } else {
             all.insert(bundle.name().to_owned(), bundle);
         }
     }
 
-    let mut graph = Graph { all: &all, exporters: BTreeMap::new(), kept_out: BTreeMap::new() };
+    let mut graph = Graph {
+        all: &all,
+        exporters: BTreeMap::new(),
+        kept_out: BTreeMap::new(),
+    };
     for bundle in all.values() {
         for interface in bundle.manifest.exports.keys() {
             graph.exporters.entry(interface.as_str()).or_default().push(bundle);
@@ -136,7 +151,10 @@ pub fn plan(bundles: Vec<Bundle>) -> Plan {
         }
     }
     refused.sort_by(|a, b| a.bundle.name().cmp(b.bundle.name()));
-    Plan { levels: ordered, refused }
+    Plan {
+        levels: ordered,
+        refused,
+    }
 }
 
 struct Graph<'a> {
@@ -170,11 +188,16 @@ impl<'a> Graph<'a> {
         let manifest = &bundle.manifest;
         let (wanted, found) = (&manifest.package.kernel, kernel_version());
         if !wanted.matches(&found) {
-            return Some(Refusal::Kernel { wanted: wanted.clone(), found });
+            return Some(Refusal::Kernel {
+                wanted: wanted.clone(),
+                found,
+            });
         }
         let uplink = manifest.runtime.scope == Scope::Connection;
         let first = manifest.imports.keys().next().filter(|_| uplink)?;
-        Some(Refusal::UplinkImports { interface: first.to_string() })
+        Some(Refusal::UplinkImports {
+            interface: first.to_string(),
+        })
     }
 
     fn exporters(&self, interface: &str) -> &[&'a Bundle] {
@@ -183,8 +206,13 @@ impl<'a> Graph<'a> {
 
     /// Capsules that export an interface in a version that will do, kept out or not.
     fn serving(&self, interface: &str, wanted: &VersionReq) -> Vec<&'a Bundle> {
-        let will_do =
-            |bundle: &&Bundle| bundle.manifest.exports.get(interface).is_some_and(|version| version.satisfies(wanted));
+        let will_do = |bundle: &&Bundle| {
+            bundle
+                .manifest
+                .exports
+                .get(interface)
+                .is_some_and(|version| version.satisfies(wanted))
+        };
         self.exporters(interface).iter().copied().filter(will_do).collect()
     }
 
@@ -192,21 +220,34 @@ impl<'a> Graph<'a> {
     fn unserved(&self, bundle: &'a Bundle) -> Option<Refusal> {
         bundle.manifest.imports.iter().find_map(|(interface, import)| {
             let (interface, wanted) = (interface.as_str(), &import.version);
-            let (in_, out): (Vec<_>, Vec<_>) =
-                self.serving(interface, wanted).into_iter().partition(|exporter| self.is_in(exporter.name()));
+            let (in_, out): (Vec<_>, Vec<_>) = self
+                .serving(interface, wanted)
+                .into_iter()
+                .partition(|exporter| self.is_in(exporter.name()));
             let names = |bundles: Vec<&Bundle>| bundles.into_iter().map(|b| b.name().to_owned()).collect::<Vec<_>>();
             match in_.len() {
                 0 if import.optional => None,
                 0 if out.is_empty() => {
                     let version = |b: &Bundle| b.manifest.exports.get(interface).map(ToString::to_string);
-                    let found: BTreeSet<String> = self.exporters(interface).iter().copied().filter_map(version).collect();
+                    let found: BTreeSet<String> =
+                        self.exporters(interface).iter().copied().filter_map(version).collect();
                     let found = found.into_iter().collect();
-                    Some(Refusal::Missing { interface: interface.to_owned(), wanted: wanted.clone(), found })
+                    Some(Refusal::Missing {
+                        interface: interface.to_owned(),
+                        wanted: wanted.clone(),
+                        found,
+                    })
                 }
-                0 => Some(Refusal::Needs { interface: interface.to_owned(), exporters: names(out) }),
+                0 => Some(Refusal::Needs {
+                    interface: interface.to_owned(),
+                    exporters: names(out),
+                }),
                 1 => None,
                 _ if import.many => None,
-                _ => Some(Refusal::Ambiguous { interface: interface.to_owned(), exporters: names(in_) }),
+                _ => Some(Refusal::Ambiguous {
+                    interface: interface.to_owned(),
+                    exporters: names(in_),
+                }),
             }
         })
     }
@@ -258,14 +299,22 @@ impl<'a> Graph<'a> {
             .filter(|(name, _)| self.is_in(name))
             .map(|(name, bundle)| (name.as_str(), self.before(bundle)))
             .collect();
-        let is_uplink = |name: &str| self.all.get(name).is_some_and(|b| b.manifest.runtime.scope == Scope::Connection);
+        let is_uplink = |name: &str| {
+            self.all
+                .get(name)
+                .is_some_and(|b| b.manifest.runtime.scope == Scope::Connection)
+        };
         let mut levels = BTreeMap::new();
         for level in 0.. {
             let free = |name: &str, before: &BTreeSet<&str>| match level {
                 0 => is_uplink(name),
                 _ => before.iter().all(|other| levels.contains_key(*other)),
             };
-            let now: Vec<&str> = waiting.iter().filter(|(name, before)| free(name, before)).map(|(name, _)| *name).collect();
+            let now: Vec<&str> = waiting
+                .iter()
+                .filter(|(name, before)| free(name, before))
+                .map(|(name, _)| *name)
+                .collect();
             if now.is_empty() && level > 0 {
                 break;
             }
@@ -311,18 +360,23 @@ mod tests {
             let (interface, version) = import.split_at(1);
             let (optional, many) = (version.ends_with('?'), version.ends_with('+'));
             let version = version.trim_end_matches(['?', '+']);
-            manifest +=
-                &format!("{interface} = {{ version = \"{version}\", optional = {optional}, many = {many} }}\n");
+            manifest += &format!("{interface} = {{ version = \"{version}\", optional = {optional}, many = {many} }}\n");
         }
         bundle(name, &manifest)
     }
 
     fn levels(plan: &Plan) -> Vec<Vec<&str>> {
-        plan.levels.iter().map(|level| level.iter().map(Bundle::name).collect()).collect()
+        plan.levels
+            .iter()
+            .map(|level| level.iter().map(Bundle::name).collect())
+            .collect()
     }
 
     fn reasons(plan: &Plan) -> Vec<String> {
-        plan.refused.iter().map(|refused| format!("{}: {}", refused.bundle.name(), refused.reason)).collect()
+        plan.refused
+            .iter()
+            .map(|refused| format!("{}: {}", refused.bundle.name(), refused.reason))
+            .collect()
     }
 
     #[track_caller]
@@ -355,7 +409,11 @@ mod tests {
                 "c: it needs `b` of `b`, kept out",
             ],
         );
-        check(&["a:a1", "b:/ a^2"], &[&[], &["a"]], &["b: nobody exports `a` ^2; there is 1.0"]);
+        check(
+            &["a:a1", "b:/ a^2"],
+            &[&[], &["a"]],
+            &["b: nobody exports `a` ^2; there is 1.0"],
+        );
     }
 
     #[test]
@@ -386,7 +444,10 @@ mod tests {
         check(
             &["@u:/ a^1?", "a:a1", "a:b1"],
             &[&[], &["a"]],
-            &["a: there is another capsule of this name", "u: it serves connections, so it starts first and may not import (`a`)"],
+            &[
+                "a: there is another capsule of this name",
+                "u: it serves connections, so it starts first and may not import (`a`)",
+            ],
         );
         let mut other = capsule("k:k1");
         other.manifest.package.kernel = ">=99".parse().unwrap();
@@ -400,23 +461,45 @@ mod tests {
         );
     }
 
+    /// A capsule's random exports and imports (interface, major version, and how), and whether it is an uplink.
+    type Parts = (Vec<(u8, u8)>, Vec<(u8, u8, &'static str)>, bool);
+
+    fn line(number: usize, (exports, imports, uplink): Parts) -> String {
+        let interface = |i: u8| char::from(b'w' + i);
+        let exports: BTreeMap<_, _> = exports.into_iter().collect();
+        let foreign = imports.into_iter().filter(|(i, ..)| !exports.contains_key(i));
+        let imports: BTreeMap<_, _> = foreign.map(|(i, version, how)| (i, (version, how))).collect();
+        let mut line = format!("{}c{number}:", if uplink { "@" } else { "" });
+        line.extend(
+            exports
+                .into_iter()
+                .map(|(i, version)| format!(" {}{version}", interface(i))),
+        );
+        line.push('/');
+        line.extend(
+            imports
+                .into_iter()
+                .map(|(i, (version, how))| format!(" {}^{version}{how}", interface(i))),
+        );
+        line
+    }
+
     /// Up to eight capsules with random exports and imports of four interfaces.
     fn graphs() -> impl Strategy<Value = Vec<String>> {
         let export = (0..4u8, 1..3u8);
         let import = (0..4u8, 1..3u8, prop::sample::select(vec!["", "?", "+"]));
-        let capsule = (prop::collection::vec(export, 0..2), prop::collection::vec(import, 0..3), 0..8u8);
+        let uplink = prop::bool::weighted(0.125);
+        let capsule = (
+            prop::collection::vec(export, 0..2),
+            prop::collection::vec(import, 0..3),
+            uplink,
+        );
         prop::collection::vec(capsule, 0..8).prop_map(|capsules| {
-            let line = |(n, (exports, imports, uplink)): (usize, (Vec<(u8, u8)>, Vec<(u8, u8, &str)>, u8))| {
-                let interface = |i: u8| char::from(b'w' + i);
-                let exports: BTreeMap<_, _> = exports.into_iter().collect();
-                let foreign = imports.into_iter().filter(|(i, ..)| !exports.contains_key(i));
-                let imports: BTreeMap<_, _> = foreign.map(|(i, v, how)| (i, (v, how))).collect();
-                let exports: String = exports.into_iter().map(|(i, v)| format!(" {}{v}", interface(i))).collect();
-                let imports: String =
-                    imports.into_iter().map(|(i, (v, how))| format!(" {}^{v}{how}", interface(i))).collect();
-                format!("{}c{n}:{exports}/{imports}", if uplink == 0 { "@" } else { "" })
-            };
-            capsules.into_iter().enumerate().map(line).collect()
+            capsules
+                .into_iter()
+                .enumerate()
+                .map(|(number, parts)| line(number, parts))
+                .collect()
         })
     }
 
