@@ -44,6 +44,9 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(15);
 /// How long capsules with `drain = true` may take to finish.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// How long whoever starts a daemon for itself may take to connect, however short its idle time (K5).
+const STARTUP_GRACE: Duration = Duration::from_secs(10);
+
 /// What to start.
 #[derive(Debug)]
 pub struct BootOptions {
@@ -210,7 +213,7 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
     let _exporter = metrics::export(&config.metrics, &host.metrics)?;
     let ticker = Arc::new(Ticker::start(&host.engine).map_err(io("cannot start the epoch thread"))?);
     let shards: Arc<[Arc<Shard>]> = (0..config.daemon.shards.get()).map(|_| Shard::new(Arc::clone(&ticker))).collect();
-    let aot = Aot::open(host.engine.clone(), &home, &key, options.compiler);
+    let aot = Aot::open(host.engine.clone(), &home, &key, options.compiler.clone());
     let caps = Caps {
         per_socket: config.daemon.max_connections,
         per_uid: config.daemon.max_connections_per_uid,
@@ -327,6 +330,9 @@ async fn keep_status(control: Arc<Control>, host: Arc<Host>, file: StatusFile) {
 /// Returns when nobody was connected for that long (K5); never, without a time.
 async fn idle(mut connections: watch::Receiver<usize>, timeout: Option<Duration>) {
     let Some(timeout) = timeout else { return std::future::pending().await };
+    if timeout < STARTUP_GRACE {
+        let _ = tokio::time::timeout(STARTUP_GRACE, connections.wait_for(|open| *open > 0)).await;
+    }
     loop {
         let quiet = async {
             if connections.wait_for(|open| *open == 0).await.is_err() {

@@ -227,6 +227,15 @@ impl Home {
         Ok(())
     }
 
+    /// What is there of the tree and wrong. Makes nothing, and does not mind what is missing: for who looks without starting.
+    #[must_use]
+    pub fn inspect(&self) -> Vec<HomeError> {
+        let tree = DIRECTORIES.iter().map(|(name, private)| (self.root.join(name), *private));
+        let found = std::iter::once((self.root.clone(), false)).chain(tree);
+        let missing = |error: &HomeError| matches!(error, HomeError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound);
+        found.filter_map(|(path, private)| check(&path, private).err()).filter(|error| !missing(error)).collect()
+    }
+
     /// The home itself.
     #[must_use]
     pub fn root(&self) -> &Path {
