@@ -1,7 +1,9 @@
-//! `etc/astrid.toml`: what an operator may decide about the daemon. A missing file means all defaults; a key that is unknown, or a value out of its
-//! bounds, is an error with its place, and the daemon does not start: guessing what was meant is worse than saying it.
+//! `etc/astrid.toml`: what an operator may decide about the daemon. A missing file means all defaults; a key that is
+//! unknown, or a value out of its bounds, is an error with its place, and the daemon does not start: guessing what
+//! was meant is worse than saying it.
 //!
-//! Every key here is read by something. Which capsules run, and what they may do, is not configuration: that is in bundles and manifests.
+//! Every key here is read by something. Which capsules run, and what they may do, is not configuration: that is in
+//! bundles and manifests.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -20,7 +22,8 @@ const SHARDS_MAX: usize = 64;
 /// Most connections of a socket; each costs descriptors and an actor.
 const CONNECTIONS_MAX: usize = 10_000;
 
-/// Most live actors: each takes about four memory maps, and some room is left of the 65,530 that a process has by default.
+/// Most live actors: each takes about four memory maps, and some room is left of the 65,530 that a process has by
+/// default.
 const LIVE_ACTORS_MAX: usize = 12_000;
 
 /// Why there is no configuration. The operator's to repair.
@@ -110,7 +113,8 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MetricsConfig {
-    /// Address on which `/metrics` is served; nothing is when this is absent. Of this machine only: there is no authentication.
+    /// Address on which `/metrics` is served; nothing is when this is absent. Of this machine only: there is no
+    /// authentication.
     #[serde(deserialize_with = "loopback")]
     pub listen: Option<SocketAddr>,
 }
@@ -131,7 +135,8 @@ pub struct DaemonConfig {
     /// Connections of the operator socket that are kept for the daemon's own user (A3).
     #[serde(deserialize_with = "within::<0, CONNECTIONS_MAX, _>")]
     pub operator_reserve: usize,
-    /// The daemon stops when nobody was connected for this long; absent: never (an ephemeral one has a time of its own).
+    /// The daemon stops when nobody was connected for this long; absent: never (an ephemeral one has a time of its
+    /// own).
     #[serde(deserialize_with = "time")]
     pub idle_timeout: Option<Duration>,
 }

@@ -1,10 +1,13 @@
-//! Who belongs where, as far as boot needs it (K3): `etc/groups.toml` is well-formed, and the `default` principal has a profile.
+//! Who belongs where, as far as boot needs it (K3): `etc/groups.toml` is well-formed, and the `default` principal has
+//! a profile.
 //!
-//! The built-in groups `admin`, `agent` and `restricted` cannot be redefined, and `*` is granted only by a group that says `unsafe_admin`. A file
-//! that says otherwise, or that cannot be understood, keeps the daemon from starting: with a part of the groups, it would decide wrongly.
+//! The built-in groups `admin`, `agent` and `restricted` cannot be redefined, and `*` is granted only by a group that
+//! says `unsafe_admin`. A file that says otherwise, or that cannot be understood, keeps the daemon from starting:
+//! with a part of the groups, it would decide wrongly.
 //!
-//! Deliberately absent: decisions. Nothing consults groups or profiles yet; what a capsule may do follows from its manifest. The files are
-//! checked and seeded all the same, so that what an operator writes now is not found wrong later.
+//! Deliberately absent: decisions. Nothing consults groups or profiles yet; what a capsule may do follows from its
+//! manifest. The files are checked and seeded all the same, so that what an operator writes now is not found wrong
+//! later.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

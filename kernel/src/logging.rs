@@ -1,12 +1,13 @@
 //! The daemon's log: `log/astrid.log`, and standard error when it runs in the foreground.
 //!
-//! A line is written by who logs it, in one write, so there is no thread to wake up and nothing is lost when the process is killed. The file is
-//! bounded: at [`FILE_BYTES_MAX`] it becomes `astrid.log.1`, that one `.2`, and the oldest goes. A log that cannot be
-//! written is given up for that line; the daemon does not stop for it.
+//! A line is written by who logs it, in one write, so there is no thread to wake up and nothing is lost when the
+//! process is killed. The file is bounded: at [`FILE_BYTES_MAX`] it becomes `astrid.log.1`, that one `.2`, and the
+//! oldest goes. A log that cannot be written is given up for that line; the daemon does not stop for it.
 //!
-//! What guests and peers say reaches the log as values. In the human format every value with anything but plain characters is quoted, and
-//! control characters (line breaks, terminal escapes, text direction) are escaped everywhere, so that no value can look like a line, a
-//! field, or an instruction to a terminal. JSON does that by itself.
+//! What guests and peers say reaches the log as values. In the human format every value with anything but plain
+//! characters is quoted, and control characters (line breaks, terminal escapes, text direction) are escaped
+//! everywhere, so that no value can look like a line, a field, or an instruction to a terminal. JSON does that by
+//! itself.
 //!
 //! Where standard error is the journal, which stamps lines itself, there are no timestamps of ours.
 

@@ -1,12 +1,14 @@
 //! What the daemon counts, and how it is fetched (K18). All names are here.
 //!
-//! A count is one relaxed addition to a plain integer, whether anybody fetches it or not. Every metric exists, at zero, from the
-//! start; labels are only ever from the closed sets below, so that nothing a guest or peer says can make a series.
+//! A count is one relaxed addition to a plain integer, whether anybody fetches it or not. Every metric exists, at
+//! zero, from the start; labels are only ever from the closed sets below, so that nothing a guest or peer says can
+//! make a series.
 //!
-//! The exporter exists only when the configuration names an address. It answers when asked and otherwise sleeps. It speaks just enough HTTP to
-//! be scraped: `GET /metrics` in the Prometheus text format, one answer a connection.
+//! The exporter exists only when the configuration names an address. It answers when asked and otherwise sleeps. It
+//! speaks just enough HTTP to be scraped: `GET /metrics` in the Prometheus text format, one answer a connection.
 //!
-//! Deliberately absent: histograms of what nobody measures yet, and authentication, which is why the address must be of this machine.
+//! Deliberately absent: histograms of what nobody measures yet, and authentication, which is why the address must be
+//! of this machine.
 
 use std::fmt::Write as _;
 use std::io;

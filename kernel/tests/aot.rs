@@ -1,5 +1,5 @@
-//! The whole way of compiled code, with real compiler children: this program is one when it is started as the daemon would start
-//! itself. So it has no test harness, which would write to the child's standard output.
+//! The whole way of compiled code, with real compiler children: this program is one when it is started as the daemon
+//! would start itself. So it has no test harness, which would write to the child's standard output.
 
 #![allow(
     clippy::unwrap_used,

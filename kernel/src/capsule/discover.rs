@@ -1,10 +1,13 @@
-//! Which capsules there are (K21): those in the binary, or a directory's in their place; and those that the operator put into the home's
-//! `capsules/`, of which one replaces a built-in one of its name. In safe mode only those in the binary.
+//! Which capsules there are (K21): those in the binary, or a directory's in their place; and those that the operator
+//! put into the home's `capsules/`, of which one replaces a built-in one of its name. In safe mode only those in the
+//! binary.
 //!
-//! A bundle that cannot be used is reported with its reason and never ends boot: a broken replacement leaves the built-in capsule in place.
+//! A bundle that cannot be used is reported with its reason and never ends boot: a broken replacement leaves the
+//! built-in capsule in place.
 //!
-//! A file decides what code runs, so it is only taken from who may decide that: it must be this user's (or root's), not a link, and nobody
-//! else may write to it. It is called as its capsule is, so that what an operator sees in the directory is what runs.
+//! A file decides what code runs, so it is only taken from who may decide that: it must be this user's (or root's),
+//! not a link, and nobody else may write to it. It is called as its capsule is, so that what an operator sees in the
+//! directory is what runs.
 //!
 //! Deliberately absent: capsules of principals.
 
