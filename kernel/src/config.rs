@@ -22,9 +22,8 @@ const SHARDS_MAX: usize = 64;
 /// Most connections of a socket; each costs descriptors and an actor.
 const CONNECTIONS_MAX: usize = 10_000;
 
-/// Most live actors: each takes about four memory maps, and some room is left of the 65,530 that a process has by
-/// default.
-const LIVE_ACTORS_MAX: usize = 12_000;
+/// Most live actors: each takes about six memory maps, and room is left of the 65,530 that a process has by default.
+const LIVE_ACTORS_MAX: usize = 8_000;
 
 /// Why there is no configuration. The operator's to repair.
 #[derive(Debug, thiserror::Error)]

@@ -1,7 +1,7 @@
 //! The daemon's log: `log/astrid.log`, and standard error when it runs in the foreground.
 //!
 //! A line is written by who logs it, in one write, so there is no thread to wake up and nothing is lost when the
-//! process is killed. The file is bounded: at [`FILE_BYTES_MAX`] it becomes `astrid.log.1`, that one `.2`, and the
+//! process is killed. The file is bounded: at 10 MiB it becomes `astrid.log.1`, that one `.2`, and the
 //! oldest goes. A log that cannot be written is given up for that line; the daemon does not stop for it.
 //!
 //! What guests and peers say reaches the log as values. In the human format every value with anything but plain

@@ -1,7 +1,7 @@
 //! Compiled code: made once for a content, kept in a cache, mapped many times.
 //!
 //! Compiled code is believed like the daemon itself, so nothing is mapped without proof of who made it. There are
-//! three proofs, the constructors of [`Trusted`]: it is part of this binary; it is a cache file with a valid
+//! three proofs, the constructors of `Trusted`: it is part of this binary; it is a cache file with a valid
 //! authenticator under a key that is derived from the runtime key, which no guest can read; or a compiler child of
 //! ours has just written it into our pipe. A cache file that is truncated, damaged, renamed or from elsewhere has no
 //! valid authenticator, and is made again.

@@ -4,10 +4,10 @@
 //! Everything that would make two runs differ is off: threads, relaxed SIMD, NaN payloads, concurrent (async)
 //! components. Fuel counts what a guest did, epochs take the thread from it; both are compiled into the code.
 //!
-//! A linear memory reserves 4 GiB of address space (nothing of it is committed), so that compiled code needs no
-//! bounds checks; thousands of them fit the 128 TiB of a process. What is scarce is the number of memory maps
-//! (`vm.max_map_count`, 65,530 by default): an instance from the on-demand allocator takes about four, which the test
-//! below holds.
+//! A linear memory reserves 4 GiB of address space (nothing of it is committed), so that compiled code needs no bounds
+//! checks; thousands of them fit the 128 TiB of a process. What is scarce is the number of memory maps
+//! (`vm.max_map_count`, 65,530 by default): an instance from the on-demand allocator takes about six, its stack included,
+//! which the test below holds.
 //!
 //! Deliberately absent: a pooling allocator (the on-demand one meets the budget), a compile cache of the engine's own
 //! ([`super::aot`] is ours, because compiled code is only trusted with proof), and epoch ticking (the shard's).
@@ -145,7 +145,8 @@ mod tests {
             r#"(func (export "f") (drop (i8x16.relaxed_swizzle (v128.const i64x2 0 0) (v128.const i64x2 0 0))))"#,
             r#"(memory $l i64 1) (func (export "f"))"#,
         ] {
-            assert!(run(&component_calling(module), 1_000).is_err(), "{module}");
+            let error = format!("{:#}", run(&component_calling(module), 1_000).unwrap_err());
+            assert!(error.contains("enabled"), "{error}");
         }
     }
 
@@ -184,6 +185,6 @@ mod tests {
         let stores: Vec<_> = (0..200).map(live).collect();
         let each = (maps() - before) as f64 / stores.len() as f64;
         // 4,000 live actors and room for everything else within 65,530.
-        assert!(each <= 6.0, "{each} maps an instance");
+        assert!(each <= 7.0, "{each} maps an instance");
     }
 }
