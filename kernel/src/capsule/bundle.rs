@@ -365,7 +365,11 @@ fn outline(component: &[u8]) -> Result<Outline<'_>, BundleError> {
             }
             Payload::ComponentImportSection(imports) => {
                 for import in imports {
-                    add_name(&mut outline.imports, &import?.name.full_name(), "imports")?;
+                    let import = import?;
+                    // A type by itself gives no access to anything.
+                    if !matches!(import.ty, ComponentTypeRef::Type(_)) {
+                        add_name(&mut outline.imports, &import.name.full_name(), "imports")?;
+                    }
                 }
             }
             Payload::ComponentExportSection(exports) => {
