@@ -4,11 +4,11 @@
 //! those: a document that is too much is answered with a typed error which says in what it is too much, and only what
 //! slips through here meets the kernel's.
 
-/// Bytes of a document: what one frame of a client carries.
+/// Bytes of a document.
 pub const DOCUMENT_BYTES: usize = 16 * 1024 * 1024;
 
-/// Bytes of text given back: the reply has to fit a frame, too.
-pub const OUTPUT_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of an answer: 16 MiB, less what the envelope takes, since a client gets it in one frame.
+pub const OUTPUT_BYTES: usize = 16 * 1024 * 1024 - 8 * 1024;
 
 /// Quotes, lists, list items, tables and cells open at one time. Real mail threads reach about 40.
 pub const NESTING: usize = 200;
@@ -65,16 +65,16 @@ pub const PDF_OBJECT_STREAM_BYTES: usize = 64 * 1024 * 1024;
 pub const PDF_CONTENT_BYTES: usize = 64 * 1024 * 1024;
 
 /// Bytes unpacked for text in all: contents, forms and character maps. A form drawn a thousand times counts as often.
-pub const PDF_UNPACKED_BYTES: usize = 512 * 1024 * 1024;
+pub const PDF_UNPACKED_BYTES: usize = 256 * 1024 * 1024;
 
 /// Bytes of one font's character map, unpacked. The largest real ones, for Chinese, have about 400 KiB.
 pub const PDF_CMAP_BYTES: usize = 2 * 1024 * 1024;
 
 /// Drawing instructions interpreted in all.
-pub const PDF_OPERATORS: usize = 50_000_000;
+pub const PDF_OPERATORS: usize = 20_000_000;
 
 /// Forms drawn in all: each is unpacked and read anew.
-pub const PDF_FORMS: usize = 200_000;
+pub const PDF_FORMS: usize = 50_000;
 
 /// Forms within forms; real files nest three or four.
 pub const PDF_FORM_DEPTH: usize = 16;
