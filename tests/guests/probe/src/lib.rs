@@ -61,6 +61,19 @@ impl Probe {
         }
     }
 
+    /// Takes long without using much fuel: filling memory is one instruction, whatever the size.
+    #[on("probe.v1.do.stall")]
+    fn stall(&mut self, ctx: &mut Context, _body: Body) -> u64 {
+        self.say(ctx, "before the stall");
+        let mut block = vec![0_u8; 4 << 20];
+        let mut n: u8 = 0;
+        loop {
+            n = n.wrapping_add(1);
+            block.fill(std::hint::black_box(n));
+            std::hint::black_box(&mut block);
+        }
+    }
+
     /// Takes memory until there is none.
     #[on("probe.v1.do.hog")]
     fn hog(&mut self, _body: Body) -> u32 {
