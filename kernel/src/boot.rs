@@ -254,7 +254,7 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
         become_ready(options.ready, &home, &control, started)?;
         tokio::select! {
             why = &mut asked => tracing::info!(why, "stopping"),
-            () = idle(host.connections.subscribe(), options.idle_timeout.or(config.daemon.idle_timeout)) => {
+            () = idle(host.connections.subscribe(), options.idle_timeout) => {
                 tracing::info!("stopping: nobody was connected for long enough");
             }
         }

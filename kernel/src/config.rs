@@ -8,9 +8,8 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use astrid_wire::manifest::{ManifestError, Time};
+use astrid_wire::manifest::ManifestError;
 use serde::Deserialize;
 use serde::de::Error as _;
 
@@ -134,10 +133,6 @@ pub struct DaemonConfig {
     /// Connections of the operator socket that are kept for the daemon's own user (A3).
     #[serde(deserialize_with = "within::<0, CONNECTIONS_MAX, _>")]
     pub operator_reserve: usize,
-    /// The daemon stops when nobody was connected for this long; absent: never (an ephemeral one has a time of its
-    /// own).
-    #[serde(deserialize_with = "time")]
-    pub idle_timeout: Option<Duration>,
 }
 
 impl Default for DaemonConfig {
@@ -147,7 +142,6 @@ impl Default for DaemonConfig {
             max_connections: 100,
             max_connections_per_uid: 64,
             operator_reserve: 8,
-            idle_timeout: None,
         }
     }
 }
@@ -221,10 +215,6 @@ fn shards<'de, D: serde::Deserializer<'de>>(from: D) -> Result<NonZeroUsize, D::
     within::<1, SHARDS_MAX, D>(from).map(|number| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN))
 }
 
-fn time<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
-    Time::deserialize(from).map(|time| Some(time.0))
-}
-
 fn loopback<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
     let text = String::deserialize(from)?;
     let address: SocketAddr = text
@@ -276,7 +266,6 @@ mod tests {
             max_connections = 10
             max_connections_per_uid = 5
             operator_reserve = 2
-            idle_timeout = "90s"
             [capsules]
             directory = "/somewhere"
             [limits]
@@ -296,7 +285,6 @@ mod tests {
             max_connections: 10,
             max_connections_per_uid: 5,
             operator_reserve: 2,
-            idle_timeout: Some(Duration::from_secs(90)),
         };
         assert_eq!(config.daemon, daemon);
         assert_eq!(config.capsules.directory, Some("/somewhere".into()));
@@ -311,10 +299,6 @@ mod tests {
             ("[log]\nlevel = \"loud\"\n", "c:2:9: unknown value `loud`"),
             ("[daemon]\n\nshards = 0\n", "c:3:10: 0 is not within 1 to 64"),
             ("[daemon]\nshards = -1\n", "c:2:10: -1 is not within 1 to 64"),
-            (
-                "[daemon]\nidle_timeout = \"5 parsecs\"\n",
-                "c:2:16: `5 parsecs` has no known unit",
-            ),
             (
                 "[metrics]\nlisten = \"0.0.0.0:9\"\n",
                 "c:2:10: 0.0.0.0:9 is not of this machine only",

@@ -176,6 +176,7 @@ impl Manager {
     async fn try_start(&self, bundle: Bundle) -> Result<Arc<Actors>, StartError> {
         // A missing provider of what it needs keeps a capsule out, also when the provider failed only now.
         let compiled = self.aot.load(&bundle).await?;
+        self.host.metrics.capsule_loads(compiled.source.as_str()).increment();
         let imports = self.topics_of_imports(&bundle.manifest);
         let capsule = Capsule::new(bundle, &compiled.component, &self.linker, imports)?;
         let sockets: Vec<SocketName> =
