@@ -3,13 +3,17 @@
 //! Options that every command shares are here; the rest is beside the command it belongs to. A usage error obeys
 //! `--format json` like any other error, although it is found before the options are known.
 
+use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
+use crate::client::{Client, SERVER_TIMEOUT};
 use crate::commands::{self, Command, internal};
 use crate::daemon::{self, Home};
 use crate::ephemeral;
@@ -60,6 +64,8 @@ pub(crate) struct Context {
     home: Option<PathBuf>,
     /// Where results go.
     pub(crate) output: Output,
+    /// The connection that keeps a daemon alive while the command runs, if one does.
+    session: Option<Rc<RefCell<Client>>>,
 }
 
 impl Context {
@@ -68,11 +74,29 @@ impl Context {
         daemon::home(self.home.as_deref())
     }
 
-    /// The same, in another home.
-    pub(crate) fn with_home(&self, home: &Home) -> Self {
+    /// Talks with the daemon of this home.
+    pub(crate) fn talk<T>(&self, say: impl FnOnce(&mut Client) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        self.talk_within(SERVER_TIMEOUT, say)
+    }
+
+    /// The same, with other patience until the conversation is open.
+    pub(crate) fn talk_within<T>(
+        &self,
+        timeout: Duration,
+        say: impl FnOnce(&mut Client) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        match &self.session {
+            Some(client) => say(&mut client.borrow_mut()),
+            None => say(&mut Client::connect_within(&self.home()?, timeout)?),
+        }
+    }
+
+    /// The same, in another home, with a conversation that is open already.
+    pub(crate) fn within(&self, home: &Home, session: Rc<RefCell<Client>>) -> Self {
         Self {
             home: Some(home.root().to_owned()),
             output: self.output,
+            session: Some(session),
         }
     }
 }
@@ -99,6 +123,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let context = Context {
         home: cli.home,
         output: Output { format: cli.format },
+        session: None,
     };
     if cli.private && context.home.is_some() {
         return Err(Failure::usage("--private makes a home of its own, so --home cannot name one").into());

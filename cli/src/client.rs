@@ -26,7 +26,7 @@ use crate::output::Closed;
 use crate::process;
 
 /// How long to wait for a place in the listener's queue, and for what needs no capsule to answer.
-const SERVER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const SERVER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long an answer may take when nothing else was said.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);

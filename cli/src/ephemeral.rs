@@ -1,14 +1,16 @@
 //! `--ephemeral` and `--private` (contract K5): a daemon that lives as long as it is used.
 //!
-//! Around a command, this process holds a connection of its own. A daemon that was started for the command is told to end
+//! Around a command, this process holds the connection that the command uses. A daemon that was started for the command is told to end
 //! when its last client leaves, so it ends even if this process is killed, and it does not end under another client that
 //! joined meanwhile.
 
 #![allow(clippy::disallowed_methods, reason = "throws away the private homes that it made")]
 
+use std::cell::RefCell;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Child;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -52,7 +54,7 @@ pub(crate) fn run(context: &Context, private: bool, command: Option<Command>) ->
     match command {
         Some(command) => {
             let session = Session::open(home, mode)?;
-            let result = commands::run(&context.with_home(&session.home), command);
+            let result = commands::run(&context.within(&session.home, Rc::clone(&session.client)), command);
             let closed = session.close();
             // Why the command failed matters more than how the daemon ended.
             result.and(closed)
@@ -105,7 +107,8 @@ pub(crate) fn discard_private(home: &Home, mode: Mode) -> anyhow::Result<()> {
 struct Session {
     home: Home,
     mode: Mode,
-    client: Client,
+    /// Lent to the command, so that there is one connection and the daemon need not be asked whose the others are.
+    client: Rc<RefCell<Client>>,
     started: Option<Child>,
 }
 
@@ -119,7 +122,7 @@ impl Session {
                     return Ok(Self {
                         home,
                         mode,
-                        client,
+                        client: Rc::new(RefCell::new(client)),
                         started,
                     });
                 }
@@ -162,7 +165,9 @@ impl Session {
         let Some(mut child) = self.started.take() else {
             return Ok(());
         };
-        let status: Option<Status> = self.client.ask(control::REQUEST_STATUS, &serde_json::json!({})).ok();
+        // One that does not answer here any more is ending, or not well: it is ended either way.
+        let ask = |client: &mut Client| client.ask(control::REQUEST_STATUS, &serde_json::json!({}));
+        let status: Option<Status> = ask(&mut self.client.borrow_mut()).ok();
         if status.is_some_and(|status| status.connections > 1) {
             return Ok(());
         }

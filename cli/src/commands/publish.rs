@@ -5,7 +5,6 @@ use serde_json::json;
 
 use crate::body::Body;
 use crate::cli::Context;
-use crate::client::Client;
 use crate::output::Output;
 
 /// Publish a message
@@ -26,7 +25,7 @@ pub(crate) struct Args {
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let body = Body::read(args.body.as_deref(), args.content_type)?;
     let said = json!({ "topic": args.topic.as_str(), "content_type": body.content_type, "bytes": body.bytes.len() });
-    Client::connect(&context.home()?)?.publish(&args.topic, body)?;
+    context.talk(|client| client.publish(&args.topic, body))?;
     if context.output.is_json() {
         Output::json(&said)
     } else {

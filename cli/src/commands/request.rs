@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::body::{self, Body, Encoded};
 use crate::cli::Context;
-use crate::client::{Client, REQUEST_TIMEOUT};
+use crate::client::REQUEST_TIMEOUT;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::time;
@@ -55,8 +55,8 @@ fn timeout(text: &str) -> Result<Duration, String> {
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let body = Body::read(args.body.as_deref(), args.content_type)?;
-    let mut client = Client::connect(&context.home()?)?;
-    let answer = client.request(&args.topic, body, args.timeout.unwrap_or(REQUEST_TIMEOUT))?;
+    let timeout = args.timeout.unwrap_or(REQUEST_TIMEOUT);
+    let answer = context.talk(|client| client.request(&args.topic, body, timeout))?;
     if context.output.is_json() {
         return Output::json(&Answered {
             topic: args.topic.as_str(),

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::capsule;
 use crate::cli::Context;
 use crate::client::Client;
-use crate::daemon::{self, Home};
+use crate::daemon;
 use crate::failure::Failure;
 use crate::launch::mode_name;
 use crate::output::{Output, Style, printable};
@@ -39,7 +39,7 @@ pub(super) fn run(context: &Context, _: &Args) -> anyhow::Result<()> {
     let Some(pid) = daemon::holder_pid(&home)? else {
         return Err(Failure::unreachable(format!("nothing is running in {}", home.root().display())).into());
     };
-    let (status, live) = match ask(&home) {
+    let (status, live) = match ask(context) {
         Some(status) => (status, true),
         None => match daemon::saved_status(&home)?.filter(|status| status.pid == pid) {
             Some(status) => (aged(status), false),
@@ -55,9 +55,9 @@ pub(super) fn run(context: &Context, _: &Args) -> anyhow::Result<()> {
     Output::bytes(human(&status, live, Output::style()).as_bytes())
 }
 
-fn ask(home: &Home) -> Option<Status> {
-    let mut client = Client::connect_within(home, PATIENCE).ok()?;
-    client.ask_within(control::REQUEST_STATUS, &json!({}), PATIENCE).ok()
+fn ask(context: &Context) -> Option<Status> {
+    let ask = |client: &mut Client| client.ask_within(control::REQUEST_STATUS, &json!({}), PATIENCE);
+    context.talk_within(PATIENCE, ask).ok()
 }
 
 /// What was written a while ago, with the uptime of now.

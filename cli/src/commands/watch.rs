@@ -36,7 +36,10 @@ struct Seen<'a> {
 }
 
 pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<()> {
-    let mut client = Client::connect(&context.home()?)?;
+    context.talk(|client| watch(context, args, client))
+}
+
+fn watch(context: &Context, args: &Args, client: &mut Client) -> anyhow::Result<()> {
     client.subscribe(&args.pattern)?;
     context.output.say(&format!("watching {}", args.pattern));
     let mut left = args.count.map(NonZeroU64::get);

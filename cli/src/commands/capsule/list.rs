@@ -6,7 +6,6 @@ use astrid_wire::control::{self, CapsuleState, Capsules};
 use serde_json::json;
 
 use crate::cli::Context;
-use crate::client::Client;
 use crate::output::{Output, printable};
 
 /// List the capsules that the daemon found
@@ -14,7 +13,7 @@ use crate::output::{Output, printable};
 pub(crate) struct Args {}
 
 pub(super) fn run(context: &Context, _: &Args) -> anyhow::Result<()> {
-    let found: Capsules = Client::connect(&context.home()?)?.ask(control::REQUEST_CAPSULES, &json!({}))?;
+    let found: Capsules = context.talk(|client| client.ask(control::REQUEST_CAPSULES, &json!({})))?;
     if context.output.is_json() {
         return Output::json(&found);
     }

@@ -7,7 +7,6 @@ use astrid_wire::describe::Direction;
 
 use super::{bytes, grouped, word};
 use crate::cli::Context;
-use crate::client::Client;
 use crate::output::{Output, Style, printable};
 
 /// Show one capsule: how it is, what it may do and why, its topics
@@ -23,7 +22,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<()> {
     let request = serde_json::to_value(CapsuleRequest {
         name: args.name.clone(),
     })?;
-    let detail: CapsuleDetail = Client::connect(&context.home()?)?.ask(control::REQUEST_CAPSULE, &request)?;
+    let detail: CapsuleDetail = context.talk(|client| client.ask(control::REQUEST_CAPSULE, &request))?;
     if context.output.is_json() {
         Output::json(&detail)
     } else {

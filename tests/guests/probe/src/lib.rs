@@ -41,6 +41,12 @@ impl Probe {
         State { handled: self.handled, principal: ctx.principal().to_owned() }
     }
 
+    /// Sends back what it got.
+    #[on("probe.v1.do.echo")]
+    fn echo(&mut self, body: Body) -> Body {
+        body
+    }
+
     /// Panics, after it recorded an effect that must not happen.
     #[on("probe.v1.do.panic")]
     fn panic(&mut self, ctx: &mut Context, _body: Body) -> Result<()> {
