@@ -31,6 +31,9 @@ pub const CELL_COLUMNS: usize = 1_000;
 /// Columns a cell is padded to when lines are not wrapped: one long cell must not multiply by the rows.
 pub const PAD_COLUMNS: usize = 60;
 
+/// Columns a table's column has at most when lines are wrapped, for the same reason.
+pub const WRAP_COLUMNS: usize = 120;
+
 /// Columns below which a table's column is not squeezed; a table that needs less is written as plain rows.
 pub const COLUMN_MIN: usize = 5;
 

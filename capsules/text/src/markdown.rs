@@ -22,7 +22,13 @@ pub fn convert(source: &str, options: Options) -> Result<String, TextError> {
         | Extensions::ENABLE_STRIKETHROUGH
         | Extensions::ENABLE_FOOTNOTES
         | Extensions::ENABLE_YAML_STYLE_METADATA_BLOCKS;
-    let mut renderer = Renderer { writer: Writer::new(options, source.len()), html: None, image: None, is_metadata: false, in_head: false };
+    let mut renderer = Renderer {
+        writer: Writer::new(options, source.len()),
+        html: None,
+        image: None,
+        is_metadata: false,
+        in_head: false,
+    };
     for event in Parser::new_ext(source, extensions) {
         renderer.event(event);
         if renderer.writer.is_done_for() {
@@ -42,7 +48,9 @@ fn check(source: &str) -> Result<(), TextError> {
             .take_while(|byte| b" \t>-+*0123456789.)".contains(byte))
             .filter(|byte| b">-+*.)".contains(byte))
             .count();
-        let is_break = line.first().is_some_and(|mark| line.iter().all(|byte| byte == mark || byte.is_ascii_whitespace()))
+        let is_break = line
+            .first()
+            .is_some_and(|mark| line.iter().all(|byte| byte == mark || byte.is_ascii_whitespace()))
             && !line.starts_with(b">");
         if containers > limits::MARKDOWN_LINE_CONTAINERS && !is_break {
             return Err(TextError::TooDeep {
@@ -52,7 +60,11 @@ fn check(source: &str) -> Result<(), TextError> {
         }
     }
     if nodes > limits::MARKDOWN_NODES {
-        return Err(TextError::too_large("the number of marks and lines", limits::MARKDOWN_NODES, "of them"));
+        return Err(TextError::too_large(
+            "the number of marks and lines",
+            limits::MARKDOWN_NODES,
+            "of them",
+        ));
     }
     Ok(())
 }
