@@ -21,7 +21,7 @@ unexport CARGO_TARGET_DIR CARGO_BUILD_TARGET CARGO_BUILD_TARGET_DIR
 
 ASTRID := target/release/astrid
 CAPSULES := $(patsubst %/Capsule.toml,%,$(wildcard capsules/*/Capsule.toml))
-EXAMPLES := $(patsubst %/Capsule.toml,%,$(wildcard examples/*/Capsule.toml))
+EXAMPLES := $(patsubst %/Capsule.toml,%,$(wildcard examples/*/Capsule.toml tests/guests/*/Capsule.toml))
 
 # What a bundle is made from. The packer is named by its sources and not as a file: it holds the bundles, so it is
 # always newer than they are.
@@ -42,7 +42,7 @@ run: build ## Builds Astrid and shows it at work, in a home of its own that is g
 
 .PHONY: build
 build: target/pack/capsules.stamp ## Builds target/release/astrid with the built-in capsules inside
-	$(CARGO) build --release -p astrid
+	$(CARGO) build --release --workspace
 
 .PHONY: capsules
 capsules: target/pack/capsules.stamp target/pack/examples.stamp ## Packs the built-in capsules and the examples (target/capsules, target/examples)
@@ -91,7 +91,7 @@ target/guest-rustc: FORCE
 
 .PHONY: packer
 packer: target/guest-rustc
-	$(CARGO) build --release -p astrid
+	$(CARGO) build --release --workspace
 
 # A stamp has the time at which packing began: what was edited meanwhile is packed next time.
 target/pack/capsules.stamp: $(GUEST_SOURCES) $(PACKER_SOURCES) $(if $(wildcard target/capsules/*.capsule),,FORCE) | packer

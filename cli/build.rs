@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Cargo runs this again and again while what it depends on is missing.
     fs::create_dir_all(&directory)?;
     println!("cargo::rerun-if-changed={}", directory.display());
-    let mut table = String::from("pub(crate) const EMBEDDED: &[Embedded] = &[\n");
+    let mut table = String::from("const EMBEDDED: &[Embedded] = &[\n");
     for name in names(&directory)? {
         let bundle = directory.join(format!("{name}.capsule"));
         let compiled = directory.join(format!("{name}.cwasm"));

@@ -1,5 +1,7 @@
 //! Bodies of messages: where they come from on the command line, what type they are, and how they are shown.
 
+#![allow(clippy::disallowed_methods, reason = "reads what is named on the command line, bounded")]
+
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;

@@ -3,6 +3,8 @@
 //! One thing at a time, blocking: a command asks and waits. Every wait has an end, or is what the command is for
 //! (`watch`), and then it also ends when nobody reads its output any more.
 
+#![allow(clippy::disallowed_methods, reason = "reads the boot token")]
+
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};

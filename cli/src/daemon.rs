@@ -2,16 +2,35 @@
 //!
 //! Nothing else in this crate names the kernel, so that what the command line needs of it can be read in one place.
 
+#![allow(clippy::disallowed_methods, reason = "reads what the daemon wrote about itself")]
+
 use std::fs::File;
 use std::io::ErrorKind;
+use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
+use astrid_kernel::boot::{self, BootError, BootOptions};
+use astrid_kernel::capsule::aot::{self, Compiler};
+use astrid_kernel::capsule::discover::Embedded;
+use astrid_kernel::capsule::{bundle, describe, engine};
+use astrid_kernel::config::Config;
 use astrid_kernel::home::{HomeError, Socket};
 use astrid_kernel::lock;
 use astrid_wire::control::{Mode, Status};
 
 use crate::failure::Failure;
+use crate::launch::IDLE_VARIABLE;
+
+/// How long an ephemeral daemon stays without clients (K5).
+const EPHEMERAL_IDLE: Duration = Duration::from_secs(30);
+
+// The table of what was built in: `EMBEDDED`.
+include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
+
+/// Names a directory of capsules, for development.
+const CAPSULES_VARIABLE: &str = "ASTRID_CAPSULES_DIR";
 
 pub(crate) use astrid_kernel::home::Home;
 pub(crate) use astrid_kernel::lock::Holder;
@@ -63,34 +82,112 @@ pub(crate) fn saved_status(home: &Home) -> anyhow::Result<Option<Status>> {
 }
 
 /// What is wrong with the directories of a home that exists.
-pub(crate) fn inspect(_home: &Home) -> Vec<anyhow::Error> {
-    Vec::new()
+pub(crate) fn inspect(home: &Home) -> Vec<anyhow::Error> {
+    home.inspect()
+        .into_iter()
+        .map(|error| hinted(&error.hint(), error))
+        .collect()
 }
 
 /// Whether the configuration can be read.
-pub(crate) fn check_config(_home: &Home) -> anyhow::Result<()> {
-    Ok(())
+pub(crate) fn check_config(home: &Home) -> anyhow::Result<()> {
+    Config::load(home).map(drop).map_err(|error| match error.hint() {
+        Some(hint) => hinted(&hint, error),
+        None => error.into(),
+    })
 }
 
 /// Runs the daemon until it is told to end. Tells `ready` when it serves.
 pub(crate) fn run(home: &Home, mode: Mode, safe: bool, ready: Option<File>) -> anyhow::Result<()> {
-    let _ = (home, mode, safe, ready);
-    anyhow::bail!("stub")
+    let options = BootOptions {
+        home: home.clone(),
+        mode,
+        safe,
+        // Who waits for the line is not who reads a log.
+        foreground: ready.is_none(),
+        embedded: EMBEDDED,
+        capsules_dir: capsules_dir()?,
+        idle_timeout: idle_timeout(mode)?,
+        ready,
+        compiler: Compiler::this_program(),
+    };
+    boot::run(options).map_err(|error| match hint(&error) {
+        Some(hint) => hinted(&hint, error),
+        None => error.into(),
+    })
 }
 
-/// Makes a bundle of a component and its manifest.
+/// What the operator could do about a daemon that did not start.
+fn hint(error: &BootError) -> Option<String> {
+    match error {
+        BootError::Home(error) => Some(error.hint()),
+        BootError::Lock(error) => Some(error.hint()),
+        BootError::Key(error) => Some(error.hint()),
+        BootError::Metrics(error) => Some(error.hint()),
+        BootError::Config(error) => error.hint(),
+        BootError::Groups(error) => error.hint(),
+        BootError::Logging(error) => error.hint(),
+        BootError::Engine(_) | BootError::Io { .. } | BootError::Topic(_) => None,
+    }
+}
+
+/// A directory that takes the place of the capsules in this binary, if the environment names one.
+fn capsules_dir() -> anyhow::Result<Option<PathBuf>> {
+    match std::env::var_os(CAPSULES_VARIABLE).filter(|directory| !directory.is_empty()) {
+        Some(directory) => Ok(Some(std::path::absolute(directory)?)),
+        None => Ok(None),
+    }
+}
+
+/// How long the daemon stays without clients: as the environment says, else by its mode (K5).
+fn idle_timeout(mode: Mode) -> anyhow::Result<Option<Duration>> {
+    match std::env::var(IDLE_VARIABLE) {
+        Ok(text) if !text.is_empty() => {
+            let seconds = text.parse().map_err(|error: ParseIntError| {
+                Failure::usage(format!("{IDLE_VARIABLE} is `{text}`, which is no number of seconds")).source(error)
+            })?;
+            Ok(Some(Duration::from_secs(seconds)))
+        }
+        _ if mode == Mode::Persistent => Ok(None),
+        _ => Ok(Some(EPHEMERAL_IDLE)),
+    }
+}
+
+/// Makes a bundle of a component and its manifest: asks the component once to describe itself, and checks what it imports.
 pub(crate) fn bundle(component: &[u8], manifest: &str) -> anyhow::Result<Vec<u8>> {
-    let _ = (component, manifest);
-    anyhow::bail!("stub")
+    let engine = engine::engine().map_err(|error| anyhow::anyhow!("the WebAssembly engine cannot start: {error:#}"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .context("cannot start a runtime")?;
+    let description = runtime.block_on(describe::describe(&engine, component))?;
+    bundle::assemble(component, manifest, &description).map_err(|error| match error.hint() {
+        Some(hint) => hinted(&hint, error),
+        None => error.into(),
+    })
 }
 
 /// Compiles a bundle for the least processor that is supported.
 pub(crate) fn precompile(bundle: &[u8]) -> anyhow::Result<Vec<u8>> {
-    let _ = bundle;
-    anyhow::bail!("stub")
+    Ok(aot::precompile(bundle)?)
 }
 
 /// The compiler child.
 pub(crate) fn compile_child() -> anyhow::Result<()> {
-    anyhow::bail!("stub")
+    Ok(aot::compile_child(
+        &mut std::io::stdin().lock(),
+        &mut std::io::stdout().lock(),
+    )?)
+}
+
+/// An error of the kernel's with what it says can be done about it.
+fn hinted(hint: &str, error: impl std::error::Error) -> anyhow::Error {
+    let failure = Failure::failed(error.to_string()).hint(hint);
+    let causes: Vec<String> = std::iter::successors(error.source(), |cause| cause.source())
+        .map(ToString::to_string)
+        .collect();
+    if causes.is_empty() {
+        failure.into()
+    } else {
+        failure.source(causes.join(": ")).into()
+    }
 }

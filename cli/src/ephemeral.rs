@@ -4,8 +4,10 @@
 //! when its last client leaves, so it ends even if this process is killed, and it does not end under another client that
 //! joined meanwhile.
 
+#![allow(clippy::disallowed_methods, reason = "throws away the private homes that it made")]
+
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -229,7 +231,7 @@ fn wait_until_ready(home: &Home, pid: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn gone(ready: &PathBuf) -> Failure {
+fn gone(ready: &Path) -> Failure {
     Failure::unreachable(format!("the daemon ended before {} was there", ready.display()))
 }
 

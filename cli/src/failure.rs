@@ -90,7 +90,6 @@ impl Failure {
             | protocol::SESSION_ERROR_INVALID
             | protocol::CREDENTIAL => Exit::Denied,
             problem::codes::TIMEOUT => Exit::Timeout,
-            protocol::SHUTDOWN => Exit::Unreachable,
             _ => Exit::Failed,
         };
         let mut failure = Self::new(exit, message);
@@ -207,7 +206,7 @@ pub(crate) fn conclude(result: anyhow::Result<()>, format: Format) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
     use super::*;
     use anyhow::Context as _;
 
@@ -221,7 +220,7 @@ mod tests {
             ("timeout", 124),
             ("no-subscriber", 1),
             ("capsule.fault.time", 1),
-            ("SHUTDOWN", 3),
+            ("PROTOCOL", 1),
         ] {
             assert_eq!(
                 Report::of(&Failure::problem(code, "no", "").into()).exit,

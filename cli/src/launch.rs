@@ -5,6 +5,8 @@
 //! serves, can say what went wrong otherwise, and leaves nothing of itself in the daemon: neither terminal, nor pipe
 //! (`astrid start | cat` ends), nor descriptor, nor directory.
 
+#![allow(clippy::disallowed_methods, reason = "opens /dev/null")]
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::AsFd;

@@ -32,6 +32,7 @@ pub(crate) struct Style {
 
 impl Style {
     /// Without colours.
+    #[cfg(test)]
     pub(crate) const PLAIN: Self = Self { colour: false };
 
     /// What this stream can show.

@@ -44,6 +44,9 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(15);
 /// How long capsules with `drain = true` may take to finish.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// How long whoever starts a daemon for itself may take to connect, however short its idle time (K5).
+const STARTUP_GRACE: Duration = Duration::from_secs(10);
+
 /// What to start.
 #[derive(Debug)]
 pub struct BootOptions {
@@ -210,7 +213,7 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
     let _exporter = metrics::export(&config.metrics, &host.metrics)?;
     let ticker = Arc::new(Ticker::start(&host.engine).map_err(io("cannot start the epoch thread"))?);
     let shards: Arc<[Arc<Shard>]> = (0..config.daemon.shards.get()).map(|_| Shard::new(Arc::clone(&ticker))).collect();
-    let aot = Aot::open(host.engine.clone(), &home, &key, options.compiler);
+    let aot = Aot::open(host.engine.clone(), &home, &key, options.compiler.clone());
     let caps = Caps {
         per_socket: config.daemon.max_connections,
         per_uid: config.daemon.max_connections_per_uid,
@@ -220,15 +223,15 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
         Manager::new(Arc::clone(&host), Arc::clone(&shards), aot, home.clone(), caps).map_err(BootError::Engine)?;
     let control = Control::new(Arc::clone(&host), Arc::clone(&manager), home.clone(), options.mode);
 
-    let mut tasks = JoinSet::new();
+    let mut jobs = JoinSet::new();
     let threads = ShardThreads::start(&shards[1..])?;
-    tasks.spawn(Arc::clone(&shards[0]).run());
-    tasks.spawn(Arc::clone(&host.deadlines).run());
+    jobs.spawn(Arc::clone(&shards[0]).run());
+    jobs.spawn(Arc::clone(&host.deadlines).run());
     let clock = Arc::clone(&host);
-    tasks.spawn(Arc::clone(&host.census).run(move || clock.uptime_ms()));
+    jobs.spawn(Arc::clone(&host.census).run(move || clock.uptime_ms()));
     let (requests, _heard) = control.listen()?;
-    tasks.spawn(Arc::clone(&control).run(requests));
-    tasks.spawn(keep_status(Arc::clone(&control), Arc::clone(&host), StatusFile::new(&home)));
+    jobs.spawn(Arc::clone(&control).run(requests));
+    jobs.spawn(keep_status(Arc::clone(&control), Arc::clone(&host), StatusFile::new(&home)));
 
     let asked = async {
         tokio::select! {
@@ -260,7 +263,7 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
         tracing::warn!("the stop took too long and is cut short");
     }
     drop(threads);
-    tasks.shutdown().await;
+    jobs.shutdown().await;
     clean_up(&home);
     tracing::info!(ms = started.elapsed().as_millis(), "stopped");
     Ok(())
@@ -327,6 +330,9 @@ async fn keep_status(control: Arc<Control>, host: Arc<Host>, file: StatusFile) {
 /// Returns when nobody was connected for that long (K5); never, without a time.
 async fn idle(mut connections: watch::Receiver<usize>, timeout: Option<Duration>) {
     let Some(timeout) = timeout else { return std::future::pending().await };
+    if timeout < STARTUP_GRACE {
+        let _ = tokio::time::timeout(STARTUP_GRACE, connections.wait_for(|open| *open > 0)).await;
+    }
     loop {
         let quiet = async {
             if connections.wait_for(|open| *open == 0).await.is_err() {

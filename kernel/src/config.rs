@@ -1,7 +1,9 @@
-//! `etc/astrid.toml`: what an operator may decide about the daemon. A missing file means all defaults; a key that is unknown, or a value out of its
-//! bounds, is an error with its place, and the daemon does not start: guessing what was meant is worse than saying it.
+//! `etc/astrid.toml`: what an operator may decide about the daemon. A missing file means all defaults; a key that is
+//! unknown, or a value out of its bounds, is an error with its place, and the daemon does not start: guessing what
+//! was meant is worse than saying it.
 //!
-//! Every key here is read by something. Which capsules run, and what they may do, is not configuration: that is in bundles and manifests.
+//! Every key here is read by something. Which capsules run, and what they may do, is not configuration: that is in
+//! bundles and manifests.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -20,8 +22,8 @@ const SHARDS_MAX: usize = 64;
 /// Most connections of a socket; each costs descriptors and an actor.
 const CONNECTIONS_MAX: usize = 10_000;
 
-/// Most live actors: each takes about four memory maps, and some room is left of the 65,530 that a process has by default.
-const LIVE_ACTORS_MAX: usize = 12_000;
+/// Most live actors: each takes about six memory maps, and room is left of the 65,530 that a process has by default.
+const LIVE_ACTORS_MAX: usize = 8_000;
 
 /// Why there is no configuration. The operator's to repair.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +50,8 @@ impl ConfigError {
 /// What is wrong and where, without the hint, which is shown in its own place.
 pub(crate) fn place(error: &ManifestError) -> String {
     let text = error.to_string();
-    text.split_once("\nhint: ").map_or(text.clone(), |(what, _)| what.to_owned())
+    text.split_once("\nhint: ")
+        .map_or(text.clone(), |(what, _)| what.to_owned())
 }
 
 /// Everything that can be configured.
@@ -109,7 +112,8 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MetricsConfig {
-    /// Address on which `/metrics` is served; nothing is when this is absent. Of this machine only: there is no authentication.
+    /// Address on which `/metrics` is served; nothing is when this is absent. Of this machine only: there is no
+    /// authentication.
     #[serde(deserialize_with = "loopback")]
     pub listen: Option<SocketAddr>,
 }
@@ -130,7 +134,8 @@ pub struct DaemonConfig {
     /// Connections of the operator socket that are kept for the daemon's own user (A3).
     #[serde(deserialize_with = "within::<0, CONNECTIONS_MAX, _>")]
     pub operator_reserve: usize,
-    /// The daemon stops when nobody was connected for this long; absent: never (an ephemeral one has a time of its own).
+    /// The daemon stops when nobody was connected for this long; absent: never (an ephemeral one has a time of its
+    /// own).
     #[serde(deserialize_with = "time")]
     pub idle_timeout: Option<Duration>,
 }
@@ -226,7 +231,9 @@ fn loopback<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<SocketAd
         .parse()
         .map_err(|_| D::Error::custom(format!("`{text}` is not an address and port, as in \"127.0.0.1:9464\"")))?;
     if !address.ip().is_loopback() {
-        return Err(D::Error::custom(format!("{address} is not of this machine only; metrics are served without authentication")));
+        return Err(D::Error::custom(format!(
+            "{address} is not of this machine only; metrics are served without authentication"
+        )));
     }
     Ok(Some(address))
 }
@@ -234,7 +241,10 @@ fn loopback<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<SocketAd
 fn absolute<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
     let path = PathBuf::deserialize(from)?;
     if !path.is_absolute() {
-        return Err(D::Error::custom(format!("`{}` is not an absolute path; a daemon has no working directory", path.display())));
+        return Err(D::Error::custom(format!(
+            "`{}` is not an absolute path; a daemon has no working directory",
+            path.display()
+        )));
     }
     Ok(Some(path))
 }
@@ -273,7 +283,13 @@ mod tests {
             live_actors = 100
         "#;
         let config = Config::parse(text, "c").unwrap();
-        assert_eq!(config.log, LogConfig { level: LogLevel::Debug, format: LogFormat::Json });
+        assert_eq!(
+            config.log,
+            LogConfig {
+                level: LogLevel::Debug,
+                format: LogFormat::Json
+            }
+        );
         assert_eq!(config.metrics.listen, Some("[::1]:9464".parse().unwrap()));
         let daemon = DaemonConfig {
             shards: NonZeroUsize::new(2).unwrap(),
@@ -295,11 +311,26 @@ mod tests {
             ("[log]\nlevel = \"loud\"\n", "c:2:9: unknown value `loud`"),
             ("[daemon]\n\nshards = 0\n", "c:3:10: 0 is not within 1 to 64"),
             ("[daemon]\nshards = -1\n", "c:2:10: -1 is not within 1 to 64"),
-            ("[daemon]\nidle_timeout = \"5 parsecs\"\n", "c:2:16: `5 parsecs` has no known unit"),
-            ("[metrics]\nlisten = \"0.0.0.0:9\"\n", "c:2:10: 0.0.0.0:9 is not of this machine only"),
-            ("[metrics]\nlisten = \"localhost\"\n", "c:2:10: `localhost` is not an address and port"),
-            ("[capsules]\ndirectory = \"here\"\n", "c:2:13: `here` is not an absolute path"),
-            ("[daemon]\nmax_connections = 8\n", "c: daemon.operator_reserve (8) must be less than"),
+            (
+                "[daemon]\nidle_timeout = \"5 parsecs\"\n",
+                "c:2:16: `5 parsecs` has no known unit",
+            ),
+            (
+                "[metrics]\nlisten = \"0.0.0.0:9\"\n",
+                "c:2:10: 0.0.0.0:9 is not of this machine only",
+            ),
+            (
+                "[metrics]\nlisten = \"localhost\"\n",
+                "c:2:10: `localhost` is not an address and port",
+            ),
+            (
+                "[capsules]\ndirectory = \"here\"\n",
+                "c:2:13: `here` is not an absolute path",
+            ),
+            (
+                "[daemon]\nmax_connections = 8\n",
+                "c: daemon.operator_reserve (8) must be less than",
+            ),
             ("[log\n", "c:1:5: "),
         ] {
             let error = Config::parse(text, "c").unwrap_err();

@@ -1,6 +1,6 @@
 //! Things to do at an instant: answer timeouts, timers, handshakes, restarts.
 //!
-//! One ordered map and one task that sleeps until its first entry; an empty map sleeps for good, so waiting costs nothing
+//! One ordered map and one future that sleeps until its first entry; an empty map sleeps for good, so waiting costs nothing
 //! (K19). Setting and cancelling are O(log n). Most entries are cancelled long before they are due (an ask is answered),
 //! so the sleeper is not re-armed on a cancellation: at worst it wakes once for an entry that is gone.
 
@@ -74,7 +74,7 @@ impl Deadlines {
         due.into_values().collect()
     }
 
-    /// Drives the map, until the task that runs this is dropped.
+    /// Drives the map, until the future of this is dropped.
     pub async fn run(self: Arc<Self>) {
         loop {
             let armed = self.state.lock().armed;

@@ -15,15 +15,18 @@
 //! - [`boot`]: puts it together, and takes it apart again.
 
 pub mod authority;
+pub mod boot;
 pub mod bus;
 pub mod capsule;
 pub mod config;
+pub mod control;
 pub mod deadlines;
 pub mod groups;
 pub mod home;
 pub mod keys;
 pub mod ledger;
 pub mod lock;
+pub mod logging;
 pub mod metrics;
 pub mod notify;
 pub mod port;

@@ -1,5 +1,7 @@
 //! The binary under test in a home of its own, which goes with everything in it when the test ends, however it ends.
 
+#![allow(clippy::disallowed_methods, reason = "tests own the files of their homes")]
+
 use std::ffi::OsStr;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -20,7 +22,11 @@ const BINARY_VARIABLE: &str = "ASTRID_BIN";
 pub fn binary() -> PathBuf {
     let built = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/astrid");
     let binary = std::env::var_os(BINARY_VARIABLE).map_or_else(built, PathBuf::from);
-    assert!(binary.exists(), "{} is not there; `make build` makes it", binary.display());
+    assert!(
+        binary.exists(),
+        "{} is not there; `make build` makes it",
+        binary.display()
+    );
     std::path::absolute(&binary).unwrap_or(binary)
 }
 
@@ -87,16 +93,27 @@ impl Astrid {
         let binary = binary();
         let directory = binary.parent().unwrap_or(Path::new("/")).display().to_string();
         let path = std::env::var("PATH").unwrap_or_default();
-        command.args(["-euc", script]).env("PATH", format!("{directory}:{path}"));
+        command
+            .args(["-euc", script])
+            .env("PATH", format!("{directory}:{path}"));
         command
     }
 
     fn any(&self, program: PathBuf) -> Command {
         let mut command = Command::new(program);
-        for name in ["NO_COLOR", "ASTRID_IDLE_TIMEOUT_SECS", "NOTIFY_SOCKET", "RUST_BACKTRACE", "RUST_LOG", "COLUMNS"] {
+        for name in [
+            "NO_COLOR",
+            "ASTRID_IDLE_TIMEOUT_SECS",
+            "NOTIFY_SOCKET",
+            "RUST_BACKTRACE",
+            "RUST_LOG",
+            "COLUMNS",
+        ] {
             command.env_remove(name);
         }
-        command.env("ASTRID_HOME", &self.home).current_dir(self.directory.path());
+        command
+            .env("ASTRID_HOME", &self.home)
+            .current_dir(self.directory.path());
         command
     }
 
@@ -128,7 +145,11 @@ impl Astrid {
         let mut buffer = [0; 4096];
         loop {
             match socket.recv(&mut buffer) {
-                Ok(length) if String::from_utf8_lossy(&buffer[..length]).lines().any(|line| line == "READY=1") => {
+                Ok(length)
+                    if String::from_utf8_lossy(&buffer[..length])
+                        .lines()
+                        .any(|line| line == "READY=1") =>
+                {
                     return running;
                 }
                 Ok(_) => {}
@@ -145,7 +166,10 @@ impl Astrid {
     #[track_caller]
     pub fn pid(&self) -> u32 {
         let status = self.run(&["status", "--format", "json"]).ok().json();
-        status["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).unwrap_or_else(|| panic!("no pid in {status}"))
+        status["pid"]
+            .as_u64()
+            .and_then(|pid| u32::try_from(pid).ok())
+            .unwrap_or_else(|| panic!("no pid in {status}"))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is tested from outside of the crates it is about: the rules of the tree and the contract with guests here, the built
 //! binary in `tests/`.
 
+pub mod bed;
 pub mod daemon;
 pub mod process;
 

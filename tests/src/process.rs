@@ -34,7 +34,9 @@ impl Outcome {
     /// A signal ended it.
     #[must_use]
     pub fn code(&self) -> i32 {
-        self.status.code().unwrap_or_else(|| panic!("ended by signal {:?}: {self:?}", self.status.signal()))
+        self.status
+            .code()
+            .unwrap_or_else(|| panic!("ended by signal {:?}: {self:?}", self.status.signal()))
     }
 
     /// The same, where it should have gone well.
@@ -97,7 +99,10 @@ impl<R: Read + Send + 'static> Lines<R> {
                 }
             }
         });
-        Self { lines, stream: std::marker::PhantomData }
+        Self {
+            lines,
+            stream: std::marker::PhantomData,
+        }
     }
 
     /// The next line; none at the end.
@@ -128,7 +133,9 @@ impl<R: Read + Send + 'static> Lines<R> {
 /// It cannot be started.
 pub fn spawn(command: &mut Command) -> Running {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    let mut child = command
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
     let stdout = child.stdout.take().map(Lines::new);
     let stderr = child.stderr.take().map(Lines::new);
     Running { child, stdout, stderr }
@@ -140,8 +147,13 @@ pub fn spawn(command: &mut Command) -> Running {
 /// It cannot be started, or does not end.
 #[track_caller]
 pub fn run(command: &mut Command, stdin: &[u8]) -> Outcome {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
     let feeder = child.stdin.take().map(|mut pipe| {
         let stdin = stdin.to_vec();
         // It may not want to hear all of it.
@@ -152,13 +164,19 @@ pub fn run(command: &mut Command, stdin: &[u8]) -> Outcome {
         let _ = child.kill();
         panic!("{command:?} does not end");
     }
-    let Ok(status) = child.wait() else { panic!("{command:?} cannot be waited for") };
+    let Ok(status) = child.wait() else {
+        panic!("{command:?} cannot be waited for")
+    };
     // A pipe that is still open has gone to a process that outlives this one.
     let text = |stream: Receiver<Vec<u8>>| match stream.recv_timeout(PATIENCE) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(_) => panic!("{command:?} ended, and something else keeps its output open"),
     };
-    let outcome = Outcome { status, stdout: text(stdout), stderr: text(stderr) };
+    let outcome = Outcome {
+        status,
+        stdout: text(stdout),
+        stderr: text(stderr),
+    };
     if let Some(feeder) = feeder {
         let _ = feeder.join();
     }
@@ -196,7 +214,9 @@ impl Running {
     #[track_caller]
     pub fn wait(mut self) -> ExitStatus {
         assert!(ends(self.pid()), "the process does not end");
-        self.child.wait().unwrap_or_else(|error| panic!("it cannot be waited for: {error}"))
+        self.child
+            .wait()
+            .unwrap_or_else(|error| panic!("it cannot be waited for: {error}"))
     }
 }
 
@@ -218,7 +238,10 @@ pub fn send(pid: u32, signal: Signal) {
 #[must_use]
 pub fn ends(pid: u32) -> bool {
     let Some(pidfd) = open(pid) else { return true };
-    let timeout = Timespec { tv_sec: i64::try_from(PATIENCE.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
+    let timeout = Timespec {
+        tv_sec: i64::try_from(PATIENCE.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: 0,
+    };
     loop {
         match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)) {
             Ok(ready) => return ready > 0,

@@ -1,6 +1,6 @@
 //! What every command keeps to: exit codes, where data and words go, and documents whose keys stay.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,12 @@ const UNREACHABLE: i32 = 3;
 const DENIED: i32 = 4;
 
 fn keys(value: &Value) -> Vec<&str> {
-    value.as_object().unwrap_or_else(|| panic!("no object: {value}")).keys().map(String::as_str).collect()
+    value
+        .as_object()
+        .unwrap_or_else(|| panic!("no object: {value}"))
+        .keys()
+        .map(String::as_str)
+        .collect()
 }
 
 /// That these keys are there. More may come; none may go.
@@ -48,7 +53,10 @@ fn usage_errors() {
         let outcome = astrid.run(line);
         let expected = if line == ["__nothing"] { FAILED } else { USAGE };
         assert_eq!(outcome.code(), expected, "{line:?}: {outcome:?}");
-        assert!(outcome.stdout.is_empty() && !outcome.stderr.is_empty(), "{line:?}: {outcome:?}");
+        assert!(
+            outcome.stdout.is_empty() && !outcome.stderr.is_empty(),
+            "{line:?}: {outcome:?}"
+        );
     }
     assert!(!astrid.home().exists(), "a usage error made the home");
 }
@@ -85,11 +93,19 @@ fn errors_as_json() {
         (&["--format", "json", "--ephemeral", "stop"], "usage", USAGE),
     ] {
         let outcome = astrid.run(line);
-        assert_eq!((outcome.code(), outcome.stdout.as_str()), (exit, ""), "{line:?}: {outcome:?}");
+        assert_eq!(
+            (outcome.code(), outcome.stdout.as_str()),
+            (exit, ""),
+            "{line:?}: {outcome:?}"
+        );
         assert_eq!(outcome.stderr.lines().count(), 1, "{line:?}: {outcome:?}");
         let error = &outcome.json_error()["error"];
         has(error, &["kind", "exit", "message", "causes", "hint", "problem"]);
-        assert_eq!((error["kind"].as_str(), error["exit"].as_i64()), (Some(kind), Some(exit.into())), "{line:?}");
+        assert_eq!(
+            (error["kind"].as_str(), error["exit"].as_i64()),
+            (Some(kind), Some(exit.into())),
+            "{line:?}"
+        );
     }
 }
 
@@ -107,9 +123,19 @@ fn errors_have_a_chain() {
 #[test]
 fn no_colours_in_pipes() {
     let astrid = Astrid::started();
-    for line in [&["status"][..], &["--help"], &["statsu"], &["capsule", "list"], &["doctor"], &["logs"]] {
+    for line in [
+        &["status"][..],
+        &["--help"],
+        &["statsu"],
+        &["capsule", "list"],
+        &["doctor"],
+        &["logs"],
+    ] {
         let outcome = astrid.run(line);
-        assert!(!outcome.stdout.contains('\u{1b}') && !outcome.stderr.contains('\u{1b}'), "{line:?}: {outcome:?}");
+        assert!(
+            !outcome.stdout.contains('\u{1b}') && !outcome.stderr.contains('\u{1b}'),
+            "{line:?}: {outcome:?}"
+        );
     }
 }
 
@@ -122,21 +148,52 @@ fn documents_keep_their_keys() {
     has(&json(&["stop"]), &["stopped", "pid"]);
     has(&json(&["start"]), &["pid", "home", "mode", "ready_in_ms", "reasons"]);
     let status = json(&["status"]);
-    has(&status, &["state", "pid", "version", "mode", "home", "started_at_ms", "uptime_ms", "sockets", "connections"]);
+    has(
+        &status,
+        &[
+            "state",
+            "pid",
+            "version",
+            "mode",
+            "home",
+            "started_at_ms",
+            "uptime_ms",
+            "sockets",
+            "connections",
+        ],
+    );
     has(&status, &["messages", "fuel_used", "capsules", "reasons", "live"]);
     has(&status["messages"], &["published", "delivered", "refused"]);
     has(&status["sockets"], &["operator", "session"]);
     let list = json(&["capsule", "list"]);
     let report = [
-        "name", "version", "description", "scope", "origin", "state", "actors", "generations", "faults", "handled",
-        "fuel_used", "memory_peak_bytes", "exports", "imports", "publish", "subscribe", "capabilities",
+        "name",
+        "version",
+        "description",
+        "scope",
+        "origin",
+        "state",
+        "actors",
+        "generations",
+        "faults",
+        "handled",
+        "fuel_used",
+        "memory_peak_bytes",
+        "exports",
+        "imports",
+        "publish",
+        "subscribe",
+        "capabilities",
     ];
     has(&list["capsules"][0], &report);
     let name = list["capsules"][0]["name"].as_str().unwrap().to_owned();
     let detail = json(&["capsule", "show", &name]);
     has(&detail, &report);
     has(&detail, &["manifest", "topics"]);
-    has(&json(&["publish", "probe.v1.said", "x"]), &["topic", "content_type", "bytes"]);
+    has(
+        &json(&["publish", "probe.v1.said", "x"]),
+        &["topic", "content_type", "bytes"],
+    );
     let answer = json(&["request", "astrid.v1.request.status", "{}"]);
     has(&answer, &["topic", "content_type", "encoding", "body"]);
     assert_eq!(answer["encoding"], "json");
@@ -168,7 +225,10 @@ fn unusable_homes() {
     std::fs::write(astrid.home(), "a file").unwrap();
     let outcome = astrid.run(&["start"]);
     assert_eq!(outcome.code(), FAILED, "{outcome:?}");
-    assert!(outcome.stderr.contains(&astrid.home().display().to_string()), "{outcome:?}");
+    assert!(
+        outcome.stderr.contains(&astrid.home().display().to_string()),
+        "{outcome:?}"
+    );
     assert!(outcome.stderr.contains("hint: "), "{outcome:?}");
     let outcome = astrid.run(&["doctor"]);
     assert_eq!(outcome.code(), FAILED, "{outcome:?}");

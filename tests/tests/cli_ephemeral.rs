@@ -1,6 +1,6 @@
 //! K5: a daemon that lives as long as it is used.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 use std::fs;
 
@@ -14,7 +14,11 @@ use serde_json::Value;
 fn around_a_command() {
     let astrid = Astrid::new();
     let status = astrid.run(&["--ephemeral", "status", "--format", "json"]).ok().json();
-    assert_eq!((status["mode"].as_str(), status["live"].as_bool()), (Some("ephemeral"), Some(true)), "{status}");
+    assert_eq!(
+        (status["mode"].as_str(), status["live"].as_bool()),
+        (Some("ephemeral"), Some(true)),
+        "{status}"
+    );
     assert_eq!(status["home"], astrid.home().display().to_string());
     assert_eq!(astrid.run(&["status"]).code(), 3);
     assert!(!astrid.home().join("run/operator.sock").exists());
@@ -36,7 +40,11 @@ fn joins_a_running_daemon() {
     let astrid = Astrid::started();
     let pid = astrid.pid();
     let status = astrid.run(&["--ephemeral", "status", "--format", "json"]).ok().json();
-    assert_eq!((status["pid"].as_u64(), status["mode"].as_str()), (Some(pid.into()), Some("persistent")), "{status}");
+    assert_eq!(
+        (status["pid"].as_u64(), status["mode"].as_str()),
+        (Some(pid.into()), Some("persistent")),
+        "{status}"
+    );
     assert_eq!(astrid.pid(), pid);
     let outcome = astrid.run(&["--ephemeral"]).ok();
     assert!(outcome.stderr.contains(&pid.to_string()), "{outcome:?}");
@@ -75,9 +83,12 @@ fn a_killed_command_leaves_nothing() {
 #[test]
 fn commands_at_once() {
     let astrid = Astrid::new();
-    let all: Vec<_> = (0..4).map(|_| astrid.spawn(&["--ephemeral", "request", "astrid.v1.request.status", "{}"])).collect();
+    let all: Vec<_> = (0..4)
+        .map(|_| astrid.spawn(&["--ephemeral", "request", "astrid.v1.request.status", "{}"]))
+        .collect();
     for one in all {
-        let answer: Value = serde_json::from_str(&one.stdout.as_ref().unwrap().next_line().unwrap_or_default()).unwrap();
+        let answer: Value =
+            serde_json::from_str(&one.stdout.as_ref().unwrap().next_line().unwrap_or_default()).unwrap();
         assert_eq!(answer["mode"], "ephemeral");
         assert_eq!(one.wait().code(), Some(0));
     }
@@ -106,7 +117,15 @@ fn the_idle_timeout() {
         assert!(outcome.stderr.contains("ASTRID_IDLE_TIMEOUT_SECS"), "{outcome:?}");
     }
     // A persistent daemon ends when idle only if the variable is set.
-    let started = run(astrid.command(&["start", "--format", "json"]).env("ASTRID_IDLE_TIMEOUT_SECS", "1"), b"").ok().json();
+    let started = run(
+        astrid
+            .command(&["start", "--format", "json"])
+            .env("ASTRID_IDLE_TIMEOUT_SECS", "1"),
+        b"",
+    )
+    .ok()
+    .json();
+    let _ = astrid.run(&["status"]).ok();
     assert!(ends(u32::try_from(started["pid"].as_u64().unwrap()).unwrap()));
 }
 
@@ -116,10 +135,19 @@ fn private() {
     let astrid = Astrid::new();
     let tmp = astrid.scratch().join("tmp");
     fs::create_dir(&tmp).unwrap();
-    let outcome = run(astrid.command(&["--private", "status", "--format", "json"]).env("TMPDIR", &tmp), b"").ok();
+    let outcome = run(
+        astrid
+            .command(&["--private", "status", "--format", "json"])
+            .env("TMPDIR", &tmp),
+        b"",
+    )
+    .ok();
     let status = outcome.json();
     assert_eq!(status["mode"], "private");
-    assert!(status["home"].as_str().unwrap().starts_with(tmp.to_str().unwrap()), "{status}");
+    assert!(
+        status["home"].as_str().unwrap().starts_with(tmp.to_str().unwrap()),
+        "{status}"
+    );
     assert_eq!(fs::read_dir(&tmp).unwrap().count(), 0);
 
     let mut command = astrid.command(&["--private"]);

@@ -1,6 +1,6 @@
 //! The whole command line reference, as one snapshot: what is typed is an interface, and a change to it is seen in review.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -21,7 +21,10 @@ fn the_reference() {
         std::fs::write(&path, &reference).unwrap();
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    let differs = expected.lines().zip(reference.lines()).position(|(old, new)| old != new);
+    let differs = expected
+        .lines()
+        .zip(reference.lines())
+        .position(|(old, new)| old != new);
     let line = differs.unwrap_or_else(|| expected.lines().count().min(reference.lines().count())) + 1;
     assert!(
         reference == expected,
@@ -45,9 +48,16 @@ fn describe(astrid: &Astrid, command: &[String], reference: &mut String) {
 
 /// The names under `Commands:`.
 fn subcommands(help: &str) -> Vec<String> {
-    let section = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let section = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty());
     let names = section.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
-    names.filter(|name| !name.is_empty() && *name != "help").map(str::to_owned).collect()
+    names
+        .filter(|name| !name.is_empty() && *name != "help")
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Help and version are data.

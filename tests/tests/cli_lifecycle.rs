@@ -1,6 +1,6 @@
 //! Starting and stopping: one daemon for each home (K1), in the background (A22), and found without any of its sockets.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -21,13 +21,23 @@ fn a_daemon_is_detached() {
     let astrid = Astrid::new();
     let script = "exec 7>inherited 8<&0; astrid start";
     let outcome = run(&mut astrid.shell(script), b"").ok();
-    assert!(outcome.stdout.is_empty() && outcome.stderr.contains("ready (pid "), "{outcome:?}");
+    assert!(
+        outcome.stdout.is_empty() && outcome.stderr.contains("ready (pid "),
+        "{outcome:?}"
+    );
 
     let pid = astrid.pid();
     let process = Path::new("/proc").join(pid.to_string());
     assert_eq!(read_link(process.join("cwd")), "/");
     let stat = fs::read_to_string(process.join("stat")).unwrap();
-    let session = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(3).unwrap().to_owned();
+    let session = stat
+        .rsplit_once(')')
+        .unwrap()
+        .1
+        .split_whitespace()
+        .nth(3)
+        .unwrap()
+        .to_owned();
     assert_eq!(session, pid.to_string());
     for stdio in ["0", "1", "2"] {
         assert_eq!(read_link(process.join("fd").join(stdio)), "/dev/null");
@@ -54,7 +64,10 @@ fn a_pipe_after_start_ends() {
 fn a_running_daemon_leaves_marks_and_takes_them_away() {
     let astrid = Astrid::started();
     let there = |name: &str| astrid.home().join("run").join(name);
-    assert_eq!(fs::read_to_string(there("pid")).unwrap().trim(), astrid.pid().to_string());
+    assert_eq!(
+        fs::read_to_string(there("pid")).unwrap().trim(),
+        astrid.pid().to_string()
+    );
     for name in ["ready", "token", "status.json", "operator.sock", "session.sock"] {
         assert!(there(name).exists(), "{name} is missing");
     }
@@ -77,7 +90,13 @@ fn a_second_start_names_the_holder() {
         assert!(outcome.stderr.contains(&pid.to_string()), "{outcome:?}");
     }
     let outcome = astrid.run(&["start", "--format", "json"]);
-    assert!(outcome.json_error()["error"]["message"].as_str().unwrap().contains(&pid.to_string()), "{outcome:?}");
+    assert!(
+        outcome.json_error()["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains(&pid.to_string()),
+        "{outcome:?}"
+    );
     assert_eq!(astrid.pid(), pid);
 }
 
@@ -86,11 +105,21 @@ fn a_second_start_names_the_holder() {
 fn starts_at_once() {
     let astrid = Astrid::new();
     let starts: Vec<_> = (0..4).map(|_| astrid.spawn(&["start"])).collect();
-    let words: Vec<String> =
-        starts.iter().map(|start| start.stderr.as_ref().unwrap().wait_for("(pid ")).collect();
+    let words: Vec<String> = starts
+        .iter()
+        .map(|start| start.stderr.as_ref().unwrap().wait_for("(pid "))
+        .collect();
     let codes: Vec<_> = starts.into_iter().map(|start| start.wait().code()).collect();
-    assert_eq!(codes.iter().filter(|code| **code == Some(0)).count(), 1, "{codes:?} {words:?}");
-    assert_eq!(codes.iter().filter(|code| **code == Some(1)).count(), 3, "{codes:?} {words:?}");
+    assert_eq!(
+        codes.iter().filter(|code| **code == Some(0)).count(),
+        1,
+        "{codes:?} {words:?}"
+    );
+    assert_eq!(
+        codes.iter().filter(|code| **code == Some(1)).count(),
+        3,
+        "{codes:?} {words:?}"
+    );
     let pid = astrid.pid().to_string();
     assert!(words.iter().all(|line| line.contains(&pid)), "{pid}: {words:?}");
 }
@@ -105,7 +134,11 @@ fn an_unlinked_socket_is_not_a_free_home() {
     assert_eq!(astrid.pid(), pid);
     // Neither status nor stop needs the socket.
     let status = astrid.run(&["status", "--format", "json"]).ok().json();
-    assert_eq!((status["state"].as_str(), status["live"].as_bool()), (Some("ready"), Some(false)), "{status}");
+    assert_eq!(
+        (status["state"].as_str(), status["live"].as_bool()),
+        (Some("ready"), Some(false)),
+        "{status}"
+    );
     assert_eq!(astrid.run(&["stop", "--format", "json"]).ok().json()["pid"], pid);
 }
 
@@ -116,7 +149,10 @@ fn after_a_kill_the_start_is_clean() {
     let pid = astrid.pid();
     send(pid, Signal::KILL);
     assert!(ends(pid));
-    assert!(astrid.home().join("run/operator.sock").exists(), "a killed daemon cleans nothing");
+    assert!(
+        astrid.home().join("run/operator.sock").exists(),
+        "a killed daemon cleans nothing"
+    );
     assert_eq!(astrid.run(&["status"]).code(), 3);
     let outcome = astrid.run(&["publish", "a.v1.b", "x"]);
     assert_eq!(outcome.code(), 3, "{outcome:?}");
@@ -145,7 +181,10 @@ fn stale_sockets_are_replaced() {
 fn stop_is_idempotent() {
     let astrid = Astrid::new();
     let outcome = astrid.run(&["stop"]).ok();
-    assert!(outcome.stdout.is_empty() && outcome.stderr.contains("nothing is running"), "{outcome:?}");
+    assert!(
+        outcome.stdout.is_empty() && outcome.stderr.contains("nothing is running"),
+        "{outcome:?}"
+    );
     assert!(!astrid.home().exists());
     let _ = astrid.run(&["start"]).ok();
     let pid = astrid.pid();
@@ -185,10 +224,16 @@ fn safe() {
     let _ = astrid.run(&["stop"]).ok();
     fs::write(astrid.home().join("capsules/broken.capsule"), "not a capsule").unwrap();
     let _ = astrid.run(&["start"]).ok();
-    assert_eq!(astrid.run(&["status", "--format", "json"]).ok().json()["state"], "degraded");
+    assert_eq!(
+        astrid.run(&["status", "--format", "json"]).ok().json()["state"],
+        "degraded"
+    );
     let _ = astrid.run(&["stop"]).ok();
     let _ = astrid.run(&["start", "--safe"]).ok();
-    assert_eq!(astrid.run(&["status", "--format", "json"]).ok().json()["state"], "ready");
+    assert_eq!(
+        astrid.run(&["status", "--format", "json"]).ok().json()["state"],
+        "ready"
+    );
 }
 
 /// `--home` names the home for every command, relative to where it is typed.

@@ -1,6 +1,6 @@
 //! Talking through a daemon: bodies in and out, events as they come, and the ends of both.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;
@@ -20,13 +20,21 @@ fn watch_and_publish() {
 
     let _ = astrid.run(&["publish", "probe.v1.text", "two\nlines"]).ok();
     let _ = astrid.run(&["publish", "probe.v1.json", "{\"a\": [1, 2]}"]).ok();
-    let _ = run(&mut astrid.command(&["publish", "probe.v1.bytes", "-"]), &[0xff, 0, 0x1b]).ok();
+    let _ = run(
+        &mut astrid.command(&["publish", "probe.v1.bytes", "-"]),
+        &[0xff, 0, 0x1b],
+    )
+    .ok();
 
     let stdout = human.stdout.as_ref().unwrap();
     let lines: Vec<String> = std::iter::from_fn(|| stdout.next_line()).collect();
     assert_eq!(
         lines,
-        ["probe.v1.text default two\\nlines", "probe.v1.json default {\"a\":[1,2]}", "probe.v1.bytes default (3 bytes)"]
+        [
+            "probe.v1.text default two\\nlines",
+            "probe.v1.json default {\"a\":[1,2]}",
+            "probe.v1.bytes default (3 bytes)"
+        ]
     );
     assert_eq!(human.wait().code(), Some(0));
 
@@ -40,10 +48,22 @@ fn watch_and_publish() {
     }
     for event in &events {
         let keys: Vec<_> = event.as_object().unwrap().keys().cloned().collect();
-        for key in ["topic", "principal", "message_id", "content_type", "encoding", "body", "lost"] {
+        for key in [
+            "topic",
+            "principal",
+            "message_id",
+            "content_type",
+            "encoding",
+            "body",
+            "lost",
+        ] {
             assert!(keys.iter().any(|found| found == key), "{key} is not in {event}");
         }
-        assert_eq!((event["principal"].as_str(), event["lost"].as_u64()), (Some("default"), Some(0)), "{event}");
+        assert_eq!(
+            (event["principal"].as_str(), event["lost"].as_u64()),
+            (Some("default"), Some(0)),
+            "{event}"
+        );
     }
     assert_eq!(json.wait().code(), Some(0));
 }
@@ -73,7 +93,12 @@ fn a_reader_that_leaves_ends_a_watch() {
 #[test]
 fn a_reader_that_is_gone_is_no_error() {
     let astrid = Astrid::started();
-    for command in ["completions bash", "status", "capsule list", "request astrid.v1.request.status"] {
+    for command in [
+        "completions bash",
+        "status",
+        "capsule list",
+        "request astrid.v1.request.status",
+    ] {
         // The left side starts once the right side has closed the pipe.
         let script = format!("(read go <fifo; astrid {command}; echo $? >code) | (exec 0<&-; echo >fifo); cat code");
         let fifo = format!("rm -f fifo; mkfifo fifo; {script}");
@@ -90,12 +115,21 @@ fn documents_become_text() {
     std::fs::write(&file, "# Title\n\nSome *words*.\n").unwrap();
     let at = format!("@{}", file.display());
     let outcome = astrid.run(&["request", "tool.v1.text.markdown", &at]).ok();
-    assert!(outcome.stdout.contains("Title") && outcome.stdout.contains("words"), "{outcome:?}");
-    assert!(!outcome.stdout.contains('*') && outcome.stderr.is_empty(), "{outcome:?}");
+    assert!(
+        outcome.stdout.contains("Title") && outcome.stdout.contains("words"),
+        "{outcome:?}"
+    );
+    assert!(
+        !outcome.stdout.contains('*') && outcome.stderr.is_empty(),
+        "{outcome:?}"
+    );
 
     let stdin = &mut astrid.command(&["request", "tool.v1.text.html", "-", "--content-type", "text/html"]);
     let outcome = run(stdin, b"<p>Some <b>words</b></p>").ok();
-    assert!(outcome.stdout.contains("words") && !outcome.stdout.contains("<p>"), "{outcome:?}");
+    assert!(
+        outcome.stdout.contains("words") && !outcome.stdout.contains("<p>"),
+        "{outcome:?}"
+    );
 }
 
 /// A3: a body larger than a frame arrives.
@@ -105,7 +139,10 @@ fn large_documents() {
     let file = astrid.scratch().join("large.md");
     std::fs::write(&file, "word word word word\n\n".repeat(15 * 1024 * 1024 / 21 + 10_000)).unwrap();
     let at = format!("@{}", file.display());
-    let outcome = astrid.run(&["publish", "probe.v1.large", &at, "--format", "json"]).ok().json();
+    let outcome = astrid
+        .run(&["publish", "probe.v1.large", &at, "--format", "json"])
+        .ok()
+        .json();
     assert_eq!(outcome["bytes"].as_u64(), Some(std::fs::metadata(&file).unwrap().len()));
     assert_eq!(outcome["content_type"], "text/markdown");
 }
@@ -114,8 +151,14 @@ fn large_documents() {
 #[test]
 fn bodies_may_begin_with_a_hyphen() {
     let astrid = Astrid::started();
-    let outcome = astrid.run(&["publish", "probe.v1.said", "-1", "--format", "json"]).ok().json();
-    assert_eq!((outcome["bytes"].as_u64(), outcome["content_type"].as_str()), (Some(2), Some("application/json")));
+    let outcome = astrid
+        .run(&["publish", "probe.v1.said", "-1", "--format", "json"])
+        .ok()
+        .json();
+    assert_eq!(
+        (outcome["bytes"].as_u64(), outcome["content_type"].as_str()),
+        (Some(2), Some("application/json"))
+    );
 }
 
 /// A daemon that stops ends the conversations with it, and they say so.

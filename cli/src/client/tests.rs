@@ -1,6 +1,6 @@
 //! The client against a server that says what a test tells it to.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixListener;
@@ -182,16 +182,13 @@ fn the_end_of_a_conversation_has_a_reason() {
         server.greet();
         server.hear();
         server.say(FromServer::Goodbye(Goodbye {
-            code: "SHUTDOWN".into(),
-            message: "the daemon stops".into(),
+            code: "PROTOCOL".into(),
+            message: "not now".into(),
         }));
     });
     let mut client = Client::connect(&served.home).unwrap();
     let error = client.request(&topic(), body(b""), SECOND).unwrap_err();
-    assert_eq!(
-        (Report::of(&error).exit, error.to_string().as_str()),
-        (3, "the daemon stops")
-    );
+    assert_eq!((Report::of(&error).exit, error.to_string().as_str()), (1, "not now"));
 
     let served = serve(Server::greet);
     let mut client = Client::connect(&served.home).unwrap();

@@ -1,5 +1,7 @@
 //! `astrid logs`: the end of the daemon's log, and what is added to it. Waits for the file system's word, never polls.
 
+#![allow(clippy::disallowed_methods, reason = "reads the log")]
+
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::mem::MaybeUninit;

@@ -21,7 +21,9 @@ impl Hello {
     /// Greets somebody by name.
     #[on("hello.v1.greet")]
     fn greet(&mut self, body: Greet) -> Greeting {
-        Greeting { text: format!("Hello, {}!", body.name) }
+        Greeting {
+            text: format!("Hello, {}!", body.name),
+        }
     }
 }
 

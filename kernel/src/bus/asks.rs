@@ -53,8 +53,8 @@ pub enum Waiter {
         /// Its count of open asks.
         open: OpenAsks,
     },
-    /// A task that waits in place.
-    Task(oneshot::Sender<(Outcome, Source)>),
+    /// A future that waits in place.
+    InPlace(oneshot::Sender<(Outcome, Source)>),
 }
 
 #[derive(Debug)]
@@ -103,8 +103,8 @@ impl Asks {
         let Some((_, row)) = self.rows.remove(&address) else { return false };
         self.deadlines.cancel(row.deadline);
         match row.waiter {
-            // A task that stopped waiting has dropped its end: nobody is left to tell.
-            Waiter::Task(task) => task.send((outcome, by)).is_ok(),
+            // A future that stopped waiting has dropped its end: nobody is left to tell.
+            Waiter::InPlace(waiting) => waiting.send((outcome, by)).is_ok(),
             Waiter::Actor { inbox, command, open } => {
                 open.0.fetch_sub(1, Ordering::Relaxed);
                 let (kind, body) = match outcome {

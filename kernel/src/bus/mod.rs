@@ -18,6 +18,7 @@ pub mod message;
 mod tests;
 pub mod trie;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -52,10 +53,21 @@ pub trait Route: Send + Sync {
     fn inboxes(&self, heard: &Heard<'_>, found: &mut dyn FnMut(Arc<Inbox>));
 }
 
+/// What a subscription is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Handles what it hears, and answers what is asked.
+    Receiver,
+    /// Watches: it hears an ask as an event, without the address for the answer, and does not count as somebody who could
+    /// answer.
+    Observer,
+}
+
 /// One pattern that somebody hears.
 pub struct Subscription {
     route: Arc<dyn Route>,
     lane: u16,
+    role: Role,
 }
 
 impl std::fmt::Debug for Subscription {
@@ -64,11 +76,39 @@ impl std::fmt::Debug for Subscription {
     }
 }
 
+/// Hearers up to which a list is searched for one that was found before.
+const SEARCHED_LIST_MAX: usize = 32;
+
 /// How often receivers are looked up for one message, when some end meanwhile.
 const LOOKUPS_MAX: u32 = 4;
 
 /// Places reserved for one message.
-pub type Slots = SmallVec<[Slot; 2]>;
+#[derive(Debug, Default)]
+pub struct Slots {
+    receivers: SmallVec<[Slot; 2]>,
+    observers: Vec<Slot>,
+}
+
+impl Slots {
+    /// Whether nobody is there who could answer.
+    pub fn is_unheard(&self) -> bool {
+        self.receivers.is_empty()
+    }
+
+    fn push(&mut self, slot: Slot, role: Role) {
+        match role {
+            Role::Receiver => self.receivers.push(slot),
+            Role::Observer => self.observers.push(slot),
+        }
+    }
+}
+
+/// Somebody who hears a message.
+struct Hearer {
+    inbox: Arc<Inbox>,
+    lane: u16,
+    role: Role,
+}
 
 /// What is said, but for what the bus adds.
 #[derive(Clone, Debug)]
@@ -138,20 +178,36 @@ impl Bus {
     }
 
     /// Lets a route hear a pattern, in that lane of its queue. The caller has the gate's permission.
-    pub fn subscribe(self: &Arc<Self>, permit: Permit<Pattern>, route: Arc<dyn Route>, lane: u16) -> Subscribed {
+    pub fn subscribe(
+        self: &Arc<Self>,
+        permit: Permit<Pattern>,
+        route: Arc<dyn Route>,
+        lane: u16,
+        role: Role,
+    ) -> Subscribed {
         let pattern = permit.into_object();
-        let id = self.subscriptions.insert(&pattern, Arc::new(Subscription { route, lane }));
+        let id = self.subscriptions.insert(&pattern, Arc::new(Subscription { route, lane, role }));
         Subscribed { bus: Arc::clone(self), pattern, id }
     }
 
-    /// The receivers of a topic, each once, however many of its patterns match; first pattern first.
-    fn receivers(&self, topic: &Topic, saying: &Saying) -> SmallVec<[(Arc<Inbox>, u16); 4]> {
+    /// Who hears a topic, each once, however many of its patterns match; first pattern first.
+    fn hearers(&self, topic: &Topic, saying: &Saying) -> SmallVec<[Hearer; 4]> {
         let heard = Heard { principal: &saying.principal, source: &saying.source, public: saying.public };
-        let mut found: SmallVec<[(Arc<Inbox>, u16); 4]> = SmallVec::new();
+        let mut found: SmallVec<[Hearer; 4]> = SmallVec::new();
+        // A list is searched faster than a set while it is short.
+        let mut seen: HashSet<*const Inbox, ahash::RandomState> = HashSet::default();
         self.subscriptions.matches(topic, |subscription| {
             subscription.route.inboxes(&heard, &mut |inbox| {
-                if !found.iter().any(|(other, _)| Arc::ptr_eq(other, &inbox)) {
-                    found.push((inbox, subscription.lane));
+                let known = if found.len() < SEARCHED_LIST_MAX {
+                    found.iter().any(|other| Arc::ptr_eq(&other.inbox, &inbox))
+                } else {
+                    if seen.is_empty() {
+                        seen.extend(found.iter().map(|h| Arc::as_ptr(&h.inbox)));
+                    }
+                    !seen.insert(Arc::as_ptr(&inbox))
+                };
+                if !known {
+                    found.push(Hearer { inbox, lane: subscription.lane, role: subscription.role });
                 }
             });
         });
@@ -165,11 +221,13 @@ impl Bus {
     pub fn reserve(&self, say: &Permit<Say>, saying: &Saying) -> Result<Slots, NoPlace> {
         // A receiver that ended between the look-up and now may have a successor already: look again, a few times.
         for _ in 0..LOOKUPS_MAX {
-            let mut slots = Slots::new();
+            let mut slots = Slots::default();
             let mut ended = false;
-            for (inbox, lane) in self.receivers(&say.object().topic, saying) {
+            for Hearer { inbox, lane, role } in self.hearers(&say.object().topic, saying) {
                 match inbox.reserve(lane, saying.body.bytes.len()) {
-                    Ok(slot) => slots.push(slot),
+                    Ok(slot) => slots.push(slot, role),
+                    // Who only watches does not hold up anybody: it misses this.
+                    Err(NoPlace::Full(_)) if role == Role::Observer => self.metrics.bus_refused.increment(),
                     Err(NoPlace::Closed(_)) => ended = true,
                     Err(full) => {
                         self.metrics.bus_refused.increment();
@@ -198,12 +256,18 @@ impl Bus {
             public: saying.public,
         });
         self.metrics.bus_published.increment();
+        let Slots { receivers, observers } = slots;
         let mut delivered = 0;
-        for slot in slots {
-            delivered += u64::from(slot.fill(Arc::clone(&message)));
+        if !observers.is_empty() {
+            let watched = match kind {
+                Kind::Ask(_) => Arc::new(Message { kind: Kind::Event, deadline: None, ..Message::clone(&message) }),
+                _ => Arc::clone(&message),
+            };
+            delivered += observers.into_iter().map(|slot| u64::from(slot.fill(Arc::clone(&watched)))).sum::<u64>();
         }
-        self.metrics.bus_delivered.add(delivered);
-        if let (Kind::Ask(address), 0) = (kind, delivered) {
+        let heard = receivers.into_iter().map(|slot| u64::from(slot.fill(Arc::clone(&message)))).sum::<u64>();
+        self.metrics.bus_delivered.add(delivered + heard);
+        if let (Kind::Ask(address), 0) = (kind, heard) {
             self.refuse_unheard(address, &message.topic);
         }
         id
@@ -225,10 +289,10 @@ impl Bus {
 
     /// Publishes at once to whoever has room; who has none misses it, counted.
     pub fn emit(&self, say: Permit<Say>, saying: Saying) -> MessageId {
-        let mut slots = Slots::new();
-        for (inbox, lane) in self.receivers(&say.object().topic, &saying) {
+        let mut slots = Slots::default();
+        for Hearer { inbox, lane, role } in self.hearers(&say.object().topic, &saying) {
             match inbox.reserve(lane, saying.body.bytes.len()) {
-                Ok(slot) => slots.push(slot),
+                Ok(slot) => slots.push(slot, role),
                 Err(_) => self.metrics.bus_refused.increment(),
             }
         }
@@ -243,7 +307,7 @@ impl Bus {
         let slots = self.reserve(&say, &saying)?;
         let (tell, told) = oneshot::channel();
         let until = Instant::now() + timeout;
-        let address = self.asks.open(&say.object().topic, &saying.principal, until, Waiter::Task(tell));
+        let address = self.asks.open(&say.object().topic, &saying.principal, until, Waiter::InPlace(tell));
         let open = OpenRequest { asks: &self.asks, address };
         self.send(say, saying, Kind::Ask(address), Some(until), slots);
         let outcome = told.await.map_or(Outcome::Timeout, |(outcome, _)| outcome);
@@ -261,7 +325,7 @@ impl Bus {
     ) -> (Arc<Inbox>, Vec<Subscribed>) {
         let inbox = Inbox::new(name.into(), &[LanePolicy { capacity, overflow, retry: 0 }]);
         let route: Arc<dyn Route> = Arc::new(Direct(Arc::clone(&inbox)));
-        let subscribed = patterns.into_iter().map(|p| self.subscribe(p, Arc::clone(&route), 0)).collect();
+        let subscribed = patterns.into_iter().map(|p| self.subscribe(p, Arc::clone(&route), 0, Role::Receiver)).collect();
         (inbox, subscribed)
     }
 }

@@ -113,7 +113,7 @@ async fn a_request_that_nobody_hears_is_refused_at_once() {
     assert!(matches!(outcome, Outcome::Refusal(p) if p.code() == codes::NO_SUBSCRIBER));
 }
 
-/// A request whose task is dropped leaves no row behind.
+/// A request that is dropped leaves no row behind.
 #[tokio::test(start_paused = true)]
 async fn a_dropped_request_is_forgotten() {
     let (bus, _) = bus();
@@ -132,4 +132,28 @@ fn ended_receivers() {
     drop(inbox.close());
     assert!(matches!(inbox.reserve(0, 1), Err(NoPlace::Closed(_))));
     drop(slot);
+}
+
+/// Who watches hears an ask as an event: it cannot answer in somebody's place, and is not taken for somebody who will.
+#[tokio::test(start_paused = true)]
+async fn observers_do_not_answer() {
+    struct Watch(Arc<Inbox>);
+    impl super::Route for Watch {
+        fn inboxes(&self, _: &super::Heard<'_>, found: &mut dyn FnMut(Arc<Inbox>)) {
+            found(Arc::clone(&self.0));
+        }
+    }
+    let (bus, _) = bus();
+    let inbox = Inbox::new("w".into(), &[LanePolicy { capacity: 1, overflow: Overflow::Reject, retry: 0 }]);
+    let pattern = Gate::default().declared("q.>".parse().unwrap());
+    let _watch = bus.subscribe(pattern, Arc::new(Watch(Arc::clone(&inbox))), 0, super::Role::Observer);
+    let outcome = bus.request(say("q.v1.ask"), saying("?"), Duration::from_secs(5)).await.unwrap();
+    assert!(matches!(outcome, Outcome::Refusal(p) if p.code() == codes::NO_SUBSCRIBER));
+    let watched = inbox.try_next().unwrap();
+    assert_eq!((watched.message.kind, watched.message.deadline), (Kind::Event, None));
+    // A watcher whose queue is full refuses nobody.
+    for _ in 0..3 {
+        bus.publish(say("q.v1.other"), saying("!")).unwrap();
+    }
+    assert_eq!(inbox.len(), 1);
 }

@@ -23,7 +23,7 @@ use super::host::bindings::astrid::kernel::types;
 use super::host::bus::wire_problem;
 use super::loaded::Capsule;
 use super::report;
-use super::shard::Task;
+use super::shard::Strand;
 use crate::bus::Route;
 use crate::bus::asks::OpenAsks;
 use crate::bus::inbox::{Delivery, Inbox};
@@ -62,7 +62,7 @@ pub struct Actor {
     inbox: Arc<Inbox>,
     timers: Arc<Timers>,
     open_asks: OpenAsks,
-    task: OnceLock<Weak<Task>>,
+    strand: OnceLock<Weak<Strand>>,
     spent: Arc<AtomicU64>,
     generation: AtomicU32,
     state: AtomicU8,
@@ -94,7 +94,7 @@ enum Handled {
 }
 
 impl Actor {
-    /// An actor without a task yet.
+    /// An actor that nobody polls yet.
     pub fn new(capsule: Arc<Capsule>, host: Arc<Host>, table: Weak<Actors>, key: ScopeKey) -> Arc<Self> {
         let inbox = Inbox::new(Arc::clone(&capsule.name), capsule.lanes());
         let timers = Timers::new(
@@ -111,7 +111,7 @@ impl Actor {
             inbox,
             timers,
             open_asks: OpenAsks::default(),
-            task: OnceLock::new(),
+            strand: OnceLock::new(),
             spent: Arc::default(),
             generation: AtomicU32::new(0),
             state: AtomicU8::new(ActorState::Up as u8),
@@ -123,9 +123,9 @@ impl Actor {
 
     /// Gives it to a shard.
     pub fn spawn(self: &Arc<Self>, shard: &Arc<super::shard::Shard>) {
-        let task = shard.spawn(&self.own_principal(), Arc::clone(&self.spent), Arc::clone(self).run());
+        let strand = shard.spawn(&self.own_principal(), Arc::clone(&self.spent), Arc::clone(self).run());
         // Set once, here; a second spawn would be a mistake of ours and is ignored.
-        self.task.set(Arc::downgrade(&task)).ok();
+        self.strand.set(Arc::downgrade(&strand)).ok();
     }
 
     /// What code it runs.
@@ -217,8 +217,8 @@ impl Actor {
 
     /// Somebody else pays from now on.
     pub fn charge_to(&self, principal: &Principal) {
-        if let Some(task) = self.task.get().and_then(Weak::upgrade) {
-            task.charge_to(principal);
+        if let Some(strand) = self.strand.get().and_then(Weak::upgrade) {
+            strand.charge_to(principal);
         }
     }
 

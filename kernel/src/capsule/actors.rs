@@ -16,7 +16,7 @@ use super::loaded::Capsule;
 use super::shard::Shard;
 use crate::bus::inbox::Inbox;
 use crate::bus::message::{PortId, Source};
-use crate::bus::{Heard, Route, Subscribed};
+use crate::bus::{Heard, Role, Route, Subscribed};
 use crate::home::Socket;
 use crate::port::listener::{Accept, Peer, Seat};
 use crate::port::stream::{Stream, StreamTopics};
@@ -30,7 +30,7 @@ pub struct Actors {
     system: Vec<Arc<Actor>>,
     principals: DashMap<Principal, Arc<Actor>, ahash::RandomState>,
     connections: DashMap<PortId, Arc<Actor>, ahash::RandomState>,
-    /// The tasks that move the bytes of this capsule's streams; they end with it.
+    /// What moves the bytes of this capsule's streams; it ends with them.
     streams: parking_lot::Mutex<JoinSet<()>>,
     /// What its actors hear, while it is loaded.
     subscribed: parking_lot::Mutex<Vec<Subscribed>>,
@@ -72,7 +72,7 @@ impl Actors {
         }
         let route: Arc<dyn Route> = Arc::new(TableRoute(Arc::downgrade(&actors)));
         let subscribed = actors.capsule.patterns().iter().zip(0..).map(|(pattern, lane)| {
-            actors.host.bus.subscribe(actors.host.gate.declared(pattern.clone()), Arc::clone(&route), lane)
+            actors.host.bus.subscribe(actors.host.gate.declared(pattern.clone()), Arc::clone(&route), lane, Role::Receiver)
         });
         *actors.subscribed.lock() = subscribed.collect();
         actors

@@ -104,7 +104,7 @@ impl Census {
         could_be
     }
 
-    /// Sweeps for as long as the task that runs this lives. `uptime_ms` is the clock of [`Actor::idle_since`].
+    /// Sweeps for as long as the future of this lives. `uptime_ms` is the clock of [`Actor::idle_since`].
     pub async fn run(self: Arc<Self>, uptime_ms: impl Fn() -> u64) {
         loop {
             self.joined.notified().await;

@@ -18,10 +18,10 @@ use crate::port::stream::{Stream, WriteRoom};
 use crate::port::timer::TimerSpec;
 
 /// Commands of one handling at most.
-pub const COMMANDS_MAX: u32 = 1024;
+pub(super) const COMMANDS_MAX: u32 = 1024;
 
 /// Bytes of bodies in the commands of one handling at most: a guest's memory is bounded, the kernel's copy is bounded by this.
-pub const COMMAND_BYTES_MAX: usize = 64 << 20;
+pub(super) const COMMAND_BYTES_MAX: usize = 64 << 20;
 
 /// One effect to come.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::Host;
 use super::host::bindings::astrid::kernel::connection::AuthenticateError;
 use crate::authority::Permit;
-use crate::bus::{Bus, Heard, Route, Subscribed};
+use crate::bus::{Bus, Heard, Role, Route, Subscribed};
 use crate::deadlines::{DeadlineKey, Deadlines};
 use crate::home::Socket;
 use crate::port::listener::{Peer, Seat};
@@ -147,7 +147,7 @@ impl Connection {
             return Err(u32::try_from(max).unwrap_or(u32::MAX));
         }
         let (route, lane) = route;
-        state.subscribed.push(bus.subscribe(permit, route, lane));
+        state.subscribed.push(bus.subscribe(permit, route, lane, Role::Observer));
         Ok(())
     }
 

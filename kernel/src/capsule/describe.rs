@@ -25,7 +25,7 @@ pub enum DescribeError {
     Invalid(#[from] serde_json::Error),
 }
 
-/// Compiles the component, calls its `describe`, and checks what it says. Returns the JSON as it was said. For the tool that makes
+/// Compiles the component, calls its `describe`, and checks what it says. Returns the JSON as it was said. For what makes
 /// bundles: it compiles in this process.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use astrid_wire::control::{CapsuleReport, CapsuleState};
 use astrid_wire::describe::{Description, Direction};
-use astrid_wire::manifest::{Listener as SocketName, Manifest};
+use astrid_wire::manifest::{Capabilities, Listener as SocketName, Manifest};
 use astrid_wire::{Pattern, control};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -308,7 +308,7 @@ impl Row {
             imports: manifest.imports.iter().map(|(n, i)| (n.to_string(), i.version.to_string())).collect(),
             publish: manifest.publish.keys().map(ToString::to_string).collect(),
             subscribe: manifest.subscribe.keys().map(ToString::to_string).collect(),
-            capabilities: manifest.capabilities.reasons(),
+            capabilities: reasons(&manifest.capabilities),
         };
         match &self.stage {
             Stage::Loading => {}
@@ -320,6 +320,17 @@ impl Row {
         }
         report
     }
+}
+
+/// What a capsule may do beyond messages, and why it says it must.
+fn reasons(capabilities: &Capabilities) -> BTreeMap<String, String> {
+    let Capabilities { listen, timer, subscribe } = capabilities;
+    let mut reasons = BTreeMap::new();
+    let mut add = |name: &str, reason: Option<&String>| reasons.extend(reason.map(|r| (name.to_owned(), r.clone())));
+    add("listen", listen.as_ref().map(|c| &c.reason));
+    add("timer", timer.as_ref().map(|c| &c.reason));
+    add("subscribe", subscribe.as_ref().map(|c| &c.reason));
+    reasons
 }
 
 fn fill(report: &mut CapsuleReport, actors: &Actors) {

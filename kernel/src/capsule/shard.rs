@@ -5,7 +5,7 @@
 //! hundred busy actors gets as much of the thread as one with a single actor. Within a principal it is first come,
 //! first served. A turn ends when the actor waits, or when the epoch makes its guest yield; then it queues up again.
 //!
-//! The shard is one future of a current-thread runtime. It gives way to the runtime's other tasks (sockets, deadlines)
+//! The shard is one future of a current-thread runtime. It gives way to what else the runtime polls (sockets, deadlines)
 //! after a burst, and sleeps when nothing is ready.
 
 use std::collections::{HashMap, VecDeque};
@@ -42,7 +42,7 @@ pub struct Flow(Mutex<FlowState>);
 
 #[derive(Default)]
 struct FlowState {
-    ready: VecDeque<Arc<Task>>,
+    ready: VecDeque<Arc<Strand>>,
     /// Fuel it may still spend in this round; negative after an expensive turn.
     deficit: i64,
     /// Whether it is in the round.
@@ -52,7 +52,7 @@ struct FlowState {
 type ActorFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// An actor as its shard sees it: something to poll, and who pays.
-pub struct Task {
+pub struct Strand {
     shard: Arc<Shard>,
     flow: Mutex<Arc<Flow>>,
     queued: AtomicBool,
@@ -60,14 +60,14 @@ pub struct Task {
     spent: Arc<AtomicU64>,
 }
 
-impl Task {
+impl Strand {
     /// From now on somebody else pays: a connection showed who it is.
     pub fn charge_to(&self, principal: &Principal) {
         *self.flow.lock() = self.shard.flow(principal);
     }
 }
 
-impl Wake for Task {
+impl Wake for Strand {
     fn wake(self: Arc<Self>) {
         Self::wake_by_ref(&self);
     }
@@ -105,16 +105,16 @@ impl Shard {
         principal: &Principal,
         spent: Arc<AtomicU64>,
         future: impl Future<Output = ()> + Send + 'static,
-    ) -> Arc<Task> {
-        let task = Arc::new(Task {
+    ) -> Arc<Strand> {
+        let strand = Arc::new(Strand {
             shard: Arc::clone(self),
             flow: Mutex::new(self.flow(principal)),
             queued: AtomicBool::new(false),
             future: Mutex::new(Some(Box::pin(future))),
             spent,
         });
-        task.wake_by_ref();
-        task
+        strand.wake_by_ref();
+        strand
     }
 
     fn flow(&self, principal: &Principal) -> Arc<Flow> {
@@ -131,10 +131,10 @@ impl Shard {
         flow
     }
 
-    fn push(&self, task: Arc<Task>) {
-        let flow = Arc::clone(&task.flow.lock());
+    fn push(&self, strand: Arc<Strand>) {
+        let flow = Arc::clone(&strand.flow.lock());
         let mut state = flow.0.lock();
-        state.ready.push_back(task);
+        state.ready.push_back(strand);
         let joins = !std::mem::replace(&mut state.active, true);
         drop(state);
         if joins {
@@ -144,7 +144,7 @@ impl Shard {
     }
 
     /// Whose turn it is. The lock order is round before flow, here only.
-    fn next(&self) -> Option<(Arc<Flow>, Arc<Task>)> {
+    fn next(&self) -> Option<(Arc<Flow>, Arc<Strand>)> {
         loop {
             let mut round = self.round.lock();
             let flow = round.pop_front()?;
@@ -160,17 +160,17 @@ impl Shard {
                 round.push_back(Arc::clone(&flow));
                 continue;
             }
-            let Some(task) = state.ready.pop_front() else { continue };
+            let Some(strand) = state.ready.pop_front() else { continue };
             drop(state);
             round.push_front(Arc::clone(&flow));
-            return Some((flow, task));
+            return Some((flow, strand));
         }
     }
 
-    fn turn(&self, flow: &Flow, task: &Arc<Task>) {
-        task.queued.store(false, Ordering::Release);
-        let waker = Waker::from(Arc::clone(task));
-        let mut slot = task.future.lock();
+    fn turn(&self, flow: &Flow, strand: &Arc<Strand>) {
+        strand.queued.store(false, Ordering::Release);
+        let waker = Waker::from(Arc::clone(strand));
+        let mut slot = strand.future.lock();
         if let Some(future) = slot.as_mut() {
             self.ticker.running();
             let mut cx = Context::from_waker(&waker);
@@ -185,18 +185,18 @@ impl Shard {
             }
         }
         drop(slot);
-        let spent = i64::try_from(task.spent.swap(0, Ordering::Relaxed)).unwrap_or(i64::MAX);
+        let spent = i64::try_from(strand.spent.swap(0, Ordering::Relaxed)).unwrap_or(i64::MAX);
         let mut state = flow.0.lock();
         state.deficit = state.deficit.saturating_sub(spent.saturating_add(TURN_FUEL)).max(-64 * QUANTUM_FUEL);
     }
 
-    /// Polls actors for as long as the task that runs this lives.
+    /// Polls actors for as long as the strand that runs this lives.
     pub async fn run(self: Arc<Self>) {
         loop {
             let burst = Instant::now();
             let mut turns = 0;
-            while let Some((flow, task)) = self.next() {
-                self.turn(&flow, &task);
+            while let Some((flow, strand)) = self.next() {
+                self.turn(&flow, &strand);
                 turns += 1;
                 if turns >= BURST_TURNS_MAX || burst.elapsed() >= BURST_TIME_MAX {
                     break;
@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     /// Burns fuel in every turn and is always ready for the next.
-    fn busy(shard: &Arc<Shard>, name: &str, fuel: u64, turns: &Arc<AtomicU32>) -> Arc<Task> {
+    fn busy(shard: &Arc<Shard>, name: &str, fuel: u64, turns: &Arc<AtomicU32>) -> Arc<Strand> {
         let (spent, turns) = (Arc::new(AtomicU64::new(0)), Arc::clone(turns));
         let count = Arc::clone(&spent);
         shard.spawn(&Principal::stamped(name).unwrap(), spent, async move {
@@ -247,8 +247,8 @@ mod tests {
 
     fn turns(shard: &Shard, n: u32) {
         for _ in 0..n {
-            let (flow, task) = shard.next().unwrap();
-            shard.turn(&flow, &task);
+            let (flow, strand) = shard.next().unwrap();
+            shard.turn(&flow, &strand);
         }
     }
 

@@ -214,7 +214,7 @@ impl Listener {
         Ok(Self { socket, path: path.to_owned(), inode, kind })
     }
 
-    /// Accepts until the task that runs this is dropped.
+    /// Accepts until the future of this is dropped.
     pub async fn run(self, seats: Arc<Seats>, accept: Arc<dyn Accept>, metrics: Arc<Metrics>) {
         loop {
             let stream = match self.socket.accept().await {

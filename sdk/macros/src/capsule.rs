@@ -64,7 +64,10 @@ struct Table<'a> {
 
 pub(crate) fn expand(says: Says, mut block: ItemImpl) -> Result<TokenStream> {
     if let Some((_, path, _)) = &block.trait_ {
-        return Err(Error::new(path.span(), "`#[capsule]` goes on the impl block of the type itself"));
+        return Err(Error::new(
+            path.span(),
+            "`#[capsule]` goes on the impl block of the type itself",
+        ));
     }
     if !block.generics.params.is_empty() {
         return Err(Error::new(block.generics.span(), "a capsule has no type parameters"));
@@ -76,7 +79,10 @@ pub(crate) fn expand(says: Says, mut block: ItemImpl) -> Result<TokenStream> {
         }
     }
     if handlers.is_empty() {
-        return Err(Error::new(block.self_ty.span(), "a capsule without handlers: put `#[on(\"topic\")]` on a method"));
+        return Err(Error::new(
+            block.self_ty.span(),
+            "a capsule without handlers: put `#[on(\"topic\")]` on a method",
+        ));
     }
     let mut table = Table::default();
     for handler in &handlers {
@@ -101,7 +107,8 @@ impl<'a> Table<'a> {
             }
             Takes::Answer(topics) => {
                 self.answers.extend(topics.iter().map(|topic| Route { topic, call }));
-                self.calls.push(call_told(handler, quote!(::astrid_sdk::dispatch::answer(ctx, body)))?);
+                self.calls
+                    .push(call_told(handler, quote!(::astrid_sdk::dispatch::answer(ctx, body)))?);
             }
             Takes::Timer(tags) => {
                 self.add_tags(handler, tags, call)?;
@@ -114,7 +121,10 @@ impl<'a> Table<'a> {
 
     fn add_tags(&mut self, handler: &Handler, tags: &'a [LitStr], call: u16) -> Result<()> {
         if tags.is_empty() && self.other_tags.replace(call).is_some() {
-            return Err(Error::new(handler.name.span(), "there is a handler for all other timers already"));
+            return Err(Error::new(
+                handler.name.span(),
+                "there is a handler for all other timers already",
+            ));
         }
         for tag in tags {
             if self.tags.iter().any(|(other, _)| other.value() == tag.value()) {
@@ -126,23 +136,21 @@ impl<'a> Table<'a> {
     }
 
     fn describe(&mut self, handler: &Handler, on: &On) {
-        let nothing = || quote!(::astrid_sdk::describe::Nothing);
-        let request = match (&on.request, &handler.body) {
-            (Some(given), _) | (None, Some(given)) => quote!(#given),
-            (None, None) => nothing(),
+        let form = |body: &Type| quote_spanned!(body.span()=> <#body as ::astrid_sdk::describe::DescribeBody>::FORM);
+        let any = || quote!(::astrid_sdk::describe::Form::Any);
+        let request = on.request.as_ref().or(handler.body.as_ref()).map_or_else(any, form);
+        let returned = match &handler.returns {
+            Returns::Value(value) | Returns::Fallible(value) => Some(&**value),
+            Returns::Unit | Returns::FallibleUnit => None,
         };
-        let reply = match (&on.reply, &handler.returns) {
-            (Some(given), _) => quote!(#given),
-            (None, Returns::Value(value) | Returns::Fallible(value)) => quote!(#value),
-            (None, Returns::Unit | Returns::FallibleUnit) => nothing(),
-        };
+        let reply = on.reply.as_ref().or(returned).map_or_else(any, form);
         let (summary, accepts) = (&handler.summary, &on.accepts);
         for Topic { text, .. } in &on.topics {
             if PRIVATE_DOMAINS.iter().any(|domain| text.value().starts_with(domain)) {
                 continue;
             }
-            let span = handler.body.as_ref().map_or_else(|| text.span(), Spanned::span);
-            self.described.push(quote_spanned!(span=> describe.hears::<#request, #reply>(#text, #summary, &[#(#accepts),*]);));
+            self.described
+                .push(quote!(describe.hears(#text, #summary, #request, #reply, &[#(#accepts),*]);));
         }
     }
 
@@ -152,7 +160,7 @@ impl<'a> Table<'a> {
         let answers = choose(&self.answers, None)?;
         let numbers = 0..u16::try_from(self.calls.len()).unwrap_or(u16::MAX);
         let (calls, described) = (&self.calls, &self.described);
-        let said = says.0.iter().map(|(Topic { text, .. }, body)| quote!(describe.says::<#body>(#text);));
+        let said = says.0.iter().map(|(Topic { text, .. }, body)| quote!(describe.says(#text, <#body as ::astrid_sdk::describe::DescribeBody>::FORM);));
         Ok(quote! {
             #[automatically_derived]
             impl ::astrid_sdk::Capsule for #capsule {
@@ -188,22 +196,33 @@ impl<'a> Table<'a> {
             return Ok(None);
         }
         if let Some(route) = self.on.iter().find(|route| route.topic.text.value() == TIMER_FIRED) {
-            return Err(Error::new(route.topic.text.span(), "`#[timer]` handlers take these already"));
+            return Err(Error::new(
+                route.topic.text.span(),
+                "`#[timer]` handlers take these already",
+            ));
         }
         let tags = self.tags.iter().map(|(tag, call)| {
             let bytes = Literal::byte_string(tag.value().as_bytes());
             quote!(#bytes => #call,)
         });
         let other = self.other_tags.unwrap_or(u16::MAX);
-        Ok(Some(quote!(#TIMER_FIRED => match body.bytes.as_slice() { #(#tags)* _ => #other },)))
+        Ok(Some(
+            quote!(#TIMER_FIRED => match body.bytes.as_slice() { #(#tags)* _ => #other },),
+        ))
     }
 }
 
 /// The number of the call for a topic: literals by one match, then patterns, most specific first.
 fn choose(routes: &[Route<'_>], timers: Option<TokenStream>) -> Result<TokenStream> {
     for (index, route) in routes.iter().enumerate() {
-        if routes[..index].iter().any(|other| other.topic.pattern == route.topic.pattern) {
-            return Err(Error::new(route.topic.text.span(), "there is a handler for this topic already"));
+        if routes[..index]
+            .iter()
+            .any(|other| other.topic.pattern == route.topic.pattern)
+        {
+            return Err(Error::new(
+                route.topic.text.span(),
+                "there is a handler for this topic already",
+            ));
         }
     }
     let (literals, mut patterns): (Vec<_>, Vec<_>) = routes.iter().partition(|route| route.topic.pattern.is_literal());
@@ -235,9 +254,10 @@ fn call_on(handler: &Handler) -> TokenStream {
             quote_spanned!(value.span()=> { let value = #call; ::astrid_sdk::dispatch::encode(value) })
         }
         Returns::FallibleUnit => fallible(&call, quote!(::std::result::Result::Ok(::std::option::Option::None))),
-        Returns::Fallible(value) => {
-            fallible(&call, quote_spanned!(value.span()=> ::astrid_sdk::dispatch::encode(value)))
-        }
+        Returns::Fallible(value) => fallible(
+            &call,
+            quote_spanned!(value.span()=> ::astrid_sdk::dispatch::encode(value)),
+        ),
     };
     let Some(body) = &handler.body else {
         return called;
@@ -258,7 +278,10 @@ fn call_told(handler: &Handler, argument: TokenStream) -> Result<TokenStream> {
         Returns::Unit => quote!(#call; ::std::result::Result::Ok(::std::option::Option::None)),
         Returns::FallibleUnit => fallible(&call, quote!(::std::result::Result::Ok(::std::option::Option::None))),
         Returns::Value(value) | Returns::Fallible(value) => {
-            return Err(Error::new(value.span(), "nobody waits for what this handler returns: `()` or `Result<()>`"));
+            return Err(Error::new(
+                value.span(),
+                "nobody waits for what this handler returns: `()` or `Result<()>`",
+            ));
         }
     };
     Ok(match &handler.body {
@@ -271,7 +294,11 @@ fn call(handler: &Handler) -> TokenStream {
     let name = &handler.name;
     let context = handler.context.then(|| quote!(&mut *ctx,));
     let body = handler.body.is_some().then(|| quote!(body,));
-    if handler.body_first { quote!(self.#name(#body #context)) } else { quote!(self.#name(#context #body)) }
+    if handler.body_first {
+        quote!(self.#name(#body #context))
+    } else {
+        quote!(self.#name(#context #body))
+    }
 }
 
 fn fallible(call: &TokenStream, ok: TokenStream) -> TokenStream {

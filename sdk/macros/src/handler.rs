@@ -8,8 +8,8 @@ use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, Error, FnArg, GenericArgument, Ident, ImplItemFn, LitStr, Meta, PathArguments, Result, ReturnType, Token, Type,
-    parenthesized,
+    Attribute, Error, FnArg, GenericArgument, Ident, ImplItemFn, LitStr, Meta, PathArguments, Result, ReturnType,
+    Token, Type, parenthesized,
 };
 
 /// A topic or pattern that was checked, with its place in the source.
@@ -56,7 +56,12 @@ pub(crate) struct On {
 
 impl Parse for On {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
-        let mut on = Self { topics: Vec::new(), accepts: Vec::new(), request: None, reply: None };
+        let mut on = Self {
+            topics: Vec::new(),
+            accepts: Vec::new(),
+            request: None,
+            reply: None,
+        };
         while !input.is_empty() {
             if input.peek(LitStr) {
                 on.topics.push(input.parse()?);
@@ -80,13 +85,19 @@ impl On {
         if name == "accepts" {
             let list;
             parenthesized!(list in input);
-            self.accepts.extend(Punctuated::<LitStr, Token![,]>::parse_terminated(&list)?);
+            self.accepts
+                .extend(Punctuated::<LitStr, Token![,]>::parse_terminated(&list)?);
             return Ok(());
         }
         let slot = match name.to_string().as_str() {
             "request" => &mut self.request,
             "reply" => &mut self.reply,
-            _ => return Err(Error::new(name.span(), "expected a topic, `accepts(..)`, `request = Type` or `reply = Type`")),
+            _ => {
+                return Err(Error::new(
+                    name.span(),
+                    "expected a topic, `accepts(..)`, `request = Type` or `reply = Type`",
+                ));
+            }
         };
         input.parse::<Token![=]>()?;
         *slot = Some(input.parse()?);
@@ -96,7 +107,7 @@ impl On {
 
 /// Which messages a handler takes.
 pub(crate) enum Takes {
-    On(On),
+    On(Box<On>),
     Answer(Vec<Topic>),
     /// No tag means all others.
     Timer(Vec<LitStr>),
@@ -146,10 +157,16 @@ impl Handler {
         }
         let signature = &method.sig;
         if let Some(keyword) = &signature.asyncness {
-            return Err(Error::new(keyword.span(), "a handler is not async: ask, and handle the answer with `#[answer]`"));
+            return Err(Error::new(
+                keyword.span(),
+                "a handler is not async: ask, and handle the answer with `#[answer]`",
+            ));
         }
         if !signature.generics.params.is_empty() {
-            return Err(Error::new(signature.generics.span(), "a handler is called by the kernel, which knows no type parameters"));
+            return Err(Error::new(
+                signature.generics.span(),
+                "a handler is called by the kernel, which knows no type parameters",
+            ));
         }
         let mut handler = Self {
             name: signature.ident.clone(),
@@ -198,12 +215,15 @@ impl Handler {
 fn take(attribute: &Attribute) -> Result<Option<Takes>> {
     let path = attribute.path();
     if path.is_ident("on") {
-        return Ok(Some(Takes::On(attribute.parse_args()?)));
+        return Ok(Some(Takes::On(Box::new(attribute.parse_args()?))));
     }
     if path.is_ident("answer") {
         let topics = attribute.parse_args_with(Punctuated::<Topic, Token![,]>::parse_terminated)?;
         if topics.is_empty() {
-            return Err(Error::new(attribute.span(), "answers to which topic? `#[answer(\"hello.v1.greet\")]`"));
+            return Err(Error::new(
+                attribute.span(),
+                "answers to which topic? `#[answer(\"hello.v1.greet\")]`",
+            ));
         }
         return Ok(Some(Takes::Answer(topics.into_iter().collect())));
     }
@@ -227,7 +247,11 @@ fn returns(output: &ReturnType) -> Returns {
     let Some(value) = result_of(returned) else {
         return Returns::Value(returned.clone());
     };
-    if is_unit(value) { Returns::FallibleUnit } else { Returns::Fallible(Box::new(value.clone())) }
+    if is_unit(value) {
+        Returns::FallibleUnit
+    } else {
+        Returns::Fallible(Box::new(value.clone()))
+    }
 }
 
 fn is_unit(returned: &Type) -> bool {
@@ -250,14 +274,24 @@ fn result_of(returned: &Type) -> Option<&Type> {
 }
 
 fn summary(attributes: &[Attribute]) -> String {
-    let lines = attributes.iter().filter(|attribute| attribute.path().is_ident("doc")).filter_map(|attribute| {
-        let Meta::NameValue(line) = &attribute.meta else {
-            return None;
-        };
-        match &line.value {
-            syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) => Some(text.value().trim().to_owned()),
-            _ => None,
-        }
-    });
-    lines.skip_while(String::is_empty).take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+    let lines = attributes
+        .iter()
+        .filter(|attribute| attribute.path().is_ident("doc"))
+        .filter_map(|attribute| {
+            let Meta::NameValue(line) = &attribute.meta else {
+                return None;
+            };
+            match &line.value {
+                syn::Expr::Lit(syn::ExprLit {
+                    lit: syn::Lit::Str(text),
+                    ..
+                }) => Some(text.value().trim().to_owned()),
+                _ => None,
+            }
+        });
+    lines
+        .skip_while(String::is_empty)
+        .take_while(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
 }

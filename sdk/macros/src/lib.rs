@@ -55,7 +55,9 @@ mod handler;
 pub fn capsule(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let says = parse_macro_input!(arguments as capsule::Says);
     let block = parse_macro_input!(item as syn::ItemImpl);
-    capsule::expand(says, block).unwrap_or_else(|error| error.to_compile_error()).into()
+    capsule::expand(says, block)
+        .unwrap_or_else(|error| error.to_compile_error())
+        .into()
 }
 
 /// Makes a struct or enum a body: it can be read from JSON, written as JSON, and described by a JSON Schema.

@@ -4,8 +4,15 @@
 //! exports. On other targets than WebAssembly the types are the same and the functions are stand-ins that are never called:
 //! [`crate::testing`] takes their place.
 
-#![allow(unsafe_code, reason = "crossing the component boundary is memory handed over by address; generated")]
-#![allow(missing_docs, unreachable_pub, reason = "generated; the contract documents what needs a word")]
+#![allow(
+    unsafe_code,
+    reason = "crossing the component boundary is memory handed over by address; generated"
+)]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    reason = "generated; the contract documents what needs a word"
+)]
 
 wit_bindgen::generate!({
     path: "../../wit",

@@ -38,7 +38,10 @@ pub struct Body {
 impl Body {
     /// Bytes of this content type.
     pub fn new(content_type: impl Into<Cow<'static, str>>, bytes: impl Into<Vec<u8>>) -> Self {
-        Self { content_type: content_type.into(), bytes: bytes.into() }
+        Self {
+            content_type: content_type.into(),
+            bytes: bytes.into(),
+        }
     }
 
     /// Plain text.
@@ -52,7 +55,10 @@ impl Body {
     /// The value has no JSON form (a map whose keys are not strings, or its `Serialize` fails).
     pub fn json(value: &impl Serialize) -> Result<Self, Unserializable> {
         match serde_json::to_vec(value) {
-            Ok(bytes) => Ok(Self { content_type: Cow::Borrowed(JSON), bytes }),
+            Ok(bytes) => Ok(Self {
+                content_type: Cow::Borrowed(JSON),
+                bytes,
+            }),
             Err(error) => Err(Unserializable(error.to_string())),
         }
     }
@@ -117,7 +123,10 @@ impl Body {
 fn parameter_value(text: &str) -> (Cow<'_, str>, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find(';').unwrap_or(text.len());
-        return (Cow::Borrowed(text[..end].trim_end()), text.get(end + 1..).unwrap_or_default());
+        return (
+            Cow::Borrowed(text[..end].trim_end()),
+            text.get(end + 1..).unwrap_or_default(),
+        );
     };
     let mut value = String::new();
     let mut characters = quoted.char_indices();
@@ -134,8 +143,11 @@ fn parameter_value(text: &str) -> (Cow<'_, str>, &str) {
 #[cold]
 fn not_json(media_type: &str) -> Problem {
     let shown = if media_type.is_empty() { "none" } else { media_type };
-    Problem::new(codes::UNSUPPORTED, format!("the content type is {shown}, this takes {JSON}"))
-        .with_hint(format!("send a JSON document as {JSON}"))
+    Problem::new(
+        codes::UNSUPPORTED,
+        format!("the content type is {shown}, this takes {JSON}"),
+    )
+    .with_hint(format!("send a JSON document as {JSON}"))
 }
 
 #[cold]
@@ -154,7 +166,11 @@ fn misfit<T: DeserializeOwned>(document: &[u8]) -> Problem {
 #[cold]
 fn invalid(path: &str, error: &serde_json::Error) -> Problem {
     // `.` and `?` are what a path to nothing looks like.
-    let message = if matches!(path, "." | "?") { error.to_string() } else { format!("{path}: {error}") };
+    let message = if matches!(path, "." | "?") {
+        error.to_string()
+    } else {
+        format!("{path}: {error}")
+    };
     Problem::new(codes::INVALID, message)
 }
 
@@ -248,11 +264,18 @@ mod tests {
             ("a/b; width", "width", None),
             (";;;===", "width", None),
         ] {
-            assert_eq!(body(content_type).parameter(name).as_deref(), expected, "{content_type}");
+            assert_eq!(
+                body(content_type).parameter(name).as_deref(),
+                expected,
+                "{content_type}"
+            );
         }
-        for (content_type, json) in
-            [("application/json; charset=utf-8", true), ("Application/Problem+JSON", true), ("text/plain", false), ("", false)]
-        {
+        for (content_type, json) in [
+            ("application/json; charset=utf-8", true),
+            ("Application/Problem+JSON", true),
+            ("text/plain", false),
+            ("", false),
+        ] {
             assert_eq!(body(content_type).is_json(), json, "{content_type}");
         }
         assert!(Body::text("").is_json());
@@ -261,12 +284,25 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_named() {
         let read = |text: &str| Body::new(JSON, text).read::<Vec<u8>>().unwrap_err();
-        assert!(read("[1, 300]").message().starts_with("[1]: invalid value: integer `300`"));
-        assert_eq!(read("").message(), "invalid type: null, expected a sequence at line 1 column 4");
+        assert!(
+            read("[1, 300]")
+                .message()
+                .starts_with("[1]: invalid value: integer `300`")
+        );
+        assert_eq!(
+            read("").message(),
+            "invalid type: null, expected a sequence at line 1 column 4"
+        );
         assert_eq!(read("[1] 2").message(), "trailing characters at line 1 column 5");
         assert_eq!(read("[1").code(), codes::INVALID);
-        assert_eq!(Body::text("[]").read::<Vec<u8>>().unwrap_err().code(), codes::UNSUPPORTED);
+        assert_eq!(
+            Body::text("[]").read::<Vec<u8>>().unwrap_err().code(),
+            codes::UNSUPPORTED
+        );
         // Deeper than any body should be: a refusal, not a stack overflow.
-        assert_eq!(Body::new(JSON, "[".repeat(100_000)).read::<Value>().unwrap_err().code(), codes::INVALID);
+        assert_eq!(
+            Body::new(JSON, "[".repeat(100_000)).read::<Value>().unwrap_err().code(),
+            codes::INVALID
+        );
     }
 }

@@ -30,7 +30,10 @@ pub struct Context {
 impl Context {
     /// The context of a message, and its body.
     pub(crate) fn of(mut message: types::Message) -> (Self, Body) {
-        let body = Body::new(std::mem::take(&mut message.content_type), std::mem::take(&mut message.body));
+        let body = Body::new(
+            std::mem::take(&mut message.content_type),
+            std::mem::take(&mut message.body),
+        );
         (Self { message }, body)
     }
 
@@ -94,7 +97,10 @@ impl Context {
     }
 
     fn command(&self, ordinal: u32) -> CommandId {
-        CommandId { cause: self.message.id, ordinal }
+        CommandId {
+            cause: self.message.id,
+            ordinal,
+        }
     }
 }
 
@@ -271,9 +277,14 @@ impl Context {
 pub(crate) fn random_bytes(count: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(count);
     while bytes.len() < count {
-        let piece = u32::try_from(count - bytes.len()).unwrap_or(u32::MAX).min(RANDOM_BYTES_MAX);
-        // The piece is within the limit, so it is given.
-        bytes.extend(sys::random::bytes(piece).unwrap_or_default());
+        let piece = u32::try_from(count - bytes.len())
+            .unwrap_or(u32::MAX)
+            .min(RANDOM_BYTES_MAX);
+        match sys::random::bytes(piece) {
+            Ok(given) => bytes.extend(given),
+            // The limit is part of the contract, and nothing may be made of chance that is none.
+            Err(error) => panic!("no random bytes: {error:?}"),
+        }
     }
     bytes
 }

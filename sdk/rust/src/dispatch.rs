@@ -52,7 +52,10 @@ pub fn encode(value: impl IntoBody) -> Handled {
 /// The parameter of a handler of answers.
 pub fn answer<T: FromBody>(ctx: &Context, body: Body) -> Answer<T> {
     // The kernel says which ask on every outcome.
-    let id = ctx.answers().unwrap_or(CommandId { cause: ctx.id(), ordinal: 0 });
+    let id = ctx.answers().unwrap_or(CommandId {
+        cause: ctx.id(),
+        ordinal: 0,
+    });
     let outcome = match ctx.kind() {
         Kind::Timeout => Outcome::TimedOut,
         Kind::Refusal => Outcome::Refused(refusal(&body)),

@@ -366,7 +366,14 @@ macro_rules! problem_from {
     )*};
 }
 
-problem_from!(SendError, ReplyError, SubscribeError, TimerError, PortError, ConnectionError);
+problem_from!(
+    SendError,
+    ReplyError,
+    SubscribeError,
+    TimerError,
+    PortError,
+    ConnectionError
+);
 
 impl From<RequestError> for Problem {
     fn from(error: RequestError) -> Self {

@@ -41,6 +41,10 @@ fn say_panics() {
     panic::set_hook(Box::new(|info| {
         let said = info.payload_as_str().unwrap_or_default().to_owned();
         let place = info.location().map(ToString::to_string).unwrap_or_default();
-        log::line(Level::Error, "panicked", vec![("said".to_owned(), said), ("at".to_owned(), place)]);
+        log::line(
+            Level::Error,
+            "panicked",
+            vec![("said".to_owned(), said), ("at".to_owned(), place)],
+        );
     }));
 }

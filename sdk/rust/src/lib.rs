@@ -30,7 +30,7 @@
 //! ```
 //!
 //! Reading order: [`capsule`] (handlers: which messages they take, what their results mean), [`Context`] (what they can do), [`Body`],
-//! [`error`] (three ways to end), [`testing`] (a fake kernel, so that all of it is tested natively).
+//! [`mod@error`] (three ways to end), [`testing`] (a fake kernel, so that all of it is tested natively).
 //!
 //! A `handle` is a transaction: what a handler records (publish, ask, reply, timers, writes to streams) happens after it returned, in
 //! order, or not at all. State is the value itself, kept between messages and lost with the instance: after a rollback, a fault or an
@@ -39,11 +39,14 @@
 //! The crate of a capsule is a `cdylib` (`[lib] crate-type = ["cdylib"]`) for `wasm32-unknown-unknown`. Its tests are in a module of the
 //! crate and run natively.
 //!
+//! Crates that use `getrandom` 0.3 or 0.4 get the kernel's randomness by this crate's feature `getrandom`, compiled with
+//! `--cfg getrandom_backend="custom"`.
+//!
 //! Deliberately absent: threads, files, sockets, `async`. What is not here a capsule cannot do; it asks another one that can.
 
+pub mod answer;
 #[doc(hidden)]
 pub mod bindings;
-pub mod answer;
 pub mod body;
 pub mod context;
 #[doc(hidden)]
@@ -57,6 +60,8 @@ pub mod guest;
 pub mod log;
 #[cfg(all(feature = "getrandom", target_arch = "wasm32"))]
 mod random;
+#[cfg(doctest)]
+mod refused;
 pub mod send;
 mod sys;
 #[cfg(not(target_arch = "wasm32"))]
@@ -82,7 +87,7 @@ pub mod prelude {
     pub use serde_json::{Value, json};
 
     pub use crate::{
-        Answer, Body, CommandId, Context, Failure, Outcome, PortId, Problem, ReplyTo, Result, Rollback, body, capsule, codes, debug,
-        error, info, trace, warn,
+        Answer, Body, CommandId, Context, Failure, Outcome, PortId, Problem, ReplyTo, Result, Rollback, body, capsule,
+        codes, debug, error, info, trace, warn,
     };
 }

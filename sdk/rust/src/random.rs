@@ -8,11 +8,14 @@ use getrandom::Error;
 use crate::context::random_bytes;
 
 /// Both versions declare it like this; its error is a number in both.
-#[allow(unsafe_code, reason = "the symbol and its signature are how getrandom finds a source it does not know")]
+#[allow(
+    unsafe_code,
+    reason = "the symbol and its signature are how getrandom finds a source it does not know"
+)]
 #[unsafe(no_mangle)]
 unsafe extern "Rust" fn __getrandom_v03_custom(destination: *mut u8, length: usize) -> Result<(), Error> {
-    let bytes = random_bytes(length);
-    // SAFETY: the caller hands over `length` bytes to be written, and there are that many.
+    let bytes = &random_bytes(length)[..length];
+    // SAFETY: the caller hands over `length` bytes to be written, and that many are there to be read.
     unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), destination, length) };
     Ok(())
 }

@@ -29,7 +29,12 @@ pub struct Ask<'a> {
 
 impl<'a> Ask<'a> {
     pub(crate) fn new(cause: MessageId, topic: &'a str, body: Result<Body, Unserializable>) -> Self {
-        Self { cause, topic, body, timeout: None }
+        Self {
+            cause,
+            topic,
+            body,
+            timeout: None,
+        }
     }
 
     /// How long to wait for the answer: 30 seconds when not said, at most 10 minutes.
@@ -44,8 +49,16 @@ impl<'a> Ask<'a> {
     /// Refused when checked; nothing was recorded.
     pub fn send(self) -> Result<CommandId, SendError> {
         let body = self.body?;
-        let ordinal = sys::bus::ask(self.topic, &body.content_type, &body.bytes, self.timeout.map(millis_u32))?;
-        Ok(CommandId { cause: self.cause, ordinal })
+        let ordinal = sys::bus::ask(
+            self.topic,
+            &body.content_type,
+            &body.bytes,
+            self.timeout.map(millis_u32),
+        )?;
+        Ok(CommandId {
+            cause: self.cause,
+            ordinal,
+        })
     }
 }
 
@@ -60,7 +73,11 @@ pub struct Request<'a> {
 
 impl<'a> Request<'a> {
     pub(crate) fn new(topic: &'a str, body: Result<Body, Unserializable>) -> Self {
-        Self { topic, body, timeout: None }
+        Self {
+            topic,
+            body,
+            timeout: None,
+        }
     }
 
     /// How long to wait: 30 seconds when not said, and never beyond the deadline of the message being handled.
@@ -79,7 +96,12 @@ impl<'a> Request<'a> {
 
     fn send_body(self) -> Result<Body, RequestError> {
         let body = self.body.map_err(SendError::from)?;
-        let answer = sys::bus::request(self.topic, &body.content_type, &body.bytes, self.timeout.map(millis_u32))?;
+        let answer = sys::bus::request(
+            self.topic,
+            &body.content_type,
+            &body.bytes,
+            self.timeout.map(millis_u32),
+        )?;
         Ok(Body::new(answer.content_type, answer.body))
     }
 }
@@ -96,7 +118,12 @@ pub struct Timer<'a> {
 
 impl<'a> Timer<'a> {
     pub(crate) fn new(after: Duration) -> Self {
-        Self { after, every: None, tag: "", context: PhantomData }
+        Self {
+            after,
+            every: None,
+            tag: "",
+            context: PhantomData,
+        }
     }
 
     /// What the timer is for: chooses the `#[timer]` handler. At most 255 bytes.

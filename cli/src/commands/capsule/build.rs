@@ -3,6 +3,8 @@
 //! The steps are those that any author's tools could do: compile for `wasm32-unknown-unknown`, make the module a component, ask
 //! it once to describe itself, and append manifest and description. Nothing is read from or told to a daemon.
 
+#![allow(clippy::disallowed_methods, reason = "reads a crate and writes its bundle")]
+
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write as _;

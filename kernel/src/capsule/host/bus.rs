@@ -123,7 +123,7 @@ impl Host for Guest {
             return Err(PublishError::TooMany(ASKS_PER_ACTOR_MAX));
         }
         let (say, saying, slots) = self.prepare(&to, &content_type, bytes)?;
-        if slots.is_empty() {
+        if slots.is_unheard() {
             return Err(PublishError::NoSubscriber);
         }
         let weight = saying.body.bytes.len();

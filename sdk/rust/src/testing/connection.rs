@@ -1,9 +1,13 @@
-//! The connection of a connection-scope actor, as the fake kernel keeps it.
+//! The connection of a connection-scope actor: what the fake kernel keeps of it, and how a test plays the peer.
 
 use astrid_wire::Pattern;
 
+use super::{Handled, Harness};
 use crate::bindings::astrid::kernel::bus::SubscribeError;
-use crate::bindings::astrid::kernel::connection::{AuthenticateError, PeerInfo};
+use crate::bindings::astrid::kernel::connection::{AuthenticateError, PeerInfo, Socket};
+use crate::bindings::astrid::kernel::types::{Kind, Source};
+use crate::body::Body;
+use crate::dispatch::Capsule;
 
 /// Subscriptions of one connection, at most.
 const SUBSCRIPTIONS_MAX: u32 = 16;
@@ -64,8 +68,114 @@ impl Connection {
             return Err(AuthenticateError::Again);
         }
         let accepted = self.credentials.iter().find(|(accepted, _)| accepted == credential);
-        let principal = accepted.map(|(_, principal)| principal.clone()).ok_or(AuthenticateError::Refused)?;
+        let principal = accepted
+            .map(|(_, principal)| principal.clone())
+            .ok_or(AuthenticateError::Refused)?;
         self.peer.principal.clone_from(&principal);
         Ok(principal)
+    }
+}
+
+/// The connection of a connection-scope actor.
+impl<C: Capsule> Harness<C> {
+    /// A peer connects to this socket: the actor's first message is `port.v1.stream.opened`.
+    pub fn connect(&mut self, socket: Socket) -> Handled {
+        let stream = self.host.new_port();
+        let peer = PeerInfo {
+            stream,
+            socket,
+            pid: 1234,
+            uid: 1000,
+            gid: 1000,
+            principal: "anonymous".to_owned(),
+        };
+        self.host.connection = Some(Connection::new(peer));
+        self.stream("opened", Body::text(""))
+    }
+
+    /// The peer sends bytes.
+    ///
+    /// # Panics
+    /// Nobody is connected.
+    #[track_caller]
+    pub fn receive(&mut self, bytes: &[u8]) -> Handled {
+        self.stream("data", Body::new("application/octet-stream", bytes))
+    }
+
+    /// The peer will send no more.
+    ///
+    /// # Panics
+    /// Nobody is connected.
+    #[track_caller]
+    pub fn hang_up(&mut self) -> Handled {
+        self.stream("closed", Body::text("the peer sends no more"))
+    }
+
+    /// This credential is accepted, as this principal.
+    ///
+    /// # Panics
+    /// Nobody is connected.
+    #[track_caller]
+    pub fn accept_credential(&mut self, credential: &[u8], principal: &str) {
+        self.connection()
+            .credentials
+            .push((credential.to_owned(), principal.to_owned()));
+    }
+
+    /// From now on the peer has room for this many bytes; at first for any number.
+    ///
+    /// # Panics
+    /// Nobody is connected.
+    #[track_caller]
+    pub fn set_room(&mut self, bytes: u64) {
+        self.connection().free = Some(bytes);
+    }
+
+    /// Takes the bytes that the capsule wrote since the last call.
+    ///
+    /// # Panics
+    /// Nobody is connected.
+    #[track_caller]
+    pub fn written(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.connection().written)
+    }
+
+    /// Whether the capsule closed the stream.
+    ///
+    /// # Panics
+    /// Nobody is connected.
+    #[track_caller]
+    pub fn is_closed(&mut self) -> bool {
+        self.connection().closed
+    }
+
+    /// The patterns that the connection is subscribed to, in the order of subscribing.
+    ///
+    /// # Panics
+    /// Nobody is connected.
+    #[track_caller]
+    pub fn subscriptions(&mut self) -> Vec<String> {
+        self.connection()
+            .subscriptions
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    #[track_caller]
+    fn connection(&mut self) -> &mut Connection {
+        match &mut self.host.connection {
+            Some(connection) => connection,
+            None => panic!("nobody is connected: call `connect` first"),
+        }
+    }
+
+    #[track_caller]
+    fn stream(&mut self, what: &str, body: Body) -> Handled {
+        let port = self.connection().peer.stream;
+        let mut message = self.message(Kind::Event, &format!("port.v1.stream.{what}"), body);
+        message.source = Source::Port(port);
+        message.principal.clone_from(&self.connection().peer.principal);
+        self.deliver(message)
     }
 }

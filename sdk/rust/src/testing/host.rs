@@ -52,7 +52,7 @@ const ASK_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 enum Command {
     Publish(Said),
     Ask(Ask),
-    Reply(ReplyTo, Result<Body, Problem>),
+    Reply(ReplyTo, Reply),
     SetTimer(PortId, SetTimer),
     CancelTimer(PortId),
     Write(Vec<u8>),
@@ -67,10 +67,13 @@ pub(super) struct SetTimer {
     pub(super) tag: String,
 }
 
+/// What came of an ask or request.
+pub(super) type Reply = Result<Body, Problem>;
+
 /// What the test answers requests with.
 pub(super) struct Responder {
     pub(super) pattern: Pattern,
-    pub(super) answer: Box<dyn FnMut(&Body) -> Result<Body, Problem>>,
+    pub(super) answer: Box<dyn FnMut(&Body) -> Reply>,
 }
 
 /// An ask of the capsule, with when it ends.
@@ -101,7 +104,7 @@ pub(super) struct Host {
     pub(super) logged: Vec<LogLine>,
     pub(super) asks: BTreeMap<CommandId, Waiting>,
     /// Asks of the test, and their answers.
-    pub(super) replies: BTreeMap<ReplyTo, Option<Result<Body, Problem>>>,
+    pub(super) replies: BTreeMap<ReplyTo, Option<Reply>>,
     pub(super) timers: BTreeMap<PortId, SetTimer>,
 }
 
@@ -131,8 +134,14 @@ impl Host {
                 Command::CancelTimer(port) => {
                     self.timers.remove(&port);
                 }
-                Command::Write(bytes) => self.connection.iter_mut().for_each(|connection| connection.wrote(&bytes)),
-                Command::Close => self.connection.iter_mut().for_each(|connection| connection.closed = true),
+                Command::Write(bytes) => self
+                    .connection
+                    .iter_mut()
+                    .for_each(|connection| connection.wrote(&bytes)),
+                Command::Close => self
+                    .connection
+                    .iter_mut()
+                    .for_each(|connection| connection.closed = true),
             }
         }
     }
@@ -160,14 +169,20 @@ impl Host {
     /// The ordinal of the command that is about to be recorded.
     fn room(&self) -> Result<u32, u32> {
         let recorded = u32::try_from(self.commands.len()).unwrap_or(u32::MAX);
-        if recorded < COMMANDS_MAX { Ok(recorded) } else { Err(COMMANDS_MAX) }
+        if recorded < COMMANDS_MAX {
+            Ok(recorded)
+        } else {
+            Err(COMMANDS_MAX)
+        }
     }
 
     fn check_send(&self, topic: &str, body: &Body) -> Result<(), PublishError> {
         let topic = Topic::try_from(topic).map_err(|error| PublishError::InvalidTopic(error.to_string()))?;
         let allowed = |manifest: &Manifest| manifest.publish.keys().any(|pattern| pattern.matches(&topic));
         if self.manifest.as_ref().is_some_and(|manifest| !allowed(manifest)) {
-            return Err(PublishError::Denied(format!("publish {topic}: no pattern of [publish] allows it")));
+            return Err(PublishError::Denied(format!(
+                "publish {topic}: no pattern of [publish] allows it"
+            )));
         }
         if !is_content_type(&body.content_type) {
             return Err(PublishError::InvalidContentType);
@@ -211,7 +226,9 @@ impl Host {
 fn is_content_type(text: &str) -> bool {
     let essence = text.split(';').next().unwrap_or_default();
     let printable = text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
-    let halves = essence.split_once('/').is_some_and(|(kind, subtype)| !kind.is_empty() && !subtype.trim().is_empty());
+    let halves = essence
+        .split_once('/')
+        .is_some_and(|(kind, subtype)| !kind.is_empty() && !subtype.trim().is_empty());
     printable && halves && text.len() <= 255
 }
 
@@ -220,17 +237,32 @@ impl Host {
     pub(super) fn publish(&mut self, topic: &str, body: Body) -> Result<u32, PublishError> {
         self.check_send(topic, &body)?;
         let ordinal = self.room().map_err(PublishError::TooMany)?;
-        self.commands.push(Command::Publish(Said { topic: topic.to_owned(), body }));
+        self.commands.push(Command::Publish(Said {
+            topic: topic.to_owned(),
+            body,
+        }));
         Ok(ordinal)
     }
 
     pub(super) fn ask(&mut self, topic: &str, body: Body, timeout_ms: Option<u32>) -> Result<u32, PublishError> {
         self.check_send(topic, &body)?;
         let ordinal = self.room().map_err(PublishError::TooMany)?;
-        let timeout = timeout_ms.map_or(ASK_TIMEOUT, |ms| Duration::from_millis(ms.into())).min(ASK_TIMEOUT_MAX);
-        let cause = MessageId { boot: BOOT, sequence: self.handling };
+        let timeout = timeout_ms
+            .map_or(ASK_TIMEOUT, |ms| Duration::from_millis(ms.into()))
+            .min(ASK_TIMEOUT_MAX);
+        let cause = MessageId {
+            boot: BOOT,
+            sequence: self.handling,
+        };
         let id = CommandId { cause, ordinal };
-        self.commands.push(Command::Ask(Ask { id, said: Said { topic: topic.to_owned(), body }, timeout }));
+        self.commands.push(Command::Ask(Ask {
+            id,
+            said: Said {
+                topic: topic.to_owned(),
+                body,
+            },
+            timeout,
+        }));
         Ok(ordinal)
     }
 
@@ -255,7 +287,10 @@ impl Host {
     /// Takes out what answers requests on this topic; goes back by [`Host::return_responder`].
     pub(super) fn responder(&mut self, topic: &str, body: &Body) -> Result<Responder, RequestError> {
         self.check_send(topic, body).map_err(RequestError::Unsent)?;
-        let found = self.responders.iter().position(|responder| responder.pattern.matches_str(topic));
+        let found = self
+            .responders
+            .iter()
+            .position(|responder| responder.pattern.matches_str(topic));
         match found {
             Some(index) => Ok(self.responders.remove(index)),
             None => Err(RequestError::Unsent(PublishError::NoSubscriber)),
@@ -268,7 +303,10 @@ impl Host {
 
     pub(super) fn emit(&mut self, topic: &str, body: Body) -> Result<(), PublishError> {
         self.check_send(topic, &body)?;
-        self.emitted.push(Said { topic: topic.to_owned(), body });
+        self.emitted.push(Said {
+            topic: topic.to_owned(),
+            body,
+        });
         Ok(())
     }
 
@@ -277,7 +315,9 @@ impl Host {
         if let Some(manifest) = &self.manifest {
             let granted = manifest.capabilities.subscribe.as_ref();
             if !granted.is_some_and(|granted| granted.allow.iter().any(|allowed| allowed.covers(&pattern))) {
-                return Err(SubscribeError::Denied(format!("subscribe {pattern}: [capabilities] subscribe does not allow it")));
+                return Err(SubscribeError::Denied(format!(
+                    "subscribe {pattern}: [capabilities] subscribe does not allow it"
+                )));
             }
         }
         match &mut self.connection {
@@ -287,11 +327,17 @@ impl Host {
     }
 
     pub(super) fn unsubscribe(&mut self, pattern: &str) -> bool {
-        self.connection.as_mut().is_some_and(|connection| connection.unsubscribe(pattern))
+        self.connection
+            .as_mut()
+            .is_some_and(|connection| connection.unsubscribe(pattern))
     }
 
     pub(super) fn log(&mut self, level: Level, message: &str, fields: &[(String, String)]) {
-        self.logged.push(LogLine { level, message: message.to_owned(), fields: fields.to_vec() });
+        self.logged.push(LogLine {
+            level,
+            message: message.to_owned(),
+            fields: fields.to_vec(),
+        });
     }
 
     pub(super) fn wall_ms(&self) -> u64 {
@@ -311,8 +357,14 @@ impl Host {
     }
 
     pub(super) fn set_timer(&mut self, after_ms: u64, every_ms: Option<u64>, tag: &str) -> Result<PortId, TimerError> {
-        if self.manifest.as_ref().is_some_and(|manifest| manifest.capabilities.timer.is_none()) {
-            return Err(TimerError::Denied("timer: [capabilities] timer is not asked for".to_owned()));
+        if self
+            .manifest
+            .as_ref()
+            .is_some_and(|manifest| manifest.capabilities.timer.is_none())
+        {
+            return Err(TimerError::Denied(
+                "timer: [capabilities] timer is not asked for".to_owned(),
+            ));
         }
         if after_ms > AFTER_MS_MAX {
             return Err(TimerError::OutOfRange(AFTER_MS_MAX));
@@ -323,7 +375,11 @@ impl Host {
         if tag.len() > TAG_BYTES_MAX {
             return Err(TimerError::TagTooLong);
         }
-        let recorded = self.commands.iter().filter(|command| matches!(command, Command::SetTimer(..))).count();
+        let recorded = self
+            .commands
+            .iter()
+            .filter(|command| matches!(command, Command::SetTimer(..)))
+            .count();
         if self.timers.len() + recorded >= TIMERS_MAX as usize {
             return Err(TimerError::TooMany(TIMERS_MAX));
         }
@@ -331,7 +387,14 @@ impl Host {
         let port = self.new_port();
         let at = self.uptime + Duration::from_millis(after_ms);
         let every = every_ms.map(Duration::from_millis);
-        self.commands.push(Command::SetTimer(port, SetTimer { at, every, tag: tag.to_owned() }));
+        self.commands.push(Command::SetTimer(
+            port,
+            SetTimer {
+                at,
+                every,
+                tag: tag.to_owned(),
+            },
+        ));
         Ok(port)
     }
 
@@ -349,7 +412,10 @@ impl Host {
             _ => 0,
         });
         let recorded = recorded.sum();
-        let free = self.open_connection(port)?.free.map(|free| free.saturating_sub(recorded));
+        let free = self
+            .open_connection(port)?
+            .free
+            .map(|free| free.saturating_sub(recorded));
         match free {
             Some(free) if free < bytes.len() as u64 => return Err(PortError::Full(free)),
             _ => {}
@@ -367,10 +433,16 @@ impl Host {
     }
 
     pub(super) fn peer(&self) -> Result<PeerInfo, PeerError> {
-        self.connection.as_ref().map(|connection| connection.peer.clone()).ok_or(PeerError::NoConnection)
+        self.connection
+            .as_ref()
+            .map(|connection| connection.peer.clone())
+            .ok_or(PeerError::NoConnection)
     }
 
     pub(super) fn authenticate(&mut self, credential: &[u8]) -> Result<String, AuthenticateError> {
-        self.connection.as_mut().ok_or(AuthenticateError::NoConnection)?.authenticate(credential)
+        self.connection
+            .as_mut()
+            .ok_or(AuthenticateError::NoConnection)?
+            .authenticate(credential)
     }
 }

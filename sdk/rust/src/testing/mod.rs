@@ -47,7 +47,6 @@ use astrid_wire::manifest::Manifest;
 use astrid_wire::{Pattern, Problem};
 
 use crate::bindings::astrid::kernel::bus::PublishError;
-use crate::bindings::astrid::kernel::connection::{PeerInfo, Socket};
 use crate::bindings::astrid::kernel::types::{CommandId, Kind, Message, MessageId, PortId, ReplyTo, Source};
 use crate::body::{Body, IntoBody};
 use crate::context::Context;
@@ -61,7 +60,6 @@ pub(crate) mod sys;
 
 pub use seen::{Ask, Asked, Handled, LogLine, Said};
 
-use connection::Connection;
 use host::{BOOT, Host, Responder};
 
 /// Who speaks when the test does not say.
@@ -86,7 +84,9 @@ pub struct Harness<C> {
 
 impl<C> std::fmt::Debug for Harness<C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Harness").field("messages", &self.sequence).finish_non_exhaustive()
+        f.debug_struct("Harness")
+            .field("messages", &self.sequence)
+            .finish_non_exhaustive()
     }
 }
 
@@ -97,9 +97,18 @@ pub struct Unchosen(PhantomData<()>);
 
 impl Harness<Unchosen> {
     /// A harness for this capsule: `Harness::new::<Hello>()`.
-    #[allow(clippy::new_ret_no_self, reason = "the capsule is chosen by the call, so that its harness need not be named")]
+    #[allow(
+        clippy::new_ret_no_self,
+        reason = "the capsule is chosen by the call, so that its harness need not be named"
+    )]
     pub fn new<C: Capsule>() -> Harness<C> {
-        Harness { host: Host::default(), capsule: None, principal: PRINCIPAL.to_owned(), sequence: 0, last: None }
+        Harness {
+            host: Host::default(),
+            capsule: None,
+            principal: PRINCIPAL.to_owned(),
+            sequence: 0,
+            last: None,
+        }
     }
 }
 
@@ -136,7 +145,10 @@ impl<C: Capsule> Harness<C> {
                 Direction::Hears => ("handles", "subscribe"),
                 Direction::Says => ("says", "publish"),
             };
-            assert!(allowed, "the capsule {verb} `{topic}`, and [{table}] of its manifest does not name it");
+            assert!(
+                allowed,
+                "the capsule {verb} `{topic}`, and [{table}] of its manifest does not name it"
+            );
         }
         self.host.manifest = Some(manifest);
         self
@@ -158,7 +170,13 @@ impl<C: Capsule> Harness<C> {
         mut answer: impl FnMut(&Body) -> Result<R, Problem> + 'static,
     ) {
         let answer = Box::new(move |body: &Body| Ok(answer(body)?.into_body()?));
-        self.host.responders.insert(0, Responder { pattern: checked(pattern), answer });
+        self.host.responders.insert(
+            0,
+            Responder {
+                pattern: checked(pattern),
+                answer,
+            },
+        );
     }
 
     /// Refuses what the capsule sends on these topics (publish, ask, emit and request) with this error.
@@ -206,13 +224,20 @@ impl<C: Capsule> Harness<C> {
     #[track_caller]
     pub fn ask(&mut self, topic: &str, body: impl IntoBody) -> Asked {
         self.check_heard(topic);
-        let to = ReplyTo { high: self.host.random(), low: self.host.random() };
+        let to = ReplyTo {
+            high: self.host.random(),
+            low: self.host.random(),
+        };
         self.host.replies.insert(to, None);
         let mut message = self.message(Kind::Ask, topic, written(body));
         message.reply_to = Some(to);
         message.time_left_ms = Some(ASK_TIMEOUT_MS);
         let handled = self.deliver(message);
-        Asked { handled, to, reply: self.reply(to) }
+        Asked {
+            handled,
+            to,
+            reply: self.reply(to),
+        }
     }
 
     /// What came of an ask since.
@@ -226,7 +251,9 @@ impl<C: Capsule> Harness<C> {
     /// There was none.
     #[track_caller]
     pub fn retry(&mut self) -> Handled {
-        let Some(mut message) = self.last.take() else { panic!("no message to try again") };
+        let Some(mut message) = self.last.take() else {
+            panic!("no message to try again")
+        };
         message.attempt += 1;
         self.deliver(message)
     }
@@ -255,7 +282,9 @@ impl<C: Capsule> Harness<C> {
     }
 
     fn fire(&mut self, port: PortId) -> Handled {
-        let Some(mut timer) = self.host.timers.remove(&port) else { return Handled::Committed };
+        let Some(mut timer) = self.host.timers.remove(&port) else {
+            return Handled::Committed;
+        };
         let tag = Body::text(timer.tag.clone());
         if let Some(every) = timer.every {
             timer.at += every;
@@ -304,7 +333,9 @@ impl<C: Capsule> Harness<C> {
 
     #[track_caller]
     fn outcome(&mut self, id: CommandId, kind: Kind, body: Body) -> Handled {
-        let Some(waiting) = self.host.asks.remove(&id) else { panic!("no ask {id:?} waits: {:?}", self.asks()) };
+        let Some(waiting) = self.host.asks.remove(&id) else {
+            panic!("no ask {id:?} waits: {:?}", self.asks())
+        };
         let mut message = self.message(kind, &waiting.ask.said.topic, body);
         message.answers = Some(id);
         self.deliver(message)
@@ -330,109 +361,27 @@ impl<C: Capsule> Harness<C> {
 
     /// The tags of the timers that run and how long each still takes, soonest first.
     pub fn timers(&self) -> Vec<(String, Duration)> {
-        let mut timers: Vec<_> =
-            self.host.timers.values().map(|timer| (timer.tag.clone(), timer.at.saturating_sub(self.host.uptime))).collect();
+        let mut timers: Vec<_> = self
+            .host
+            .timers
+            .values()
+            .map(|timer| (timer.tag.clone(), timer.at.saturating_sub(self.host.uptime)))
+            .collect();
         timers.sort_by_key(|(_, left)| *left);
         timers
-    }
-}
-
-/// The connection of a connection-scope actor.
-impl<C: Capsule> Harness<C> {
-    /// A peer connects to this socket: the actor's first message is `port.v1.stream.opened`.
-    pub fn connect(&mut self, socket: Socket) -> Handled {
-        let stream = self.host.new_port();
-        let peer = PeerInfo { stream, socket, pid: 1234, uid: 1000, gid: 1000, principal: "anonymous".to_owned() };
-        self.host.connection = Some(Connection::new(peer));
-        self.stream("opened", Body::text(""))
-    }
-
-    /// The peer sends bytes.
-    ///
-    /// # Panics
-    /// Nobody is connected.
-    #[track_caller]
-    pub fn receive(&mut self, bytes: &[u8]) -> Handled {
-        self.stream("data", Body::new("application/octet-stream", bytes))
-    }
-
-    /// The peer will send no more.
-    ///
-    /// # Panics
-    /// Nobody is connected.
-    #[track_caller]
-    pub fn hang_up(&mut self) -> Handled {
-        self.stream("closed", Body::text("the peer sends no more"))
-    }
-
-    /// This credential is accepted, as this principal.
-    ///
-    /// # Panics
-    /// Nobody is connected.
-    #[track_caller]
-    pub fn accept_credential(&mut self, credential: &[u8], principal: &str) {
-        self.connection().credentials.push((credential.to_owned(), principal.to_owned()));
-    }
-
-    /// From now on the peer has room for this many bytes; at first for any number.
-    ///
-    /// # Panics
-    /// Nobody is connected.
-    #[track_caller]
-    pub fn set_room(&mut self, bytes: u64) {
-        self.connection().free = Some(bytes);
-    }
-
-    /// Takes the bytes that the capsule wrote since the last call.
-    ///
-    /// # Panics
-    /// Nobody is connected.
-    #[track_caller]
-    pub fn written(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.connection().written)
-    }
-
-    /// Whether the capsule closed the stream.
-    ///
-    /// # Panics
-    /// Nobody is connected.
-    #[track_caller]
-    pub fn is_closed(&mut self) -> bool {
-        self.connection().closed
-    }
-
-    /// The patterns that the connection is subscribed to, in the order of subscribing.
-    ///
-    /// # Panics
-    /// Nobody is connected.
-    #[track_caller]
-    pub fn subscriptions(&mut self) -> Vec<String> {
-        self.connection().subscriptions.iter().map(ToString::to_string).collect()
-    }
-
-    #[track_caller]
-    fn connection(&mut self) -> &mut Connection {
-        match &mut self.host.connection {
-            Some(connection) => connection,
-            None => panic!("nobody is connected: call `connect` first"),
-        }
-    }
-
-    #[track_caller]
-    fn stream(&mut self, what: &str, body: Body) -> Handled {
-        let port = self.connection().peer.stream;
-        let mut message = self.message(Kind::Event, &format!("port.v1.stream.{what}"), body);
-        message.source = Source::Port(port);
-        message.principal.clone_from(&self.connection().peer.principal);
-        self.deliver(message)
     }
 }
 
 impl<C: Capsule> Harness<C> {
     #[track_caller]
     fn check_heard(&self, topic: &str) {
-        let while_running = self.host.connection.iter().flat_map(|connection| &connection.subscriptions);
-        let mut patterns = while_running.chain(self.host.manifest.iter().flat_map(|manifest| manifest.subscribe.keys()));
+        let while_running = self
+            .host
+            .connection
+            .iter()
+            .flat_map(|connection| &connection.subscriptions);
+        let mut patterns =
+            while_running.chain(self.host.manifest.iter().flat_map(|manifest| manifest.subscribe.keys()));
         let mut heard = || patterns.any(|pattern| pattern.matches_str(topic));
         if self.host.manifest.is_some() && !heard() {
             panic!("the capsule never hears `{topic}`: no pattern of [subscribe] takes it");
@@ -442,7 +391,10 @@ impl<C: Capsule> Harness<C> {
     fn message(&mut self, kind: Kind, topic: &str, body: Body) -> Message {
         self.sequence += 1;
         Message {
-            id: MessageId { boot: BOOT, sequence: self.sequence },
+            id: MessageId {
+                boot: BOOT,
+                sequence: self.sequence,
+            },
             kind,
             topic: topic.to_owned(),
             principal: self.principal.clone(),
@@ -480,7 +432,9 @@ impl<C: Capsule> Harness<C> {
 
 #[track_caller]
 fn checked(pattern: &str) -> Pattern {
-    pattern.parse().unwrap_or_else(|error| panic!("`{pattern}` is not a pattern: {error}"))
+    pattern
+        .parse()
+        .unwrap_or_else(|error| panic!("`{pattern}` is not a pattern: {error}"))
 }
 
 #[track_caller]

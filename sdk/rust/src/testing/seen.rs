@@ -55,7 +55,10 @@ impl Asked {
     pub fn body(self) -> Body {
         match self.reply {
             Some(Ok(body)) => body,
-            Some(Err(problem)) => panic!("the ask was refused: {problem}; {}", problem.hint().unwrap_or("no hint")),
+            Some(Err(problem)) => panic!(
+                "the ask was refused: {problem}; {}",
+                problem.hint().unwrap_or("no hint")
+            ),
             None => panic!("the ask is not answered yet ({:?})", self.handled),
         }
     }

@@ -44,7 +44,12 @@ pub(crate) mod bus {
         host(|host| host.publish(topic, body(content_type, bytes)))
     }
 
-    pub(crate) fn ask(topic: &str, content_type: &str, bytes: &[u8], timeout_ms: Option<u32>) -> Result<u32, PublishError> {
+    pub(crate) fn ask(
+        topic: &str,
+        content_type: &str,
+        bytes: &[u8],
+        timeout_ms: Option<u32>,
+    ) -> Result<u32, PublishError> {
         host(|host| host.ask(topic, body(content_type, bytes), timeout_ms))
     }
 
@@ -56,14 +61,22 @@ pub(crate) mod bus {
         host(|host| host.refuse(to, problem.clone()))
     }
 
-    pub(crate) fn request(topic: &str, content_type: &str, bytes: &[u8], _: Option<u32>) -> Result<Answer, RequestError> {
+    pub(crate) fn request(
+        topic: &str,
+        content_type: &str,
+        bytes: &[u8],
+        _: Option<u32>,
+    ) -> Result<Answer, RequestError> {
         let body = body(content_type, bytes);
         let mut responder = host(|host| host.responder(topic, &body))?;
         // The test's code runs without the host, which it may use itself.
         let answer = (responder.answer)(&body);
         host(|host| host.return_responder(responder));
         match answer {
-            Ok(body) => Ok(Answer { content_type: body.content_type.into_owned(), body: body.bytes }),
+            Ok(body) => Ok(Answer {
+                content_type: body.content_type.into_owned(),
+                body: body.bytes,
+            }),
             Err(problem) => Err(RequestError::Refused((&problem).into())),
         }
     }
