@@ -45,7 +45,11 @@ pub enum TextError {
 impl TextError {
     /// The document or the text made from it is larger than a limit of so many `unit`s.
     pub(crate) fn too_large(what: impl Into<String>, limit: usize, unit: &'static str) -> Self {
-        Self::TooLarge { what: what.into(), limit, unit }
+        Self::TooLarge {
+            what: what.into(),
+            limit,
+            unit,
+        }
     }
 
     /// The text is larger than what a reply carries.

@@ -40,7 +40,11 @@ impl TextCapsule {
     fn markdown(&self, body: Body) -> Result<Body, Problem> {
         let request = Request::read::<MarkdownDocument>(body, &["text/markdown", "text/x-markdown", "text/plain"])?;
         let source = request.text(Kind::Plain)?;
-        request.reply(Text { text: markdown::convert(&source, request.options)?, title: None, pages: None })
+        request.reply(Text {
+            text: markdown::convert(&source, request.options)?,
+            title: None,
+            pages: None,
+        })
     }
 
     /// Converts an HTML page to plain text. Options are parameters of the content type
@@ -55,7 +59,11 @@ impl TextCapsule {
         let request = Request::read::<HtmlDocument>(body, &["text/html", "application/xhtml+xml"])?;
         let source = request.text(Kind::Html)?;
         let page = html::convert(&source, request.options)?;
-        request.reply(Text { text: page.text, title: page.title, pages: None })
+        request.reply(Text {
+            text: page.text,
+            title: page.title,
+            pages: None,
+        })
     }
 
     /// Converts the text of a PDF file to plain text, line by line. The width is a parameter of the content type
@@ -68,11 +76,16 @@ impl TextCapsule {
     )]
     fn pdf(&self, body: Body) -> Result<Body, Problem> {
         let mut request = Request::read::<PdfDocument>(body, &["application/pdf", "application/x-pdf"])?;
-        let Document::Bytes { bytes, .. } = std::mem::replace(&mut request.document, Document::Text(String::new())) else {
+        let Document::Bytes { bytes, .. } = std::mem::replace(&mut request.document, Document::Text(String::new()))
+        else {
             return Err(Problem::new(codes::CAPSULE_FAILED, "a PDF file that is text"));
         };
         let pdf = pdf::convert(bytes, request.options)?;
-        request.reply(Text { text: pdf.text, title: pdf.title, pages: u32::try_from(pdf.pages).ok() })
+        request.reply(Text {
+            text: pdf.text,
+            title: pdf.title,
+            pages: u32::try_from(pdf.pages).ok(),
+        })
     }
 }
 

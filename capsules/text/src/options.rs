@@ -88,7 +88,9 @@ impl Options {
                 };
                 Ok(())
             }
-            _ => Err(TextError::Invalid(format!("there is no option {name:?}: width, links, tables"))),
+            _ => Err(TextError::Invalid(format!(
+                "there is no option {name:?}: width, links, tables"
+            ))),
         }
     }
 }

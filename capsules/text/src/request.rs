@@ -91,7 +91,11 @@ macro_rules! text_form {
     ($type:ty) => {
         impl JsonForm for $type {
             fn into_parts(self) -> Result<(Document, Options), TextError> {
-                let mut options = Options { links: self.links, tables: self.tables, ..Options::default() };
+                let mut options = Options {
+                    links: self.links,
+                    tables: self.tables,
+                    ..Options::default()
+                };
                 options.set_width(self.width)?;
                 Ok((Document::Text(self.document), options))
             }
@@ -139,12 +143,20 @@ impl Request {
     pub(crate) fn read<T: JsonForm>(body: Body, media_types: &[&str]) -> Result<Self, Problem> {
         let media_type = body.media_type();
         let is_raw = media_types.iter().any(|known| known.eq_ignore_ascii_case(media_type));
-        if !is_raw && !(body.is_json() && !body.bytes.is_empty()) {
+        if !is_raw && (!body.is_json() || body.bytes.is_empty()) {
             let shown = if media_type.is_empty() { "none" } else { media_type };
-            return Err(Problem::new(codes::UNSUPPORTED, format!("the content type is {shown}"))
-                .with_hint(format!("send the document as {}, or a JSON object as application/json", media_types[0])));
+            return Err(
+                Problem::new(codes::UNSUPPORTED, format!("the content type is {shown}")).with_hint(format!(
+                    "send the document as {}, or a JSON object as application/json",
+                    media_types[0]
+                )),
+            );
         }
-        let (document, options) = if is_raw { raw(body)? } else { body.read::<T>()?.into_parts()? };
+        let (document, options) = if is_raw {
+            raw(body)?
+        } else {
+            body.read::<T>()?.into_parts()?
+        };
         let length = match &document {
             Document::Text(text) => text.len(),
             Document::Bytes { bytes, .. } => bytes.len(),
@@ -152,7 +164,11 @@ impl Request {
         if length > limits::DOCUMENT_BYTES {
             return Err(TextError::too_large("the document", limits::DOCUMENT_BYTES, "bytes").into());
         }
-        Ok(Self { document, options, is_json: !is_raw })
+        Ok(Self {
+            document,
+            options,
+            is_json: !is_raw,
+        })
     }
 
     /// The document as text.
@@ -165,7 +181,11 @@ impl Request {
 
     /// The answer, in the form of the request.
     pub(crate) fn reply(&self, text: Text) -> Result<Body, Problem> {
-        let body = if self.is_json { Body::json(&text)? } else { Body::new("text/plain; charset=utf-8", text.text) };
+        let body = if self.is_json {
+            Body::json(&text)?
+        } else {
+            Body::new("text/plain; charset=utf-8", text.text)
+        };
         // Escapes can make JSON longer than the text in it.
         if body.bytes.len() > limits::OUTPUT_BYTES {
             return Err(TextError::output().into());
@@ -183,7 +203,13 @@ fn raw(body: Body) -> Result<(Document, Options), TextError> {
         }
     }
     let charset = body.parameter("charset").map(Cow::into_owned);
-    Ok((Document::Bytes { bytes: body.bytes, charset }, options))
+    Ok((
+        Document::Bytes {
+            bytes: body.bytes,
+            charset,
+        },
+        options,
+    ))
 }
 
 impl From<TextError> for Problem {

@@ -83,7 +83,11 @@ impl Lines {
         let turned = last.direction.0 * place.direction.0 + last.direction.1 * place.direction.1 < 0.9;
         if turned || across > LINE_STEP * size || along < -BACK_STEP * size {
             let is_elsewhere = turned || across <= LINE_STEP * size;
-            self.end_line(if is_elsewhere { f32::INFINITY } else { (across / size) as f32 });
+            self.end_line(if is_elsewhere {
+                f32::INFINITY
+            } else {
+                (across / size) as f32
+            });
         } else if along > COLUMN_GAP * size {
             self.trim();
             self.text.push_str("  ");
@@ -96,7 +100,10 @@ impl Lines {
         self.trim();
         if !self.text.is_empty() && !self.text.ends_with('\n') {
             self.text.push('\n');
-            self.breaks.push(Break { at: self.text.len(), step });
+            self.breaks.push(Break {
+                at: self.text.len(),
+                step,
+            });
         }
     }
 
@@ -113,10 +120,19 @@ impl Lines {
     /// The text, in lines without white space at their ends, and an empty line between paragraphs.
     pub(super) fn finish(mut self) -> String {
         self.end_line(0.0);
-        let mut steps: Vec<f32> = self.breaks.iter().map(|line| line.step).filter(|step| step.is_normal()).collect();
+        let mut steps: Vec<f32> = self
+            .breaks
+            .iter()
+            .map(|line| line.step)
+            .filter(|step| step.is_normal())
+            .collect();
         // Within paragraphs lines are closest, and most pages are paragraphs: a quarter of the steps is enough to see it.
         let quarter = steps.len() / 4;
-        let usual = if steps.is_empty() { USUAL_STEPS.0 } else { *steps.select_nth_unstable_by(quarter, f32::total_cmp).1 };
+        let usual = if steps.is_empty() {
+            USUAL_STEPS.0
+        } else {
+            *steps.select_nth_unstable_by(quarter, f32::total_cmp).1
+        };
         let paragraph = usual.clamp(USUAL_STEPS.0, USUAL_STEPS.1) * PARAGRAPH_STEP;
         let mut text = String::with_capacity(self.text.len() + self.breaks.len());
         let mut start = 0;
@@ -136,7 +152,12 @@ mod tests {
     use super::*;
 
     fn at(x: f64, y: f64, width: f64) -> Place {
-        Place { start: (x, y), end: (x + width, y), direction: (1.0, 0.0), size: 10.0 }
+        Place {
+            start: (x, y),
+            end: (x + width, y),
+            direction: (1.0, 0.0),
+            size: 10.0,
+        }
     }
 
     #[test]
@@ -145,7 +166,13 @@ mod tests {
         lines.add("Hel", at(0.0, 100.0, 15.0));
         lines.add("lo", at(15.5, 100.0, 10.0));
         lines.add("world", at(28.5, 100.0, 25.0));
-        lines.add("2", Place { size: 7.0, ..at(53.5, 104.0, 4.0) });
+        lines.add(
+            "2",
+            Place {
+                size: 7.0,
+                ..at(53.5, 104.0, 4.0)
+            },
+        );
         lines.add("cell", at(100.0, 100.0, 20.0));
         lines.add("next", at(0.0, 88.0, 20.0));
         lines.add("far", at(0.0, 60.0, 20.0));
@@ -154,7 +181,12 @@ mod tests {
 
     #[test]
     fn turned_text_has_lines_of_its_own() {
-        let up = |x: f64, y: f64| Place { start: (x, y), end: (x, y + 10.0), direction: (0.0, 1.0), size: 10.0 };
+        let up = |x: f64, y: f64| Place {
+            start: (x, y),
+            end: (x, y + 10.0),
+            direction: (0.0, 1.0),
+            size: 10.0,
+        };
         let mut lines = Lines::default();
         lines.add("page", at(0.0, 0.0, 20.0));
         lines.add("si", up(50.0, 10.0));

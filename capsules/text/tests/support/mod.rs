@@ -15,15 +15,23 @@ impl Pdf {
     /// A file with these page contents. All pages use object 3 as font `/F1`.
     pub(crate) fn with_pages(contents: &[&[u8]]) -> Self {
         let mut pdf = Self::default();
-        let kids: Vec<String> = (0..contents.len()).map(|index| format!("{} 0 R", 10 + 2 * index)).collect();
+        let kids: Vec<String> = (0..contents.len())
+            .map(|index| format!("{} 0 R", 10 + 2 * index))
+            .collect();
         pdf.object(1, "<< /Type /Catalog /Pages 2 0 R >>");
-        pdf.object(2, &format!("<< /Type /Pages /Kids [{}] /Count {} >>", kids.join(" "), kids.len()));
+        pdf.object(
+            2,
+            &format!("<< /Type /Pages /Kids [{}] /Count {} >>", kids.join(" "), kids.len()),
+        );
         pdf.object(3, HELVETICA);
         for (index, content) in contents.iter().enumerate() {
             let number = 10 + 2 * index as u32;
             pdf.object(
                 number,
-                &format!("<< /Type /Page /Parent 2 0 R /Contents {} 0 R /Resources << /Font << /F1 3 0 R >> >> >>", number + 1),
+                &format!(
+                    "<< /Type /Page /Parent 2 0 R /Contents {} 0 R /Resources << /Font << /F1 3 0 R >> >> >>",
+                    number + 1
+                ),
             );
             pdf.stream(number + 1, "", content);
         }
@@ -62,7 +70,15 @@ impl Pdf {
     /// The file, with these entries in its trailer.
     pub(crate) fn build_with_trailer(&self, trailer: &str) -> Vec<u8> {
         let mut file = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n".to_vec();
-        let mut offsets = vec![None; 1 + self.objects.iter().map(|(number, _)| *number as usize).max().unwrap_or(0)];
+        let mut offsets = vec![
+            None;
+            1 + self
+                .objects
+                .iter()
+                .map(|(number, _)| *number as usize)
+                .max()
+                .unwrap_or(0)
+        ];
         for (number, body) in &self.objects {
             offsets[*number as usize] = Some(file.len());
             file.extend_from_slice(format!("{number} 0 obj\n").as_bytes());
