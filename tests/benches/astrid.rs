@@ -53,7 +53,12 @@ pub fn time(ns: f64) -> String {
 
 /// One line: what, ours, the limit, ratio, goal.
 pub fn line(what: &str, ours: f64, peer: &str, limit: f64, goal: &str) {
-    println!("{what:<58} {:>11} {:>11}  {peer:<34} {:>6.2}x  {goal}", time(ours), time(limit), ours / limit);
+    println!(
+        "{what:<58} {:>11} {:>11}  {peer:<34} {:>6.2}x  {goal}",
+        time(ours),
+        time(limit),
+        ours / limit
+    );
 }
 
 /// One line without a peer.
@@ -62,7 +67,10 @@ pub fn alone(what: &str, figure: &str, goal: &str) {
 }
 
 pub fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -75,7 +83,10 @@ fn main() {
         return bare::echo(size.parse().unwrap());
     }
     // `cargo bench` passes `--bench`; nothing here has options.
-    println!("{:<58} {:>11} {:>11}  {:<34} {:>7}  goal", "what", "ours", "limit", "the limit is", "ratio");
+    println!(
+        "{:<58} {:>11} {:>11}  {:<34} {:>7}  goal",
+        "what", "ours", "limit", "the limit is", "ratio"
+    );
     kernel::run();
     daemon::run();
 }

@@ -41,11 +41,23 @@ fn start_and_stop() {
     }
     let bare = median(bare);
     let [start, status, stop, nothing] = figures.map(median);
-    line("first start ever, all built-in capsules", first, "`astrid --version`", bare, "<= 2 s");
+    line(
+        "first start ever, all built-in capsules",
+        first,
+        "`astrid --version`",
+        bare,
+        "<= 2 s",
+    );
     line("start to ready, warm", start, "`astrid --version`", bare, "<= 60 ms");
     line("status", status, "`astrid --version`", bare, "<= 10 ms");
     line("stop", stop, "`astrid --version`", bare, "<= 100 ms");
-    line("stop, nothing running", nothing, "`astrid --version`", bare, "<= 100 ms");
+    line(
+        "stop, nothing running",
+        nothing,
+        "`astrid --version`",
+        bare,
+        "<= 100 ms",
+    );
 }
 
 fn timed(work: impl FnOnce()) -> f64 {
@@ -66,7 +78,11 @@ impl Client {
         let run = astrid.home().join("run");
         let token = std::fs::read_to_string(run.join("token")).unwrap();
         let stream = UnixStream::connect(run.join("operator.sock")).unwrap();
-        let mut client = Self { stream, decoder: FrameDecoder::new(), next: 1 };
+        let mut client = Self {
+            stream,
+            decoder: FrameDecoder::new(),
+            next: 1,
+        };
         let version = envelope::VERSION;
         let hello = envelope::Hello {
             major: version.major,
@@ -134,18 +150,29 @@ fn round_trip(astrid: &Astrid) {
         raw.push(began.elapsed().as_secs_f64() * 1e9);
     }
     let (ours, raw) = (median(ours), median(raw));
-    line("client -> socket -> uplink -> capsule -> back, p50", ours, "a raw echo between two processes", raw, "<= 1.5x");
+    line(
+        "client -> socket -> uplink -> capsule -> back, p50",
+        ours,
+        "a raw echo between two processes",
+        raw,
+        "<= 1.5x",
+    );
 }
 
 /// Ten seconds of nothing.
 fn idle(astrid: &Astrid) {
-    let pid = std::fs::read_to_string(astrid.home().join("run/pid")).unwrap().trim().to_owned();
+    let pid = std::fs::read_to_string(astrid.home().join("run/pid"))
+        .unwrap()
+        .trim()
+        .to_owned();
     let switches = || -> u64 {
         let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
         let of = |path: std::path::PathBuf| -> u64 {
             let status = std::fs::read_to_string(path.join("status")).unwrap();
             let counts = status.lines().filter(|l| l.contains("ctxt_switches"));
-            counts.map(|l| l.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()).sum()
+            counts
+                .map(|l| l.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap())
+                .sum()
         };
         threads.map(|t| of(t.unwrap().path())).sum()
     };
@@ -154,8 +181,20 @@ fn idle(astrid: &Astrid) {
     let before = switches();
     std::thread::park_timeout(Duration::from_secs(10));
     let after = switches();
-    alone("idle daemon: context switches in 10 s", &(after - before).to_string(), "0");
-    alone("idle daemon: resident memory", &format!("{} MiB", status_kib(&pid) / 1024), "<= 60 MB");
+    alone(
+        "idle daemon: context switches in 10 s",
+        &(after - before).to_string(),
+        "0",
+    );
+    alone(
+        "idle daemon: resident memory",
+        &format!("{} MiB", status_kib(&pid) / 1024),
+        "<= 60 MB",
+    );
     let size = std::fs::metadata(astrid_tests::daemon::binary()).unwrap().len();
-    alone("binary, with debug information", &format!("{} MiB", size >> 20), "<= 45 MB stripped");
+    alone(
+        "binary, with debug information",
+        &format!("{} MiB", size >> 20),
+        "<= 45 MB stripped",
+    );
 }

@@ -13,11 +13,19 @@ use crate::bare::BareCall;
 use crate::{alone, line, median, pair, per_unit, runtime};
 
 fn saying(principal: &Principal, body: &Body) -> Saying {
-    Saying { principal: principal.clone(), source: Source::Kernel, body: body.clone(), public: false }
+    Saying {
+        principal: principal.clone(),
+        source: Source::Kernel,
+        body: body.clone(),
+        public: false,
+    }
 }
 
 fn body() -> Body {
-    Body { content_type: ContentType::BYTES, bytes: vec![7_u8; 256].into() }
+    Body {
+        content_type: ContentType::BYTES,
+        bytes: vec![7_u8; 256].into(),
+    }
 }
 
 pub fn run() {
@@ -53,10 +61,22 @@ fn bus(runtime: &tokio::runtime::Runtime) {
         })
     };
     let (ours, limit) = pair(publish, queue);
-    line("bus: publish -> subscriber, one thread", ours, "a locked queue", limit, ">= 3 M/s (333 ns)");
+    line(
+        "bus: publish -> subscriber, one thread",
+        ours,
+        "a locked queue",
+        limit,
+        ">= 3 M/s (333 ns)",
+    );
     let _many: Vec<_> = (0..10_000).map(|n| bed.hear(&format!("bench.v1.n{n}.*.x"))).collect();
     let (ours, limit) = pair(publish, || ours);
-    line("bus: the same beside 10,000 patterns", ours, "the line above", limit, "< 1.5x");
+    line(
+        "bus: the same beside 10,000 patterns",
+        ours,
+        "the line above",
+        limit,
+        "< 1.5x",
+    );
 }
 
 /// Publish, `handle`, reply: gate and ledger on, opaque body.
@@ -74,7 +94,12 @@ fn handle(runtime: &tokio::runtime::Runtime) {
                 let began = std::time::Instant::now();
                 for _ in 0..UNITS {
                     let say = bed.host.gate.kernel_says(topic.clone());
-                    let outcome = bed.host.bus.request(say, saying(who, &body), crate::PATIENCE).await.unwrap();
+                    let outcome = bed
+                        .host
+                        .bus
+                        .request(say, saying(who, &body), crate::PATIENCE)
+                        .await
+                        .unwrap();
                     assert!(matches!(outcome, Outcome::Answer(_)), "{outcome:?}");
                 }
                 began.elapsed().as_secs_f64() * 1e9 / UNITS as f64
@@ -93,15 +118,33 @@ fn handle(runtime: &tokio::runtime::Runtime) {
         })
     };
     let (ours, limit) = pair(ask("probe.v1.do.echo", body.clone()), call);
-    line("ask -> handle -> reply, 256 B opaque body", ours, "a component call with one host call", limit, "<= 3x, >= 300,000/s");
+    line(
+        "ask -> handle -> reply, 256 B opaque body",
+        ours,
+        "a component call with one host call",
+        limit,
+        "<= 3x, >= 300,000/s",
+    );
     let json = Body::json(&serde_json::json!({"name": "somebody"}));
     let (ours, limit) = pair(ask("hello.v1.greet", json), call);
-    line("the same with JSON bodies, parsed and written", ours, "a component call with one host call", limit, "a line of its own");
+    line(
+        "the same with JSON bodies, parsed and written",
+        ours,
+        "a component call with one host call",
+        limit,
+        "a line of its own",
+    );
 }
 
 /// The first message of an actor that has no instance.
 fn activation(runtime: &tokio::runtime::Runtime) {
-    let bed = runtime.block_on(Bed::with(&["hello", "probe"], Settings { shards: 1, live_actors: 4000 }));
+    let bed = runtime.block_on(Bed::with(
+        &["hello", "probe"],
+        Settings {
+            shards: 1,
+            live_actors: 4000,
+        },
+    ));
     let body = body();
     let mut first = Vec::new();
     let mut again = Vec::new();
@@ -115,10 +158,20 @@ fn activation(runtime: &tokio::runtime::Runtime) {
         }
     }
     let (first, again) = (median(first), median(again));
-    line("first message of an actor without an instance", first, "its second message", again, "<= 100 µs");
+    line(
+        "first message of an actor without an instance",
+        first,
+        "its second message",
+        again,
+        "<= 100 µs",
+    );
     let before = rss_kib();
     drop(bed);
-    alone("memory with 1,000 live actors (whole process)", &format!("{} MiB", before / 1024), "<= 45 kB an actor");
+    alone(
+        "memory with 1,000 live actors (whole process)",
+        &format!("{} MiB", before / 1024),
+        "<= 45 kB an actor",
+    );
 }
 
 /// Resident memory of this process.

@@ -45,7 +45,10 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { shards: 1, live_actors: 4000 }
+        Self {
+            shards: 1,
+            live_actors: 4000,
+        }
     }
 }
 
@@ -122,7 +125,11 @@ impl Bed {
         let key = RuntimeKey::open(&home).unwrap();
         let compiler = Compiler::new(binary(), vec!["__compile".into()]);
         let aot = Aot::open(host.engine.clone(), &home, &key, compiler);
-        let caps = Caps { per_socket: 100, per_uid: 100, operator_reserve: 8 };
+        let caps = Caps {
+            per_socket: 100,
+            per_uid: 100,
+            operator_reserve: 8,
+        };
         let manager = Manager::new(Arc::clone(&host), Arc::clone(&shards), aot, home, caps).unwrap();
         let mut running = JoinSet::new();
         running.spawn(Arc::clone(&shards[0]).run());
@@ -130,7 +137,14 @@ impl Bed {
         let (stop, stopped) = watch::channel(false);
         let threads = shards[1..].iter().map(|shard| thread(shard, stopped.clone())).collect();
         manager.start(graph::plan(bundles)).await;
-        Self { host, manager, running, stop, threads, _home: directory }
+        Self {
+            host,
+            manager,
+            running,
+            stop,
+            threads,
+            _home: directory,
+        }
     }
 
     /// Permission to say something, as the kernel has it.
@@ -147,7 +161,10 @@ impl Bed {
     ///
     /// # Panics
     /// A receiver's queue is full.
-    #[expect(clippy::unwrap_used, reason = "a test that fills a queue does it on purpose, elsewhere")]
+    #[expect(
+        clippy::unwrap_used,
+        reason = "a test that fills a queue does it on purpose, elsewhere"
+    )]
     pub async fn ask_as(&self, principal: &str, topic: &str, body: Body) -> Outcome {
         let saying = Saying {
             principal: Principal::stamped(principal).unwrap(),
@@ -192,7 +209,11 @@ impl Drop for Bed {
 /// # Panics
 /// It is not there, or no bundle.
 #[must_use]
-#[expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test without its capsule has failed")]
+#[expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test without its capsule has failed"
+)]
 pub fn read_bundle(name: &str) -> Bundle {
     let path = bundle_file(name);
     Bundle::parse(std::fs::read(&path).unwrap().into(), Origin::Directory(path)).unwrap()
@@ -202,7 +223,10 @@ pub fn read_bundle(name: &str) -> Bundle {
 fn thread(shard: &Arc<Shard>, mut stopped: watch::Receiver<bool>) -> std::thread::JoinHandle<()> {
     let shard = Arc::clone(shard);
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
         runtime.block_on(async move {
             tokio::select! {
                 () = shard.run() => {}
