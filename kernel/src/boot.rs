@@ -147,7 +147,10 @@ struct ShardThreads {
 impl ShardThreads {
     fn start(shards: &[Arc<Shard>]) -> Result<Self, BootError> {
         let (stop, stopped) = watch::channel(false);
-        let mut all = Self { stop, threads: Vec::new() };
+        let mut all = Self {
+            stop,
+            threads: Vec::new(),
+        };
         for (n, shard) in shards.iter().enumerate() {
             let (shard, mut stopped) = (Arc::clone(shard), stopped.clone());
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -212,7 +215,9 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
     let host = make_host(&config, BootToken::create(&home)?, started)?;
     let _exporter = metrics::export(&config.metrics, &host.metrics)?;
     let ticker = Arc::new(Ticker::start(&host.engine).map_err(io("cannot start the epoch thread"))?);
-    let shards: Arc<[Arc<Shard>]> = (0..config.daemon.shards.get()).map(|_| Shard::new(Arc::clone(&ticker))).collect();
+    let shards: Arc<[Arc<Shard>]> = (0..config.daemon.shards.get())
+        .map(|_| Shard::new(Arc::clone(&ticker)))
+        .collect();
     let aot = Aot::open(host.engine.clone(), &home, &key, options.compiler.clone());
     let caps = Caps {
         per_socket: config.daemon.max_connections,
@@ -231,7 +236,11 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
     jobs.spawn(Arc::clone(&host.census).run(move || clock.uptime_ms()));
     let (requests, _heard) = control.listen()?;
     jobs.spawn(Arc::clone(&control).run(requests));
-    jobs.spawn(keep_status(Arc::clone(&control), Arc::clone(&host), StatusFile::new(&home)));
+    jobs.spawn(keep_status(
+        Arc::clone(&control),
+        Arc::clone(&host),
+        StatusFile::new(&home),
+    ));
 
     let asked = async {
         tokio::select! {
@@ -254,12 +263,15 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
         become_ready(options.ready, &home, &control, started)?;
         tokio::select! {
             why = &mut asked => tracing::info!(why, "stopping"),
-            () = idle(host.connections.subscribe(), options.idle_timeout.or(config.daemon.idle_timeout)) => {
+            () = idle(host.connections.subscribe(), options.idle_timeout) => {
                 tracing::info!("stopping: nobody was connected for long enough");
             }
         }
     }
-    if tokio::time::timeout(STOP_TIME_MAX, stop(&host, &manager, &control)).await.is_err() {
+    if tokio::time::timeout(STOP_TIME_MAX, stop(&host, &manager, &control))
+        .await
+        .is_err()
+    {
         tracing::warn!("the stop took too long and is cut short");
     }
     drop(threads);
@@ -285,8 +297,13 @@ async fn start(
     }
     control.set_state(State::Starting);
     manager.start(graph::plan(found.bundles)).await;
-    let loaded = Body::json(&Capsules { capsules: manager.reports() });
-    host.bus.emit(host.gate.kernel_says(control::CAPSULES_LOADED.parse()?), Saying::announcement(loaded));
+    let loaded = Body::json(&Capsules {
+        capsules: manager.reports(),
+    });
+    host.bus.emit(
+        host.gate.kernel_says(control::CAPSULES_LOADED.parse()?),
+        Saying::announcement(loaded),
+    );
     Ok(())
 }
 
@@ -329,7 +346,9 @@ async fn keep_status(control: Arc<Control>, host: Arc<Host>, file: StatusFile) {
 
 /// Returns when nobody was connected for that long (K5); never, without a time.
 async fn idle(mut connections: watch::Receiver<usize>, timeout: Option<Duration>) {
-    let Some(timeout) = timeout else { return std::future::pending().await };
+    let Some(timeout) = timeout else {
+        return std::future::pending().await;
+    };
     if timeout < STARTUP_GRACE {
         let _ = tokio::time::timeout(STARTUP_GRACE, connections.wait_for(|open| *open > 0)).await;
     }
@@ -367,7 +386,8 @@ async fn drain(host: &Arc<Host>, manager: &Manager) -> Result<(), TopicError> {
     let done = host.gate.declared(control::SHUTDOWN_DONE.parse()?);
     let (inbox, _heard) = host.bus.listen("kernel", vec![done], 64, Overflow::DropOldest);
     let say = host.gate.kernel_says(control::SHUTDOWN.parse()?);
-    host.bus.emit(say, Saying::announcement(Body::json(&serde_json::json!({}))));
+    host.bus
+        .emit(say, Saying::announcement(Body::json(&serde_json::json!({}))));
     let finish = async {
         while !waiting.is_empty() {
             let Some(delivery) = inbox.next().await else { return };
@@ -384,7 +404,12 @@ async fn drain(host: &Arc<Host>, manager: &Manager) -> Result<(), TopicError> {
 
 /// Removes what a running daemon leaves in `run/`; the sockets went with their listeners.
 fn clean_up(home: &Home) {
-    for path in [home.token_file(), home.ready_file(), home.pid_file(), home.status_file()] {
+    for path in [
+        home.token_file(),
+        home.ready_file(),
+        home.pid_file(),
+        home.status_file(),
+    ] {
         if let Err(error) = home::remove_file(&path) {
             tracing::warn!(%error, path = %path.display(), "cannot remove");
         }

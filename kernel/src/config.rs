@@ -1,14 +1,15 @@
-//! `etc/astrid.toml`: what an operator may decide about the daemon. A missing file means all defaults; a key that is unknown, or a value out of its
-//! bounds, is an error with its place, and the daemon does not start: guessing what was meant is worse than saying it.
+//! `etc/astrid.toml`: what an operator may decide about the daemon. A missing file means all defaults; a key that is
+//! unknown, or a value out of its bounds, is an error with its place, and the daemon does not start: guessing what
+//! was meant is worse than saying it.
 //!
-//! Every key here is read by something. Which capsules run, and what they may do, is not configuration: that is in bundles and manifests.
+//! Every key here is read by something. Which capsules run, and what they may do, is not configuration: that is in
+//! bundles and manifests.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use astrid_wire::manifest::{ManifestError, Time};
+use astrid_wire::manifest::ManifestError;
 use serde::Deserialize;
 use serde::de::Error as _;
 
@@ -20,8 +21,8 @@ const SHARDS_MAX: usize = 64;
 /// Most connections of a socket; each costs descriptors and an actor.
 const CONNECTIONS_MAX: usize = 10_000;
 
-/// Most live actors: each takes about four memory maps, and some room is left of the 65,530 that a process has by default.
-const LIVE_ACTORS_MAX: usize = 12_000;
+/// Most live actors: each takes about six memory maps, and room is left of the 65,530 that a process has by default.
+const LIVE_ACTORS_MAX: usize = 8_000;
 
 /// Why there is no configuration. The operator's to repair.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +49,8 @@ impl ConfigError {
 /// What is wrong and where, without the hint, which is shown in its own place.
 pub(crate) fn place(error: &ManifestError) -> String {
     let text = error.to_string();
-    text.split_once("\nhint: ").map_or(text.clone(), |(what, _)| what.to_owned())
+    text.split_once("\nhint: ")
+        .map_or(text.clone(), |(what, _)| what.to_owned())
 }
 
 /// Everything that can be configured.
@@ -109,7 +111,8 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MetricsConfig {
-    /// Address on which `/metrics` is served; nothing is when this is absent. Of this machine only: there is no authentication.
+    /// Address on which `/metrics` is served; nothing is when this is absent. Of this machine only: there is no
+    /// authentication.
     #[serde(deserialize_with = "loopback")]
     pub listen: Option<SocketAddr>,
 }
@@ -130,9 +133,6 @@ pub struct DaemonConfig {
     /// Connections of the operator socket that are kept for the daemon's own user (A3).
     #[serde(deserialize_with = "within::<0, CONNECTIONS_MAX, _>")]
     pub operator_reserve: usize,
-    /// The daemon stops when nobody was connected for this long; absent: never (an ephemeral one has a time of its own).
-    #[serde(deserialize_with = "time")]
-    pub idle_timeout: Option<Duration>,
 }
 
 impl Default for DaemonConfig {
@@ -142,7 +142,6 @@ impl Default for DaemonConfig {
             max_connections: 100,
             max_connections_per_uid: 64,
             operator_reserve: 8,
-            idle_timeout: None,
         }
     }
 }
@@ -216,17 +215,15 @@ fn shards<'de, D: serde::Deserializer<'de>>(from: D) -> Result<NonZeroUsize, D::
     within::<1, SHARDS_MAX, D>(from).map(|number| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN))
 }
 
-fn time<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
-    Time::deserialize(from).map(|time| Some(time.0))
-}
-
 fn loopback<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
     let text = String::deserialize(from)?;
     let address: SocketAddr = text
         .parse()
         .map_err(|_| D::Error::custom(format!("`{text}` is not an address and port, as in \"127.0.0.1:9464\"")))?;
     if !address.ip().is_loopback() {
-        return Err(D::Error::custom(format!("{address} is not of this machine only; metrics are served without authentication")));
+        return Err(D::Error::custom(format!(
+            "{address} is not of this machine only; metrics are served without authentication"
+        )));
     }
     Ok(Some(address))
 }
@@ -234,7 +231,10 @@ fn loopback<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<SocketAd
 fn absolute<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
     let path = PathBuf::deserialize(from)?;
     if !path.is_absolute() {
-        return Err(D::Error::custom(format!("`{}` is not an absolute path; a daemon has no working directory", path.display())));
+        return Err(D::Error::custom(format!(
+            "`{}` is not an absolute path; a daemon has no working directory",
+            path.display()
+        )));
     }
     Ok(Some(path))
 }
@@ -266,21 +266,25 @@ mod tests {
             max_connections = 10
             max_connections_per_uid = 5
             operator_reserve = 2
-            idle_timeout = "90s"
             [capsules]
             directory = "/somewhere"
             [limits]
             live_actors = 100
         "#;
         let config = Config::parse(text, "c").unwrap();
-        assert_eq!(config.log, LogConfig { level: LogLevel::Debug, format: LogFormat::Json });
+        assert_eq!(
+            config.log,
+            LogConfig {
+                level: LogLevel::Debug,
+                format: LogFormat::Json
+            }
+        );
         assert_eq!(config.metrics.listen, Some("[::1]:9464".parse().unwrap()));
         let daemon = DaemonConfig {
             shards: NonZeroUsize::new(2).unwrap(),
             max_connections: 10,
             max_connections_per_uid: 5,
             operator_reserve: 2,
-            idle_timeout: Some(Duration::from_secs(90)),
         };
         assert_eq!(config.daemon, daemon);
         assert_eq!(config.capsules.directory, Some("/somewhere".into()));
@@ -295,11 +299,22 @@ mod tests {
             ("[log]\nlevel = \"loud\"\n", "c:2:9: unknown value `loud`"),
             ("[daemon]\n\nshards = 0\n", "c:3:10: 0 is not within 1 to 64"),
             ("[daemon]\nshards = -1\n", "c:2:10: -1 is not within 1 to 64"),
-            ("[daemon]\nidle_timeout = \"5 parsecs\"\n", "c:2:16: `5 parsecs` has no known unit"),
-            ("[metrics]\nlisten = \"0.0.0.0:9\"\n", "c:2:10: 0.0.0.0:9 is not of this machine only"),
-            ("[metrics]\nlisten = \"localhost\"\n", "c:2:10: `localhost` is not an address and port"),
-            ("[capsules]\ndirectory = \"here\"\n", "c:2:13: `here` is not an absolute path"),
-            ("[daemon]\nmax_connections = 8\n", "c: daemon.operator_reserve (8) must be less than"),
+            (
+                "[metrics]\nlisten = \"0.0.0.0:9\"\n",
+                "c:2:10: 0.0.0.0:9 is not of this machine only",
+            ),
+            (
+                "[metrics]\nlisten = \"localhost\"\n",
+                "c:2:10: `localhost` is not an address and port",
+            ),
+            (
+                "[capsules]\ndirectory = \"here\"\n",
+                "c:2:13: `here` is not an absolute path",
+            ),
+            (
+                "[daemon]\nmax_connections = 8\n",
+                "c: daemon.operator_reserve (8) must be less than",
+            ),
             ("[log\n", "c:1:5: "),
         ] {
             let error = Config::parse(text, "c").unwrap_err();

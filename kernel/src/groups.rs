@@ -1,10 +1,13 @@
-//! Who belongs where, as far as boot needs it (K3): `etc/groups.toml` is well-formed, and the `default` principal has a profile.
+//! Who belongs where, as far as boot needs it (K3): `etc/groups.toml` is well-formed, and the `default` principal has
+//! a profile.
 //!
-//! The built-in groups `admin`, `agent` and `restricted` cannot be redefined, and `*` is granted only by a group that says `unsafe_admin`. A file
-//! that says otherwise, or that cannot be understood, keeps the daemon from starting: with a part of the groups, it would decide wrongly.
+//! The built-in groups `admin`, `agent` and `restricted` cannot be redefined, and `*` is granted only by a group that
+//! says `unsafe_admin`. A file that says otherwise, or that cannot be understood, keeps the daemon from starting:
+//! with a part of the groups, it would decide wrongly.
 //!
-//! Deliberately absent: decisions. Nothing consults groups or profiles yet; what a capsule may do follows from its manifest. The files are
-//! checked and seeded all the same, so that what an operator writes now is not found wrong later.
+//! Deliberately absent: decisions. Nothing consults groups or profiles yet; what a capsule may do follows from its
+//! manifest. The files are checked and seeded all the same, so that what an operator writes now is not found wrong
+//! later.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -105,7 +108,10 @@ fn check(text: &str, origin: &str) -> Result<(), GroupsError> {
     let file: GroupsFile = toml::from_str(text).map_err(wrong)?;
     let refuse = |why: String| Err(wrong(toml::de::Error::custom(why)));
     if file.group.len() > GROUPS_MAX {
-        return refuse(format!("there are {} groups, the limit is {GROUPS_MAX}", file.group.len()));
+        return refuse(format!(
+            "there are {} groups, the limit is {GROUPS_MAX}",
+            file.group.len()
+        ));
     }
     for (name, group) in &file.group {
         if BUILT_IN.contains(&name.as_str()) {
@@ -113,16 +119,24 @@ fn check(text: &str, origin: &str) -> Result<(), GroupsError> {
         }
         let plain = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '.' | '_' | '-');
         if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(plain) {
-            return refuse(format!("{name:?} is not the name of a group: 1 to {NAME_BYTES_MAX} of a-z, 0-9, `.`, `_` and `-`"));
+            return refuse(format!(
+                "{name:?} is not the name of a group: 1 to {NAME_BYTES_MAX} of a-z, 0-9, `.`, `_` and `-`"
+            ));
         }
         let visible = |c: char| c.is_ascii_graphic();
-        if let Some(grant) =
-            group.grants.iter().find(|g| g.is_empty() || g.len() > GRANT_BYTES_MAX || !g.chars().all(visible))
+        if let Some(grant) = group
+            .grants
+            .iter()
+            .find(|g| g.is_empty() || g.len() > GRANT_BYTES_MAX || !g.chars().all(visible))
         {
-            return refuse(format!("the group `{name}` grants {grant:?}, which is not a capability"));
+            return refuse(format!(
+                "the group `{name}` grants {grant:?}, which is not a capability"
+            ));
         }
         if group.grants.contains(EVERYTHING) != group.unsafe_admin {
-            return refuse(format!("the group `{name}`: `*` in grants and `unsafe_admin = true` go together, or not at all"));
+            return refuse(format!(
+                "the group `{name}`: `*` in grants and `unsafe_admin = true` go together, or not at all"
+            ));
         }
     }
     Ok(())
@@ -130,7 +144,10 @@ fn check(text: &str, origin: &str) -> Result<(), GroupsError> {
 
 /// Writes the profile of `default` if that was never done. What an operator made of it, deleting included, stays.
 fn seed(home: &Home) -> Result<(), GroupsError> {
-    let (profile, seeded) = (home.profiles_dir().join("default.toml"), home.profiles_dir().join(".seeded"));
+    let (profile, seeded) = (
+        home.profiles_dir().join("default.toml"),
+        home.profiles_dir().join(".seeded"),
+    );
     if seeded.symlink_metadata().is_ok() {
         return Ok(());
     }
@@ -146,7 +163,7 @@ fn seed(home: &Home) -> Result<(), GroupsError> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
     use std::fs;
 
@@ -192,9 +209,18 @@ mod tests {
             ("", None),
             ("[group.admin]\ngrants = []\n", Some("`admin` is built in")),
             ("[group.root]\ngrants = [\"*\"]\n", Some("go together")),
-            ("[group.root]\ngrants = [\"a\"]\nunsafe_admin = true\n", Some("go together")),
-            ("[group.ops]\ngrant = []\n", Some("groups.toml:2:1: unknown key `grant`")),
-            ("[groups.ops]\ngrants = []\n", Some("groups.toml:1:2: unknown key `groups`")),
+            (
+                "[group.root]\ngrants = [\"a\"]\nunsafe_admin = true\n",
+                Some("go together"),
+            ),
+            (
+                "[group.ops]\ngrant = []\n",
+                Some("groups.toml:2:1: unknown key `grant`"),
+            ),
+            (
+                "[groups.ops]\ngrants = []\n",
+                Some("groups.toml:1:2: unknown key `groups`"),
+            ),
             ("[group.\"O P\"]\ngrants = []\n", Some("not the name of a group")),
             ("[group.ops]\ngrants = [\"a b\"]\n", Some("not a capability")),
             ("[group.ops]\n", Some("missing field `grants`")),

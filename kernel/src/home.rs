@@ -12,17 +12,23 @@
 //! └── home/      one directory a principal; the only part that a capsule can ever reach
 //! ```
 //!
-//! Directories that are missing are made. A directory that somebody else could write, or look into where secrets are, is an error
-//! and not repaired: what was in there may be known or changed already, and the operator has to know.
+//! Directories that are missing are made. A directory that somebody else could write, or look into where secrets are,
+//! is an error and not repaired: what was in there may be known or changed already, and the operator has to know.
 //!
 //! Deliberately absent: what is in the files. Each has its own module; this one only says where.
 
+#![allow(clippy::disallowed_methods, reason = "this module owns the home tree")]
+
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write as _};
+use std::fs::{self, DirBuilder};
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+
+mod files;
+
+pub(crate) use files::{Durability, PRIVATE_FILE, read_operators_file, remove_file, replace_file, write_run_file};
 
 /// Bytes of a socket's path that the kernel's `sockaddr_un` holds, without the final zero.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -32,12 +38,6 @@ const LONGEST_SOCKET: &str = "run/operator.sock";
 
 /// Mode of directories that nobody else may look into.
 const PRIVATE: u32 = 0o700;
-
-/// Mode of a file that nobody else may read.
-pub(crate) const PRIVATE_FILE: u32 = 0o600;
-
-/// Most bytes of a file that people write.
-const OPERATORS_FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Names a home by the environment.
 pub const HOME_VARIABLE: &str = "ASTRID_HOME";
@@ -180,12 +180,13 @@ pub struct Home {
 }
 
 impl Home {
-    /// Finds the home: the argument, else `$ASTRID_HOME`, else `~/.astrid`. Nothing is made or looked at, so that a client finds a
-    /// daemon's sockets the same way.
+    /// Finds the home: the argument, else `$ASTRID_HOME`, else `~/.astrid`. Nothing is made or looked at, so that a
+    /// client finds a daemon's sockets the same way.
     ///
     /// # Errors
     ///
-    /// [`HomeError::Nowhere`], [`HomeError::TooLong`], or [`HomeError::Io`] when a relative path is given and the working directory is gone.
+    /// [`HomeError::Nowhere`], [`HomeError::TooLong`], or [`HomeError::Io`] when a relative path is given and the
+    /// working directory is gone.
     pub fn resolve(argument: Option<&Path>) -> Result<Home, HomeError> {
         Home::resolve_from(argument, std::env::var_os(HOME_VARIABLE), std::env::var_os("HOME"))
     }
@@ -225,13 +226,19 @@ impl Home {
         Ok(())
     }
 
-    /// What is there of the tree and wrong. Makes nothing, and does not mind what is missing: for who looks without starting.
+    /// What is there of the tree and wrong. Makes nothing, and does not mind what is missing: for who looks without
+    /// starting.
     #[must_use]
     pub fn inspect(&self) -> Vec<HomeError> {
-        let tree = DIRECTORIES.iter().map(|(name, private)| (self.root.join(name), *private));
+        let tree = DIRECTORIES
+            .iter()
+            .map(|(name, private)| (self.root.join(name), *private));
         let found = std::iter::once((self.root.clone(), false)).chain(tree);
         let missing = |error: &HomeError| matches!(error, HomeError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound);
-        found.filter_map(|(path, private)| check(&path, private).err()).filter(|error| !missing(error)).collect()
+        found
+            .filter_map(|(path, private)| check(&path, private).err())
+            .filter(|error| !missing(error))
+            .collect()
     }
 
     /// The home itself.
@@ -372,90 +379,21 @@ fn check(path: &Path, private: bool) -> Result<(), HomeError> {
 fn check_owner(path: &Path, found: &fs::Metadata, forbidden: u32, private: bool) -> Result<(), HomeError> {
     let user = rustix::process::geteuid().as_raw();
     if found.uid() != user {
-        return Err(HomeError::Owner { path: path.to_path_buf(), owner: found.uid(), user });
+        return Err(HomeError::Owner {
+            path: path.to_path_buf(),
+            owner: found.uid(),
+            user,
+        });
     }
     let mode = found.permissions().mode() & 0o7777;
     if mode & forbidden != 0 {
-        return Err(HomeError::Mode { path: path.to_path_buf(), mode, private });
+        return Err(HomeError::Mode {
+            path: path.to_path_buf(),
+            mode,
+            private,
+        });
     }
     Ok(())
-}
-
-/// Whether a file that replaced another must survive the machine's crash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Durability {
-    /// File and directory are synced before this returns.
-    Synced,
-    /// A crash of the machine may lose it; a crash of the program not.
-    Cached,
-}
-
-/// Replaces a file in one step: a reader sees the old one or the new one, whole, whatever kills this process when.
-/// One writer a path at a time.
-pub(crate) fn replace_file(path: &Path, parts: &[&[u8]], mode: u32, durability: Durability) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".tmp");
-    let temporary = directory.join(name);
-    let written = write_new(&temporary, parts, mode, durability).and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        // What was written of it is of no use to anybody; the reason is what the caller needs.
-        let _ = fs::remove_file(&temporary);
-    }
-    written?;
-    if durability == Durability::Synced {
-        File::open(directory)?.sync_all()?;
-    }
-    Ok(())
-}
-
-fn write_new(path: &Path, parts: &[&[u8]], mode: u32, durability: Durability) -> io::Result<()> {
-    remove_file(path)?; // Left by a process that was killed: the name is always the same, so there is at most one.
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    for part in parts {
-        file.write_all(part)?;
-    }
-    if durability == Durability::Synced {
-        file.sync_all()?;
-    }
-    Ok(())
-}
-
-/// Writes a file of `run/`, which tells others about this process while it lives. Replaced in one step, 0600.
-pub(crate) fn write_run_file(path: &Path, content: &str) -> io::Result<()> {
-    replace_file(path, &[content.as_bytes()], PRIVATE_FILE, Durability::Cached)
-}
-
-/// The text of a file under `etc/`, which decides something: so it must be ours, and nobody else may write to it. Nothing when there is none.
-pub(crate) fn read_operators_file(path: &Path) -> Result<Option<String>, HomeError> {
-    let io = |action| move |source| HomeError::Io { action, path: path.to_path_buf(), source };
-    // Waiting for the writer of a pipe would be waiting for ever.
-    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let mut file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io("open")(error)),
-    };
-    let found = file.metadata().map_err(io("look at"))?;
-    if !found.is_file() {
-        return Err(io("read")(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")));
-    }
-    check_owner(path, &found, 0o022, false)?;
-    if found.len() > OPERATORS_FILE_BYTES_MAX {
-        return Err(HomeError::TooLarge { path: path.to_path_buf(), limit: OPERATORS_FILE_BYTES_MAX });
-    }
-    let mut text = String::new();
-    Read::take(&mut file, OPERATORS_FILE_BYTES_MAX).read_to_string(&mut text).map_err(io("read"))?;
-    Ok(Some(text))
-}
-
-/// Removes a file. That it is not there is what was wanted.
-pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 #[cfg(test)]
@@ -570,36 +508,5 @@ mod tests {
             error.to_string().contains(&home.root().display().to_string()),
             "{error}"
         );
-    }
-
-    #[test]
-    fn a_file_that_decides_something_is_read_only_if_nobody_else_could_write_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("file");
-        assert!(matches!(read_operators_file(&path), Ok(None)));
-        fs::write(&path, "text").unwrap();
-        chmod(&path, 0o644);
-        assert_eq!(read_operators_file(&path).unwrap().as_deref(), Some("text"));
-        chmod(&path, 0o664);
-        assert!(matches!(read_operators_file(&path), Err(HomeError::Mode { mode: 0o664, .. })));
-        chmod(&path, 0o600);
-        fs::write(&path, vec![b' '; 2 << 20]).unwrap();
-        assert!(matches!(read_operators_file(&path), Err(HomeError::TooLarge { .. })));
-        fs::write(&path, b"\xff").unwrap();
-        assert!(matches!(read_operators_file(&path), Err(HomeError::Io { action: "read", .. })));
-        assert!(matches!(read_operators_file(directory.path()), Err(HomeError::Io { action: "read", .. })));
-    }
-
-    #[test]
-    fn a_file_is_replaced_whole_and_with_its_mode() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("file");
-        fs::write(directory.path().join(".file.tmp"), "left by a killed process").unwrap();
-        for content in ["first", "second"] {
-            replace_file(&path, &[content.as_bytes(), b"!"], PRIVATE_FILE, Durability::Synced).unwrap();
-            assert_eq!(fs::read_to_string(&path).unwrap(), format!("{content}!"));
-        }
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, PRIVATE_FILE);
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 }

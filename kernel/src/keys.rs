@@ -1,12 +1,15 @@
 //! Two secrets: the runtime key, which outlives the daemon, and the boot token, which does not.
 //!
-//! The runtime key is 32 raw random bytes in `keys/runtime.key`. Nothing is encrypted or signed with it: each use derives its own key
-//! from it under a context, so that one use says nothing about another. It is made once. A key file of another
-//! length or mode is an error and never replaced, because a new key would silently disown everything made under the old one (K2).
+//! The runtime key is 32 raw random bytes in `keys/runtime.key`. Nothing is encrypted or signed with it: each use
+//! derives its own key from it under a context, so that one use says nothing about another. It is made once. A key
+//! file of another length or mode is an error and never replaced, because a new key would silently disown everything
+//! made under the old one (K2).
 //!
 //! The boot token is 256 random bits in `run/token`, fresh for each boot: who can read the file is this user (K14).
 //!
 //! Deliberately absent: rotation.
+
+#![allow(clippy::disallowed_methods, reason = "this module owns the key and token files")]
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -121,7 +124,8 @@ impl RuntimeKey {
         }
     }
 
-    /// A key for one purpose. `context` is a constant of this program, different for each purpose, as BLAKE3's key derivation wants it.
+    /// A key for one purpose. `context` is a constant of this program, different for each purpose, as BLAKE3's key
+    /// derivation wants it.
     #[must_use]
     pub fn derive(&self, context: &str) -> Zeroizing<[u8; SECRET_BYTES]> {
         Zeroizing::new(blake3::derive_key(context, &*self.0))
@@ -145,7 +149,7 @@ impl BootToken {
     /// [`KeyError::Random`] and [`KeyError::Io`].
     pub fn create(home: &Home) -> Result<BootToken, KeyError> {
         let token = random()?;
-        let text = Zeroizing::new(hex::encode(&*token) + "\n");
+        let text = Zeroizing::new(hex::encode(token.as_slice()) + "\n");
         let path = home.token_file();
         // A token dies with the machine, so nothing is lost when this is.
         home::replace_file(&path, &[text.as_bytes()], PRIVATE_FILE, Durability::Cached).map_err(|source| {
@@ -158,12 +162,12 @@ impl BootToken {
         Ok(BootToken(token))
     }
 
-    /// Whether these bytes are the token in hexadecimal digits, with or without its newline. Takes the same time for every wrong
-    /// token of the right length.
+    /// Whether these bytes are the token in hexadecimal digits, with or without its newline. Takes the same time for
+    /// every wrong token of the right length.
     #[must_use]
     pub fn matches(&self, presented: &[u8]) -> bool {
         let digits = presented.strip_suffix(b"\n").unwrap_or(presented);
-        let mut expected = hex::encode(&*self.0);
+        let mut expected = hex::encode(self.0.as_slice());
         let equal = digits.ct_eq(expected.as_bytes()).into();
         expected.zeroize();
         equal

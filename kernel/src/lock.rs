@@ -1,14 +1,19 @@
 //! One daemon per home (K1).
 //!
-//! The lock is `flock` on an open file, so that it is held exactly as long as the daemon lives: the system frees it whatever ended
-//! the process. `run/astrid.lock` is locked and says who holds it; the home directory is locked too, because a lock file can be
-//! deleted under its holder, and whoever came next would lock a new one. (A file system that cannot lock directories, as NFS, leaves the
-//! file alone to do it.)
+//! The lock is `flock` on an open file, so that it is held exactly as long as the daemon lives: the system frees it
+//! whatever ended the process. `run/astrid.lock` is locked and says who holds it; the home directory is locked too,
+//! because a lock file can be deleted under its holder, and whoever came next would lock a new one. (A file system
+//! that cannot lock directories, as NFS, leaves the file alone to do it.)
 //!
-//! A pid is written with the process's start time, and believed only while both are true of a live process: what a killed
-//! holder left names nobody.
+//! A pid is written with the process's start time, and believed only while both are true of a live process: what a
+//! killed holder left names nobody.
 //!
 //! Deliberately absent: waiting for the lock. Who finds it held has somebody to talk to.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this module owns the lock file; and nothing tells when a lock that cannot be waited for is free"
+)]
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -22,7 +27,8 @@ use rustix::io::Errno;
 
 use crate::home::{Home, PRIVATE_FILE};
 
-/// How often a lock that is held is tried again before that is believed: somebody who only looks ([`holder`]) holds it for an instant.
+/// How often a lock that is held is tried again before that is believed: somebody who only looks ([`holder`]) holds
+/// it for an instant.
 const TRIES: u32 = 5;
 
 /// Between tries.
@@ -80,7 +86,8 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock, and writes into its file who has it. Nothing of the home but the lock file may be written before.
+    /// Takes the lock, and writes into its file who has it. Nothing of the home but the lock file may be written
+    /// before.
     ///
     /// # Errors
     ///
@@ -116,7 +123,8 @@ impl Lock {
                 Taken::Held => return Err(held()),
                 Taken::Impossible => return Err(io("lock")(io::ErrorKind::Unsupported.into())),
             }
-            // The name may have been given to another file between opening and locking; then somebody else may hold that one.
+            // The name may have been given to another file between opening and locking; then somebody else may hold
+            // that one.
             if !is_at(&file, &path) {
                 continue;
             }

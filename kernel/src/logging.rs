@@ -1,14 +1,17 @@
 //! The daemon's log: `log/astrid.log`, and standard error when it runs in the foreground.
 //!
-//! A line is written by who logs it, in one write, so there is no thread to wake up and nothing is lost when the process is killed. The file is
-//! bounded: at [`FILE_BYTES_MAX`] it becomes `astrid.log.1`, that one `.2`, and the oldest goes. A log that cannot be
-//! written is given up for that line; the daemon does not stop for it.
+//! A line is written by who logs it, in one write, so there is no thread to wake up and nothing is lost when the
+//! process is killed. The file is bounded: at 10 MiB it becomes `astrid.log.1`, that one `.2`, and the
+//! oldest goes. A log that cannot be written is given up for that line; the daemon does not stop for it.
 //!
-//! What guests and peers say reaches the log as values. In the human format every value with anything but plain characters is quoted, and
-//! control characters (line breaks, terminal escapes, text direction) are escaped everywhere, so that no value can look like a line, a
-//! field, or an instruction to a terminal. JSON does that by itself.
+//! What guests and peers say reaches the log as values. In the human format every value with anything but plain
+//! characters is quoted, and control characters (line breaks, terminal escapes, text direction) are escaped
+//! everywhere, so that no value can look like a line, a field, or an instruction to a terminal. JSON does that by
+//! itself.
 //!
 //! Where standard error is the journal, which stamps lines itself, there are no timestamps of ours.
+
+#![allow(clippy::disallowed_methods, reason = "this module owns the log files")]
 
 use std::fmt::{self, Write as _};
 use std::fs::{self, File, OpenOptions};
@@ -79,8 +82,10 @@ pub fn start(home: &Home, config: &LogConfig, foreground: bool) -> Result<(), Lo
     let file = Rotating::open(&path, FILE_BYTES_MAX).map_err(|source| LoggingError::Open { path, source })?;
     let stamped = !is_journal(std::env::var(JOURNAL_VARIABLE).ok().as_deref(), &stderr_identity());
     let stderr = foreground.then(|| layer(config.format, stamped, io::stderr));
-    let subscriber =
-        tracing_subscriber::registry().with(targets(config.level)).with(layer(config.format, true, Mutex::new(file))).with(stderr);
+    let subscriber = tracing_subscriber::registry()
+        .with(targets(config.level))
+        .with(layer(config.format, true, Mutex::new(file)))
+        .with(stderr);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LoggingError::Twice)
 }
 
@@ -92,7 +97,9 @@ fn targets(level: LogLevel) -> Targets {
         LogLevel::Debug => Level::DEBUG,
         LogLevel::Trace => Level::TRACE,
     };
-    Targets::new().with_default(level.min(Level::WARN)).with_targets(OWN_TARGETS.map(|target| (target, level)))
+    Targets::new()
+        .with_default(level.min(Level::WARN))
+        .with_targets(OWN_TARGETS.map(|target| (target, level)))
 }
 
 /// One way out: lines of that format, with or without timestamps.
@@ -101,12 +108,20 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false).log_internal_errors(false);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_ansi(false)
+        .log_internal_errors(false);
     match (format, stamped) {
         (LogFormat::Human, true) => lines.fmt_fields(HumanFields).boxed(),
         (LogFormat::Human, false) => lines.fmt_fields(HumanFields).without_time().boxed(),
         (LogFormat::Json, true) => lines.json().flatten_event(true).with_span_list(false).boxed(),
-        (LogFormat::Json, false) => lines.json().flatten_event(true).with_span_list(false).without_time().boxed(),
+        (LogFormat::Json, false) => lines
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .without_time()
+            .boxed(),
     }
 }
 
@@ -128,7 +143,11 @@ struct HumanFields;
 
 impl<'w> FormatFields<'w> for HumanFields {
     fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> fmt::Result {
-        let mut visitor = HumanVisitor { writer, first: true, result: Ok(()) };
+        let mut visitor = HumanVisitor {
+            writer,
+            first: true,
+            result: Ok(()),
+        };
         fields.record(&mut visitor);
         visitor.result
     }
@@ -166,7 +185,10 @@ impl Visit for HumanVisitor<'_> {
 
 /// Whether a value needs no quotes: one word of visible characters, without what quotes and separates.
 fn is_plain(value: &str) -> bool {
-    !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'=' | b'\\'))
+    !value.is_empty()
+        && value
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'=' | b'\\'))
 }
 
 /// Text whose control, format and separator characters, quotes and backslashes are written as escapes.
@@ -197,7 +219,12 @@ impl Rotating {
     fn open(path: &Path, limit: u64) -> io::Result<Rotating> {
         let file = append_to(path)?;
         let length = file.metadata()?.size();
-        Ok(Rotating { path: path.to_path_buf(), file, length, limit })
+        Ok(Rotating {
+            path: path.to_path_buf(),
+            file,
+            length,
+            limit,
+        })
     }
 
     fn aside(&self, number: u32) -> PathBuf {
@@ -223,7 +250,12 @@ impl Rotating {
 
 fn append_to(path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-    OpenOptions::new().append(true).create(true).mode(PRIVATE_FILE).custom_flags(flags).open(path)
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(PRIVATE_FILE)
+        .custom_flags(flags)
+        .open(path)
 }
 
 impl Write for Rotating {
@@ -266,8 +298,9 @@ mod tests {
     fn logged(format: LogFormat, stamped: bool, level: LogLevel, act: impl FnOnce()) -> String {
         let collected = Collected::default();
         let writer = collected.clone();
-        let subscriber =
-            tracing_subscriber::registry().with(targets(level)).with(layer(format, stamped, move || writer.clone()));
+        let subscriber = tracing_subscriber::registry()
+            .with(targets(level))
+            .with(layer(format, stamped, move || writer.clone()));
         tracing::subscriber::with_default(subscriber, act);
         let bytes = collected.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -284,12 +317,23 @@ mod tests {
             span.in_scope(|| tracing::info!(target: "capsule", text = hostile, shown = %hostile, debug = ?hostile, "said {hostile}"));
         });
         assert_eq!(human.lines().count(), 1, "{human}");
-        assert!(human.trim_end().chars().all(|c| c == ' ' || c.is_ascii_graphic()), "{human}");
+        assert!(
+            human.trim_end().chars().all(|c| c == ' ' || c.is_ascii_graphic()),
+            "{human}"
+        );
         // Once in the span, once in the message, and in two values; `?` has escaped once more.
         assert_eq!(human.matches("a=\\\"b").count(), 4, "{human}");
-        let json = logged(LogFormat::Json, true, LogLevel::Info, || tracing::info!(target: "capsule", text = hostile, "said"));
+        let json = logged(
+            LogFormat::Json,
+            true,
+            LogLevel::Info,
+            || tracing::info!(target: "capsule", text = hostile, "said"),
+        );
         let line: serde_json::Value = serde_json::from_str(&json).unwrap();
-        assert_eq!((line["text"].as_str(), line["message"].as_str()), (Some(hostile), Some("said")));
+        assert_eq!(
+            (line["text"].as_str(), line["message"].as_str()),
+            (Some(hostile), Some("said"))
+        );
         assert_eq!(json.lines().count(), 1);
     }
 
@@ -298,7 +342,10 @@ mod tests {
         let human = logged(LogFormat::Human, false, LogLevel::Info, || {
             tracing::info!(target: "astrid_kernel::boot", ms = 12, name = "text", path = %"/a/b c", empty = "", yes = true, "ready");
         });
-        assert_eq!(human, " INFO astrid_kernel::boot: ready ms=12 name=text path=\"/a/b c\" empty=\"\" yes=true\n");
+        assert_eq!(
+            human,
+            " INFO astrid_kernel::boot: ready ms=12 name=text path=\"/a/b c\" empty=\"\" yes=true\n"
+        );
     }
 
     #[test]
@@ -322,7 +369,12 @@ mod tests {
 
     #[test]
     fn no_timestamps_where_the_journal_makes_them() {
-        let json = logged(LogFormat::Json, false, LogLevel::Info, || tracing::info!(target: "astrid", "x"));
+        let json = logged(
+            LogFormat::Json,
+            false,
+            LogLevel::Info,
+            || tracing::info!(target: "astrid", "x"),
+        );
         assert!(!json.contains("timestamp"), "{json}");
         assert!(is_journal(Some("8:1"), "8:1") && !is_journal(Some("8:1"), "8:2") && !is_journal(None, "8:1"));
         assert!(!stderr_identity().is_empty());
@@ -362,7 +414,12 @@ mod tests {
     #[test]
     fn a_full_disk_stops_nobody() {
         let file = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let log = Rotating { path: "/nonexistent/log".into(), file, length: 0, limit: 10 };
+        let log = Rotating {
+            path: "/nonexistent/log".into(),
+            file,
+            length: 0,
+            limit: 10,
+        };
         let subscriber = tracing_subscriber::registry().with(layer(LogFormat::Human, true, Mutex::new(log)));
         tracing::subscriber::with_default(subscriber, || {
             for _ in 0..3 {

@@ -1,12 +1,14 @@
 //! What the daemon counts, and how it is fetched (K18). All names are here.
 //!
-//! A count is one relaxed addition to a plain integer, whether anybody fetches it or not. Every metric exists, at zero, from the
-//! start; labels are only ever from the closed sets below, so that nothing a guest or peer says can make a series.
+//! A count is one relaxed addition to a plain integer, whether anybody fetches it or not. Every metric exists, at
+//! zero, from the start; labels are only ever from the closed sets below, so that nothing a guest or peer says can
+//! make a series.
 //!
-//! The exporter exists only when the configuration names an address. It answers when asked and otherwise sleeps. It speaks just enough HTTP to
-//! be scraped: `GET /metrics` in the Prometheus text format, one answer a connection.
+//! The exporter exists only when the configuration names an address. It answers when asked and otherwise sleeps. It
+//! speaks just enough HTTP to be scraped: `GET /metrics` in the Prometheus text format, one answer a connection.
 //!
-//! Deliberately absent: histograms of what nobody measures yet, and authentication, which is why the address must be of this machine.
+//! Deliberately absent: histograms of what nobody measures yet, and authentication, which is why the address must be
+//! of this machine.
 
 use std::fmt::Write as _;
 use std::io;
@@ -112,7 +114,10 @@ impl Metrics {
 
     /// Loads of code from there: `embedded`, `cache` or `compiled`. An unknown one counts as compiled.
     pub fn capsule_loads(&self, source: &str) -> &Count {
-        &self.loads[SOURCES.iter().position(|name| *name == source).unwrap_or(SOURCES.len() - 1)]
+        &self.loads[SOURCES
+            .iter()
+            .position(|name| *name == source)
+            .unwrap_or(SOURCES.len() - 1)]
     }
 }
 
@@ -196,7 +201,9 @@ async fn serve(listener: TcpListener, metrics: Arc<Metrics>) {
     let mut scrapes = JoinSet::new();
     loop {
         // Never closed.
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+            return;
+        };
         while scrapes.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -265,7 +272,10 @@ mod tests {
         for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
             let (name, kind) = line.split_once(' ').unwrap();
             assert_eq!(kinds.insert(name, kind), None, "{name} twice");
-            assert!(name.starts_with("astrid_") && name.bytes().all(|b| b == b'_' || b.is_ascii_lowercase()), "{name}");
+            assert!(
+                name.starts_with("astrid_") && name.bytes().all(|b| b == b'_' || b.is_ascii_lowercase()),
+                "{name}"
+            );
             assert_eq!(name.ends_with("_total"), kind == "counter", "{name}");
         }
         let mut series = HashSet::new();
@@ -273,7 +283,10 @@ mod tests {
             let (id, value) = line.rsplit_once(' ').unwrap();
             assert!(series.insert(id), "{id} twice");
             assert_eq!(value, "0", "{id}");
-            assert!(kinds.contains_key(id.split('{').next().unwrap()), "{id} is not described");
+            assert!(
+                kinds.contains_key(id.split('{').next().unwrap()),
+                "{id} is not described"
+            );
         }
         assert_eq!(text.matches("# HELP ").count(), kinds.len());
         assert_eq!(series.len(), kinds.len() - 2 + FAULTS.len() + SOURCES.len());
@@ -312,7 +325,9 @@ mod tests {
         let metrics = Arc::new(Metrics::default());
         assert!(export(&MetricsConfig { listen: None }, &metrics).unwrap().is_none());
 
-        let config = MetricsConfig { listen: Some("127.0.0.1:0".parse().unwrap()) };
+        let config = MetricsConfig {
+            listen: Some("127.0.0.1:0".parse().unwrap()),
+        };
         let exporter = export(&config, &metrics).unwrap().unwrap();
         metrics.bus_refused.add(7);
         let answer = ask(exporter.address, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await;
@@ -320,10 +335,20 @@ mod tests {
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
         assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
         assert!(body.contains("astrid_bus_refused_messages_total 7\n"), "{body}");
-        assert!(ask(exporter.address, b"GET / HTTP/1.1\r\n\r\n").await.starts_with("HTTP/1.1 404 "));
-        assert!(ask(exporter.address, b"POST /metrics HTTP/1.1\r\n\r\n").await.starts_with("HTTP/1.1 405 "));
+        assert!(
+            ask(exporter.address, b"GET / HTTP/1.1\r\n\r\n")
+                .await
+                .starts_with("HTTP/1.1 404 ")
+        );
+        assert!(
+            ask(exporter.address, b"POST /metrics HTTP/1.1\r\n\r\n")
+                .await
+                .starts_with("HTTP/1.1 405 ")
+        );
 
-        let taken = MetricsConfig { listen: Some(exporter.address) };
+        let taken = MetricsConfig {
+            listen: Some(exporter.address),
+        };
         assert!(matches!(export(&taken, &metrics), Err(MetricsError::Bind { .. })));
         let address = exporter.address;
         drop(exporter);

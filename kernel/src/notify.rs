@@ -1,4 +1,5 @@
-//! Tells the service manager (`Type=notify`) how far the daemon is. Without one that listens (`NOTIFY_SOCKET`), nothing happens.
+//! Tells the service manager (`Type=notify`) how far the daemon is. Without one that listens (`NOTIFY_SOCKET`),
+//! nothing happens.
 //!
 //! What could not be told is only logged: the daemon works all the same, and the manager has its own timeouts.
 
@@ -33,6 +34,14 @@ fn line(status: &Status) -> String {
         State::Degraded => "degraded",
         State::Stopping => "stopping",
     };
-    let ready = status.capsules.iter().filter(|capsule| capsule.state == CapsuleState::Ready).count();
-    format!("{state}: {ready} of {} capsules ready, {} connections", status.capsules.len(), status.connections)
+    let ready = status
+        .capsules
+        .iter()
+        .filter(|capsule| capsule.state == CapsuleState::Ready)
+        .count();
+    format!(
+        "{state}: {ready} of {} capsules ready, {} connections",
+        status.capsules.len(),
+        status.connections
+    )
 }

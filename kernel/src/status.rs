@@ -1,7 +1,8 @@
-//! `run/status.json`: how the daemon is, for who cannot reach its sockets. Rewritten on every change of state, removed by a clean stop; one
-//! that a killed daemon left is told by its lock, which nobody holds.
+//! `run/status.json`: how the daemon is, for who cannot reach its sockets. Rewritten on every change of state,
+//! removed by a clean stop; one that a killed daemon left is told by its lock, which nobody holds.
 //!
-//! A reader sees a whole document, the old one or the new one. It is not synced: it says nothing about a machine that was off.
+//! A reader sees a whole document, the old one or the new one. It is not synced: it says nothing about a machine that
+//! was off.
 
 use std::io;
 use std::path::PathBuf;
@@ -20,7 +21,9 @@ impl StatusFile {
     /// The home's. Nothing is written yet.
     #[must_use]
     pub fn new(home: &Home) -> StatusFile {
-        StatusFile { path: home.status_file() }
+        StatusFile {
+            path: home.status_file(),
+        }
     }
 
     /// Replaces what it says.
@@ -37,7 +40,7 @@ impl StatusFile {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
     use std::os::unix::fs::PermissionsExt as _;
 

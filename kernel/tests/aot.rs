@@ -1,7 +1,12 @@
-//! The whole way of compiled code, with real compiler children: this program is one when it is started as the daemon would start
-//! itself. So it has no test harness, which would write to the child's standard output.
+//! The whole way of compiled code, with real compiler children: this program is one when it is started as the daemon
+//! would start itself. So it has no test harness, which would write to the child's standard output.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "tests"
+)]
 
 use std::process::ExitCode;
 

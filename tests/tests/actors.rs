@@ -9,7 +9,7 @@ use astrid_kernel::bus::asks::Outcome;
 use astrid_kernel::bus::inbox::Inbox;
 use astrid_kernel::bus::message::{Body, Source};
 use astrid_kernel::bus::{Bus, Saying};
-use astrid_tests::bed::{Bed, PATIENCE, Settings, answer, refusal};
+use astrid_tests::bed::{Bed, PATIENCE, Settings, answer, read_bundle, refusal};
 use astrid_wire::Principal;
 use astrid_wire::problem::codes;
 use serde_json::{Value, json};
@@ -59,12 +59,17 @@ fn a_fault_undoes_everything() {
 /// Fuel, memory and time are limits of one handling, and each is named.
 #[test]
 fn limits_are_named() {
-    for (topic, code) in [
-        ("probe.v1.do.hog", codes::FAULT_MEMORY),
-        ("probe.v1.do.spin", codes::FAULT_TIME),
-    ] {
+    let little_fuel = 10_000_000;
+    let limits = [
+        ("probe.v1.do.hog", None, codes::FAULT_MEMORY),
+        ("probe.v1.do.spin", Some(little_fuel), codes::FAULT_FUEL),
+        ("probe.v1.do.spin", None, codes::FAULT_TIME),
+    ];
+    for (topic, fuel, code) in limits {
         run(async {
-            let bed = Bed::new(&["hello", "probe"]).await;
+            let mut probe = read_bundle("probe");
+            probe.manifest.runtime.fuel = fuel.unwrap_or(probe.manifest.runtime.fuel);
+            let bed = Bed::of(vec![read_bundle("hello"), probe], Settings::default()).await;
             let (said, _s) = bed.hear("probe.v1.event.said");
             assert_eq!(refusal(bed.ask(topic, json!({})).await), code, "{topic}");
             assert!(said.is_empty());
@@ -78,7 +83,7 @@ fn a_spinning_guest_does_not_block_others() {
     run(async {
         let bed = Bed::new(&["hello", "probe"]).await;
         // Instances first, so that what is measured is the sharing.
-        answer(bed.ask_as("other", "probe.v1.do.state", Body::json(&json!({}))).await);
+        let _ = answer(bed.ask_as("other", "probe.v1.do.state", Body::json(&json!({}))).await);
         let spin = bed.ask("probe.v1.do.spin", json!({}));
         let mut spin = std::pin::pin!(spin);
         let mut answers = 0;
@@ -90,7 +95,7 @@ fn a_spinning_guest_does_not_block_others() {
                     break;
                 }
                 outcome = bed.ask_as("other", "probe.v1.do.state", Body::json(&json!({}))) => {
-                    answer(outcome);
+                    let _ = answer(outcome);
                     answers += 1;
                 }
             }
@@ -109,7 +114,7 @@ fn a_rollback_is_no_fault() {
         let bed = Bed::new(&["hello", "probe"]).await;
         let (said, _s) = bed.hear("probe.v1.event.said");
         let (health, _h) = bed.hear("astrid.v1.health.failed");
-        answer(bed.ask("probe.v1.do.state", json!({})).await);
+        let _ = answer(bed.ask("probe.v1.do.state", json!({})).await);
         assert_eq!(refusal(bed.ask("probe.v1.do.refuse", json!({})).await), "probe.refused");
         assert_eq!(
             answer(bed.ask("probe.v1.do.state", json!({})).await)["handled"],
@@ -150,7 +155,7 @@ fn effects_in_order() {
     run(async {
         let bed = Bed::new(&["hello", "probe"]).await;
         let (said, _s) = bed.hear("probe.v1.event.said");
-        answer(bed.ask("probe.v1.do.say", json!({"n": 100})).await);
+        let _ = answer(bed.ask("probe.v1.do.say", json!({"n": 100})).await);
         let heard: Vec<Value> = std::iter::from_fn(|| said.try_next())
             .map(|d| serde_json::from_slice::<Value>(&d.message.body.bytes).unwrap()["n"].clone())
             .collect();
@@ -273,7 +278,7 @@ fn saying(body: &Value) -> Saying {
 fn a_full_queue_rejects() {
     run(async {
         let bed = Bed::new(&["hello", "probe"]).await;
-        answer(bed.ask("probe.v1.do.state", json!({})).await);
+        let _ = answer(bed.ask("probe.v1.do.state", json!({})).await);
         let bus: &Arc<Bus> = &bed.host.bus;
         // Nobody runs between these publishes: this is the only thread.
         let results: Vec<bool> = (0..12)
@@ -284,6 +289,8 @@ fn a_full_queue_rejects() {
             8,
             "the manifest says queue = 8: {results:?}"
         );
+        // While somebody else is answered, what waits is handled.
+        let _ = answer(bed.ask_as("other", "probe.v1.do.state", Body::json(&json!({}))).await);
         assert!(
             matches!(bed.ask("probe.v1.do.state", json!({})).await, Outcome::Answer(_)),
             "and there is room again"

@@ -40,7 +40,10 @@ pub fn decode<'b>(bytes: &'b [u8], charset: Option<&str>, kind: Kind) -> Result<
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(Cow::Borrowed(text)),
         Err(_) if kind == Kind::Html => Ok(WINDOWS_1252.decode_without_bom_handling(bytes).0),
-        Err(error) => Err(TextError::Malformed(format!("byte {} is not UTF-8", error.valid_up_to()))),
+        Err(error) => Err(TextError::Malformed(format!(
+            "byte {} is not UTF-8",
+            error.valid_up_to()
+        ))),
     }
 }
 
@@ -53,7 +56,11 @@ fn declared(bytes: &[u8]) -> Option<&'static Encoding> {
         let element = &element[..find(element, b">").unwrap_or(element.len())];
         if let Some(encoding) = find(element, b"charset").and_then(|at| label(&element[at + b"charset".len()..])) {
             // A document in UTF-16 could not have been read up to here.
-            return Some(if encoding == UTF_16LE || encoding == UTF_16BE { UTF_8 } else { encoding });
+            return Some(if encoding == UTF_16LE || encoding == UTF_16BE {
+                UTF_8
+            } else {
+                encoding
+            });
         }
         rest = &rest[at + 1..];
     }
@@ -63,8 +70,14 @@ fn declared(bytes: &[u8]) -> Option<&'static Encoding> {
 /// The encoding named after `charset`: `=`, perhaps a quote, a label.
 fn label(rest: &[u8]) -> Option<&'static Encoding> {
     let rest = rest.trim_ascii_start().strip_prefix(b"=")?.trim_ascii_start();
-    let rest = rest.strip_prefix(b"\"").or_else(|| rest.strip_prefix(b"'")).unwrap_or(rest);
-    let end = rest.iter().position(|byte| b"\"' \t\r\n;/>".contains(byte)).unwrap_or(rest.len());
+    let rest = rest
+        .strip_prefix(b"\"")
+        .or_else(|| rest.strip_prefix(b"'"))
+        .unwrap_or(rest);
+    let end = rest
+        .iter()
+        .position(|byte| b"\"' \t\r\n;/>".contains(byte))
+        .unwrap_or(rest.len());
     Encoding::for_label(&rest[..end])
 }
 
@@ -79,7 +92,10 @@ mod tests {
 
     #[test]
     fn utf8_is_borrowed() {
-        assert!(matches!(decode("grün".as_bytes(), None, Kind::Plain), Ok(Cow::Borrowed("grün"))));
+        assert!(matches!(
+            decode("grün".as_bytes(), None, Kind::Plain),
+            Ok(Cow::Borrowed("grün"))
+        ));
     }
 
     #[test]
@@ -92,12 +108,18 @@ mod tests {
     #[test]
     fn charset_then_meta_then_guess() {
         assert_eq!(decode(b"gr\xfcn", Some("iso-8859-1"), Kind::Plain).unwrap(), "grün");
-        assert_eq!(decode(b"<META charset='koi8-r'>\xc1", None, Kind::Html).unwrap(), "<META charset='koi8-r'>а");
+        assert_eq!(
+            decode(b"<META charset='koi8-r'>\xc1", None, Kind::Html).unwrap(),
+            "<META charset='koi8-r'>а"
+        );
         let old = b"<meta http-equiv=Content-Type content=\"text/html; charset=Shift_JIS\">\x93\xfa";
         assert!(decode(old, None, Kind::Html).unwrap().ends_with('日'));
         assert!(decode(old, Some("windows-1252"), Kind::Html).unwrap().ends_with('ú'));
         assert_eq!(decode(b"gr\xfcn", None, Kind::Html).unwrap(), "grün");
-        assert_eq!(decode(b"<meta charset=utf-16>\xc3\xbc", None, Kind::Html).unwrap(), "<meta charset=utf-16>ü");
+        assert_eq!(
+            decode(b"<meta charset=utf-16>\xc3\xbc", None, Kind::Html).unwrap(),
+            "<meta charset=utf-16>ü"
+        );
     }
 
     #[test]
@@ -106,6 +128,9 @@ mod tests {
             decode(b"abc\xff", None, Kind::Plain),
             Err(TextError::Malformed(String::from("byte 3 is not UTF-8")))
         );
-        assert_eq!(decode(b"", Some("utf-9"), Kind::Html).unwrap_err().code(), "text.unsupported");
+        assert_eq!(
+            decode(b"", Some("utf-9"), Kind::Html).unwrap_err().code(),
+            "text.unsupported"
+        );
     }
 }

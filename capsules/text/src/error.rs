@@ -1,7 +1,9 @@
 //! Why a document was not converted.
 //!
 //! All of these are the caller's: the capsule stays healthy and answers with a typed refusal. Codes are part of the
-//! interface `text@1`.
+//! interface `text@1`; what is wrong with the request rather than the document has the code that all capsules use.
+
+use astrid_sdk::codes;
 
 use crate::limits;
 
@@ -35,15 +37,19 @@ pub enum TextError {
     /// The document uses what this capsule does not read (`text.unsupported`).
     #[error("not supported: {0}")]
     Unsupported(String),
-    /// The request itself is wrong (`text.invalid-request`).
+    /// The request itself is wrong (`invalid`).
     #[error("{0}")]
-    InvalidRequest(String),
+    Invalid(String),
 }
 
 impl TextError {
     /// The document or the text made from it is larger than a limit of so many `unit`s.
     pub(crate) fn too_large(what: impl Into<String>, limit: usize, unit: &'static str) -> Self {
-        Self::TooLarge { what: what.into(), limit, unit }
+        Self::TooLarge {
+            what: what.into(),
+            limit,
+            unit,
+        }
     }
 
     /// The text is larger than what a reply carries.
@@ -59,7 +65,7 @@ impl TextError {
             Self::Malformed(_) => "text.malformed",
             Self::Encrypted => "text.encrypted",
             Self::Unsupported(_) => "text.unsupported",
-            Self::InvalidRequest(_) => "text.invalid-request",
+            Self::Invalid(_) => codes::INVALID,
         }
     }
 
@@ -71,7 +77,7 @@ impl TextError {
             Self::Malformed(_) => "check that the file is complete and that its media type and charset are right",
             Self::Encrypted => "save a copy without protection and convert that",
             Self::Unsupported(_) => "convert the document to HTML, Markdown or a plain PDF first",
-            Self::InvalidRequest(_) => "see the request's schema: astrid capsule show text",
+            Self::Invalid(_) => "see the request's schema: astrid capsule show text",
         }
     }
 }

@@ -22,7 +22,13 @@ pub fn convert(source: &str, options: Options) -> Result<String, TextError> {
         | Extensions::ENABLE_STRIKETHROUGH
         | Extensions::ENABLE_FOOTNOTES
         | Extensions::ENABLE_YAML_STYLE_METADATA_BLOCKS;
-    let mut renderer = Renderer { writer: Writer::new(options, source.len()), html: None, image: None, is_metadata: false, in_head: false };
+    let mut renderer = Renderer {
+        writer: Writer::new(options, source.len()),
+        html: None,
+        image: None,
+        is_metadata: false,
+        in_head: false,
+    };
     for event in Parser::new_ext(source, extensions) {
         renderer.event(event);
         if renderer.writer.is_done_for() {
@@ -36,15 +42,13 @@ pub fn convert(source: &str, options: Options) -> Result<String, TextError> {
 fn check(source: &str) -> Result<(), TextError> {
     let mut nodes = 0;
     for line in source.as_bytes().split(|byte| *byte == b'\n') {
-        nodes += 2 + line.iter().filter(|byte| b"*_`[]!<>&\\~|\"'".contains(byte)).count();
+        nodes += 2 + line.iter().map(|byte| NODES[usize::from(*byte)]).sum::<usize>();
         let containers = line
             .iter()
             .take_while(|byte| b" \t>-+*0123456789.)".contains(byte))
             .filter(|byte| b">-+*.)".contains(byte))
             .count();
-        let is_break = line.first().is_some_and(|mark| line.iter().all(|byte| byte == mark || byte.is_ascii_whitespace()))
-            && !line.starts_with(b">");
-        if containers > limits::MARKDOWN_LINE_CONTAINERS && !is_break {
+        if containers > limits::MARKDOWN_LINE_CONTAINERS && !is_break(line) {
             return Err(TextError::TooDeep {
                 what: "lists and quotes in one line",
                 limit: limits::MARKDOWN_LINE_CONTAINERS,
@@ -52,10 +56,38 @@ fn check(source: &str) -> Result<(), TextError> {
         }
     }
     if nodes > limits::MARKDOWN_NODES {
-        return Err(TextError::too_large("the number of marks and lines", limits::MARKDOWN_NODES, "of them"));
+        return Err(TextError::too_large(
+            "the number of marks and lines",
+            limits::MARKDOWN_NODES,
+            "of them",
+        ));
     }
     Ok(())
 }
+
+/// Whether this line is a thematic break, such as `* * *`, rather than lists in lists.
+fn is_break(line: &[u8]) -> bool {
+    line.first()
+        .is_some_and(|mark| *mark != b'>' && line.iter().all(|byte| byte == mark || byte.is_ascii_whitespace()))
+}
+
+/// How many nodes a byte can become, with what the parser remembers of it: marks that pair up cost twice.
+const NODES: [usize; 256] = {
+    let mut nodes = [0; 256];
+    let mut index = 0;
+    let (single, paired) = (b"<>&\\!|\"'", b"*_~[]");
+    while index < single.len() {
+        nodes[single[index] as usize] = 1;
+        index += 1;
+    }
+    index = 0;
+    while index < paired.len() {
+        nodes[paired[index] as usize] = 2;
+        index += 1;
+    }
+    nodes[b'`' as usize] = 3;
+    nodes
+};
 
 struct Renderer {
     writer: Writer,

@@ -1,10 +1,14 @@
 //! How the text should look.
 
+use astrid_sdk::body;
+
 use crate::error::TextError;
 use crate::limits::{WIDTH_MAX, WIDTH_MIN};
 
 /// What becomes of links.
+#[body]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[serde(rename_all = "lowercase")]
 pub enum Links {
     /// The target follows the text in parentheses.
     #[default]
@@ -16,7 +20,9 @@ pub enum Links {
 }
 
 /// What becomes of tables.
+#[body]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[serde(rename_all = "lowercase")]
 pub enum Tables {
     /// Aligned columns.
     #[default]
@@ -42,10 +48,11 @@ impl Options {
     /// Sets the line width.
     ///
     /// # Errors
-    /// `text.invalid-request` when it is neither 0 nor within the limits.
-    pub fn set_width(&mut self, width: usize) -> Result<(), TextError> {
+    /// `invalid` when it is neither 0 nor within the limits.
+    pub fn set_width(&mut self, width: u32) -> Result<(), TextError> {
+        let width = width as usize;
         if width != 0 && !(WIDTH_MIN..=WIDTH_MAX).contains(&width) {
-            return Err(TextError::InvalidRequest(format!(
+            return Err(TextError::Invalid(format!(
                 "width {width} is out of range: 0 for no wrapping, or {WIDTH_MIN} to {WIDTH_MAX} columns"
             )));
         }
@@ -56,12 +63,12 @@ impl Options {
     /// Sets the option of this name from text, as a media type parameter gives it.
     ///
     /// # Errors
-    /// `text.invalid-request` naming the option, what was given and what is possible.
+    /// `invalid` naming the option, what was given and what is possible.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), TextError> {
         match name {
             "width" => match value.parse() {
                 Ok(width) => self.set_width(width),
-                Err(_) => Err(TextError::InvalidRequest(format!("width is not a number: {value:?}"))),
+                Err(_) => Err(TextError::Invalid(format!("width is not a number: {value:?}"))),
             },
             "links" => {
                 self.links = match value {
@@ -81,11 +88,13 @@ impl Options {
                 };
                 Ok(())
             }
-            _ => Err(TextError::InvalidRequest(format!("there is no option {name:?}: width, links, tables"))),
+            _ => Err(TextError::Invalid(format!(
+                "there is no option {name:?}: width, links, tables"
+            ))),
         }
     }
 }
 
 fn unknown_value(name: &str, value: &str, possible: &str) -> TextError {
-    TextError::InvalidRequest(format!("{name} cannot be {value:?}: {possible}"))
+    TextError::Invalid(format!("{name} cannot be {value:?}: {possible}"))
 }

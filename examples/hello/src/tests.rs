@@ -1,3 +1,5 @@
+//! The capsule through the harness, without WebAssembly.
+
 use astrid_sdk::prelude::*;
 use astrid_sdk::testing::Harness;
 

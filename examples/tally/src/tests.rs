@@ -1,3 +1,5 @@
+//! The capsule through the harness: counting, asking, reporting.
+
 use std::time::Duration;
 
 use astrid_sdk::error::SendError;

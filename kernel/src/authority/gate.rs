@@ -1,7 +1,7 @@
 //! Decisions.
 
-use astrid_wire::manifest::Manifest;
 use astrid_wire::control::{self, RESERVED_DOMAINS};
+use astrid_wire::manifest::Manifest;
 use astrid_wire::{Pattern, Principal, Topic};
 
 use super::Permit;
@@ -115,7 +115,9 @@ impl Gate {
         if subject.acl.drain && topic.as_str() == control::SHUTDOWN_DONE {
             return Ok(Permit { object: Say { topic } });
         }
-        let Some(request) = control::Verb::of(&topic) else { return Err(Denied::Reserved(topic)) };
+        let Some(request) = control::Verb::of(&topic) else {
+            return Err(Denied::Reserved(topic));
+        };
         if request.operator_only() && subject.socket != Some(Socket::Operator) {
             return Err(Denied::OperatorOnly(topic));
         }
@@ -143,10 +145,20 @@ impl Gate {
     /// [`Denied`] names the rule.
     pub fn hear(&self, subject: Subject<'_>, pattern: Pattern) -> Result<Permit<Pattern>, Denied> {
         known(subject, "subscribe to", &pattern)?;
-        if subject.acl.subscribe_at_runtime.iter().any(|allowed| allowed.covers(&pattern)) {
+        if subject
+            .acl
+            .subscribe_at_runtime
+            .iter()
+            .any(|allowed| allowed.covers(&pattern))
+        {
             return Ok(Permit { object: pattern });
         }
-        Err(undeclared(subject, "subscribe to", pattern.as_str(), "[capabilities] subscribe"))
+        Err(undeclared(
+            subject,
+            "subscribe to",
+            pattern.as_str(),
+            "[capabilities] subscribe",
+        ))
     }
 
     /// May this subject set timers?
@@ -180,11 +192,19 @@ impl Gate {
 /// An anonymous connection has shown no credential: until rules for it exist, it may do nothing on the bus.
 fn known(subject: Subject<'_>, action: &'static str, object: &impl ToString) -> Result<(), Denied> {
     if subject.socket.is_some() && *subject.principal == Principal::anonymous() {
-        return Err(Denied::Anonymous { action, object: object.to_string() });
+        return Err(Denied::Anonymous {
+            action,
+            object: object.to_string(),
+        });
     }
     Ok(())
 }
 
 fn undeclared(subject: Subject<'_>, action: &'static str, object: &str, section: &'static str) -> Denied {
-    Denied::Manifest { capsule: subject.acl.capsule.clone(), action, object: object.to_owned(), section }
+    Denied::Manifest {
+        capsule: subject.acl.capsule.clone(),
+        action,
+        object: object.to_owned(),
+        section,
+    }
 }

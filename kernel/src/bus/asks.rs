@@ -76,12 +76,19 @@ pub struct Asks {
 impl Asks {
     /// None open.
     pub fn new(deadlines: Arc<Deadlines>, ids: Arc<Ids>) -> Arc<Self> {
-        Arc::new(Self { rows: DashMap::default(), deadlines, ids })
+        Arc::new(Self {
+            rows: DashMap::default(),
+            deadlines,
+            ids,
+        })
     }
 
     /// Opens an ask on a topic, for a principal, until an instant. The address is to be sent with the message.
     pub fn open(self: &Arc<Self>, topic: &Topic, principal: &Principal, until: Instant, waiter: Waiter) -> ReplyTo {
-        let address = ReplyTo { high: self.ids.message().sequence, low: rand::random() };
+        let address = ReplyTo {
+            high: self.ids.message().sequence,
+            low: rand::random(),
+        };
         if let Waiter::Actor { open, .. } = &waiter {
             open.0.fetch_add(1, Ordering::Relaxed);
         }
@@ -89,7 +96,15 @@ impl Asks {
         let deadline = self.deadlines.at(until, move || {
             asks.settle(address, Outcome::Timeout, Source::Kernel);
         });
-        self.rows.insert(address, Row { waiter, topic: topic.clone(), principal: principal.clone(), deadline });
+        self.rows.insert(
+            address,
+            Row {
+                waiter,
+                topic: topic.clone(),
+                principal: principal.clone(),
+                deadline,
+            },
+        );
         address
     }
 
@@ -100,7 +115,9 @@ impl Asks {
 
     /// Tells whoever waits. False when nobody does (any more).
     pub fn settle(&self, address: ReplyTo, outcome: Outcome, by: Source) -> bool {
-        let Some((_, row)) = self.rows.remove(&address) else { return false };
+        let Some((_, row)) = self.rows.remove(&address) else {
+            return false;
+        };
         self.deadlines.cancel(row.deadline);
         match row.waiter {
             // A future that stopped waiting has dropped its end: nobody is left to tell.

@@ -51,7 +51,14 @@ pub struct Delivery {
 
 impl Delivery {
     fn new(message: Arc<Message>, lane: Option<u16>) -> Self {
-        Self { message, lane, attempt: 1, faults: 0, lost: 0, credit: None }
+        Self {
+            message,
+            lane,
+            attempt: 1,
+            faults: 0,
+            lost: 0,
+            credit: None,
+        }
     }
 
     /// Which subscription of its receiver heard it.
@@ -104,14 +111,23 @@ pub struct Inbox {
 
 impl std::fmt::Debug for Inbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inbox").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Inbox")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
 impl Inbox {
     /// An empty queue. The name is what senders are told when it is full.
     pub fn new(name: Arc<str>, lanes: &[LanePolicy]) -> Arc<Self> {
-        let lanes = lanes.iter().map(|&policy| Lane { policy, taken: 0, lost: 0 }).collect();
+        let lanes = lanes
+            .iter()
+            .map(|&policy| Lane {
+                policy,
+                taken: 0,
+                lost: 0,
+            })
+            .collect();
         Arc::new(Self {
             name,
             state: Mutex::new(State {
@@ -165,12 +181,20 @@ impl Inbox {
         state.reserved += 1;
         drop(state);
         drop(dropped);
-        Ok(Slot { inbox: Arc::clone(self), lane, bytes, filled: false })
+        Ok(Slot {
+            inbox: Arc::clone(self),
+            lane,
+            bytes,
+            filled: false,
+        })
     }
 
     /// Delivers what needs no place: an answer, a port's event, a lifecycle message. False when the receiver has ended.
     pub fn push(&self, message: Arc<Message>, credit: Option<Box<dyn Credit>>) -> bool {
-        let delivery = Delivery { credit, ..Delivery::new(message, None) };
+        let delivery = Delivery {
+            credit,
+            ..Delivery::new(message, None)
+        };
         self.enqueue(delivery, false)
     }
 
@@ -345,18 +369,30 @@ mod tests {
             topic: "a.v1.b".parse().unwrap(),
             principal: astrid_wire::Principal::default_owner(),
             source: Source::Kernel,
-            body: Body { content_type: ContentType::BYTES, bytes: vec![0; bytes].into() },
+            body: Body {
+                content_type: ContentType::BYTES,
+                bytes: vec![0; bytes].into(),
+            },
             deadline: None,
             public: false,
         })
     }
 
     fn inbox(capacity: u32, overflow: Overflow) -> Arc<Inbox> {
-        Inbox::new("r".into(), &[LanePolicy { capacity, overflow, retry: 0 }])
+        Inbox::new(
+            "r".into(),
+            &[LanePolicy {
+                capacity,
+                overflow,
+                retry: 0,
+            }],
+        )
     }
 
     fn sequences(inbox: &Inbox) -> Vec<u64> {
-        std::iter::from_fn(|| inbox.try_next()).map(|d| d.message.id.sequence).collect()
+        std::iter::from_fn(|| inbox.try_next())
+            .map(|d| d.message.id.sequence)
+            .collect()
     }
 
     fn full() -> NoPlace {

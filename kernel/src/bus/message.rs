@@ -114,7 +114,11 @@ impl ContentType {
             }
         }
         let essence = text.split(';').next().unwrap_or_default().trim_end();
-        let token = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b));
+        let token = |s: &str| {
+            !s.is_empty()
+                && s.bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b))
+        };
         let (kind, subtype) = essence.split_once('/')?;
         let printable = text.bytes().all(|b| (0x20..0x7f).contains(&b));
         (text.len() <= CONTENT_TYPE_BYTES_MAX && printable && token(kind) && token(subtype))
@@ -147,22 +151,34 @@ pub struct Body {
 
 impl Body {
     /// No bytes, `text/plain`.
-    pub const EMPTY: Self = Self { content_type: ContentType::TEXT, bytes: Bytes::new() };
+    pub const EMPTY: Self = Self {
+        content_type: ContentType::TEXT,
+        bytes: Bytes::new(),
+    };
 
     /// A JSON body of something whose serialisation cannot fail: our own structs with string keys.
     pub fn json<T: serde::Serialize>(value: &T) -> Self {
         let bytes = serde_json::to_vec(value).unwrap_or_else(|_| b"null".to_vec());
-        Self { content_type: ContentType::JSON, bytes: bytes.into() }
+        Self {
+            content_type: ContentType::JSON,
+            bytes: bytes.into(),
+        }
     }
 
     /// A problem document.
     pub fn problem(problem: &astrid_wire::Problem) -> Self {
-        Self { content_type: ContentType::PROBLEM, ..Self::json(problem) }
+        Self {
+            content_type: ContentType::PROBLEM,
+            ..Self::json(problem)
+        }
     }
 
     /// A text body.
     pub fn text(text: impl Into<String>) -> Self {
-        Self { content_type: ContentType::TEXT, bytes: text.into().into() }
+        Self {
+            content_type: ContentType::TEXT,
+            bytes: text.into().into(),
+        }
     }
 }
 
@@ -205,12 +221,19 @@ pub struct Ids {
 impl Ids {
     /// Starts counting for the boot of this number.
     pub fn new(boot: u64) -> Self {
-        Self { boot, message: AtomicU64::new(1), port: AtomicU64::new(1) }
+        Self {
+            boot,
+            message: AtomicU64::new(1),
+            port: AtomicU64::new(1),
+        }
     }
 
     /// The next message id.
     pub fn message(&self) -> MessageId {
-        MessageId { boot: self.boot, sequence: self.message.fetch_add(1, Ordering::Relaxed) }
+        MessageId {
+            boot: self.boot,
+            sequence: self.message.fetch_add(1, Ordering::Relaxed),
+        }
     }
 
     /// The next port id.
@@ -225,18 +248,45 @@ mod tests {
 
     #[test]
     fn content_types() {
-        for good in ["text/html; charset=utf-8", "application/vnd.x+json", "a/b", "text/html ;width=72"] {
-            assert_eq!(ContentType::parse(good).map(|c| c.as_str().to_owned()).as_deref(), Some(good));
+        for good in [
+            "text/html; charset=utf-8",
+            "application/vnd.x+json",
+            "a/b",
+            "text/html ;width=72",
+        ] {
+            assert_eq!(
+                ContentType::parse(good).map(|c| c.as_str().to_owned()).as_deref(),
+                Some(good)
+            );
         }
-        assert!(matches!(ContentType::parse("application/json"), Some(ContentType::Known(_))));
-        for bad in ["", "text", "/x", "text/", "text/a\nb", "text/ä", "te xt/plain", &format!("a/{}", "b".repeat(300))] {
+        assert!(matches!(
+            ContentType::parse("application/json"),
+            Some(ContentType::Known(_))
+        ));
+        for bad in [
+            "",
+            "text",
+            "/x",
+            "text/",
+            "text/a\nb",
+            "text/ä",
+            "te xt/plain",
+            &format!("a/{}", "b".repeat(300)),
+        ] {
             assert_eq!(ContentType::parse(bad), None, "{bad:?}");
         }
     }
 
     #[test]
     fn debug_shows_no_secret() {
-        let text = format!("{:?} {:?}", ReplyTo { high: 7, low: 123_456_789 }, Body::text("hunter2"));
+        let text = format!(
+            "{:?} {:?}",
+            ReplyTo {
+                high: 7,
+                low: 123_456_789
+            },
+            Body::text("hunter2")
+        );
         assert!(!text.contains("123456789") && !text.contains("hunter2"), "{text}");
     }
 }

@@ -72,7 +72,9 @@ pub struct Subscription {
 
 impl std::fmt::Debug for Subscription {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Subscription").field("lane", &self.lane).finish_non_exhaustive()
+        f.debug_struct("Subscription")
+            .field("lane", &self.lane)
+            .finish_non_exhaustive()
     }
 }
 
@@ -126,7 +128,12 @@ pub struct Saying {
 impl Saying {
     /// Something that the kernel announces to everybody.
     pub fn announcement(body: Body) -> Self {
-        Self { principal: Principal::capsule("kernel"), source: Source::Kernel, body, public: true }
+        Self {
+            principal: Principal::capsule("kernel"),
+            source: Source::Kernel,
+            body,
+            public: true,
+        }
     }
 }
 
@@ -164,7 +171,12 @@ impl Bus {
     /// A bus that nobody hears yet.
     pub fn new(ids: Arc<Ids>, deadlines: Arc<Deadlines>, metrics: Arc<Metrics>) -> Arc<Self> {
         let asks = Asks::new(deadlines, Arc::clone(&ids));
-        Arc::new(Self { subscriptions: Trie::default(), asks, ids, metrics })
+        Arc::new(Self {
+            subscriptions: Trie::default(),
+            asks,
+            ids,
+            metrics,
+        })
     }
 
     /// Return addresses.
@@ -186,13 +198,23 @@ impl Bus {
         role: Role,
     ) -> Subscribed {
         let pattern = permit.into_object();
-        let id = self.subscriptions.insert(&pattern, Arc::new(Subscription { route, lane, role }));
-        Subscribed { bus: Arc::clone(self), pattern, id }
+        let id = self
+            .subscriptions
+            .insert(&pattern, Arc::new(Subscription { route, lane, role }));
+        Subscribed {
+            bus: Arc::clone(self),
+            pattern,
+            id,
+        }
     }
 
     /// Who hears a topic, each once, however many of its patterns match; first pattern first.
     fn hearers(&self, topic: &Topic, saying: &Saying) -> SmallVec<[Hearer; 4]> {
-        let heard = Heard { principal: &saying.principal, source: &saying.source, public: saying.public };
+        let heard = Heard {
+            principal: &saying.principal,
+            source: &saying.source,
+            public: saying.public,
+        };
         let mut found: SmallVec<[Hearer; 4]> = SmallVec::new();
         // A list is searched faster than a set while it is short.
         let mut seen: HashSet<*const Inbox, ahash::RandomState> = HashSet::default();
@@ -207,7 +229,11 @@ impl Bus {
                     !seen.insert(Arc::as_ptr(&inbox))
                 };
                 if !known {
-                    found.push(Hearer { inbox, lane: subscription.lane, role: subscription.role });
+                    found.push(Hearer {
+                        inbox,
+                        lane: subscription.lane,
+                        role: subscription.role,
+                    });
                 }
             });
         });
@@ -243,7 +269,14 @@ impl Bus {
     }
 
     /// Says it to the places that were reserved for it. An ask that no receiver takes any more is refused.
-    pub fn send(&self, say: Permit<Say>, saying: Saying, kind: Kind, deadline: Option<Instant>, slots: Slots) -> MessageId {
+    pub fn send(
+        &self,
+        say: Permit<Say>,
+        saying: Saying,
+        kind: Kind,
+        deadline: Option<Instant>,
+        slots: Slots,
+    ) -> MessageId {
         let id = self.ids.message();
         let message = Arc::new(Message {
             id,
@@ -260,12 +293,22 @@ impl Bus {
         let mut delivered = 0;
         if !observers.is_empty() {
             let watched = match kind {
-                Kind::Ask(_) => Arc::new(Message { kind: Kind::Event, deadline: None, ..Message::clone(&message) }),
+                Kind::Ask(_) => Arc::new(Message {
+                    kind: Kind::Event,
+                    deadline: None,
+                    ..Message::clone(&message)
+                }),
                 _ => Arc::clone(&message),
             };
-            delivered += observers.into_iter().map(|slot| u64::from(slot.fill(Arc::clone(&watched)))).sum::<u64>();
+            delivered += observers
+                .into_iter()
+                .map(|slot| u64::from(slot.fill(Arc::clone(&watched))))
+                .sum::<u64>();
         }
-        let heard = receivers.into_iter().map(|slot| u64::from(slot.fill(Arc::clone(&message)))).sum::<u64>();
+        let heard = receivers
+            .into_iter()
+            .map(|slot| u64::from(slot.fill(Arc::clone(&message))))
+            .sum::<u64>();
         self.metrics.bus_delivered.add(delivered + heard);
         if let (Kind::Ask(address), 0) = (kind, heard) {
             self.refuse_unheard(address, &message.topic);
@@ -307,8 +350,13 @@ impl Bus {
         let slots = self.reserve(&say, &saying)?;
         let (tell, told) = oneshot::channel();
         let until = Instant::now() + timeout;
-        let address = self.asks.open(&say.object().topic, &saying.principal, until, Waiter::InPlace(tell));
-        let open = OpenRequest { asks: &self.asks, address };
+        let address = self
+            .asks
+            .open(&say.object().topic, &saying.principal, until, Waiter::InPlace(tell));
+        let open = OpenRequest {
+            asks: &self.asks,
+            address,
+        };
         self.send(say, saying, Kind::Ask(address), Some(until), slots);
         let outcome = told.await.map_or(Outcome::Timeout, |(outcome, _)| outcome);
         drop(open);
@@ -323,9 +371,19 @@ impl Bus {
         capacity: u32,
         overflow: Overflow,
     ) -> (Arc<Inbox>, Vec<Subscribed>) {
-        let inbox = Inbox::new(name.into(), &[LanePolicy { capacity, overflow, retry: 0 }]);
+        let inbox = Inbox::new(
+            name.into(),
+            &[LanePolicy {
+                capacity,
+                overflow,
+                retry: 0,
+            }],
+        );
         let route: Arc<dyn Route> = Arc::new(Direct(Arc::clone(&inbox)));
-        let subscribed = patterns.into_iter().map(|p| self.subscribe(p, Arc::clone(&route), 0, Role::Receiver)).collect();
+        let subscribed = patterns
+            .into_iter()
+            .map(|p| self.subscribe(p, Arc::clone(&route), 0, Role::Receiver))
+            .collect();
         (inbox, subscribed)
     }
 }

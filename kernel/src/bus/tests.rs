@@ -18,7 +18,10 @@ use crate::deadlines::Deadlines;
 
 fn bus() -> (Arc<Bus>, Arc<Deadlines>) {
     let deadlines = Arc::new(Deadlines::default());
-    (Bus::new(Arc::new(Ids::new(1)), Arc::clone(&deadlines), Arc::default()), deadlines)
+    (
+        Bus::new(Arc::new(Ids::new(1)), Arc::clone(&deadlines), Arc::default()),
+        deadlines,
+    )
 }
 
 fn say(topic: &str) -> Permit<Say> {
@@ -26,12 +29,20 @@ fn say(topic: &str) -> Permit<Say> {
 }
 
 fn hear(bus: &Arc<Bus>, patterns: &[&str], capacity: u32) -> (Arc<Inbox>, Vec<Subscribed>) {
-    let permits = patterns.iter().map(|p| Gate::default().declared(p.parse::<Pattern>().unwrap())).collect();
+    let permits = patterns
+        .iter()
+        .map(|p| Gate::default().declared(p.parse::<Pattern>().unwrap()))
+        .collect();
     bus.listen(patterns[0], permits, capacity, Overflow::Reject)
 }
 
 fn saying(text: &str) -> Saying {
-    Saying { principal: Principal::default_owner(), source: Source::Kernel, body: Body::text(text), public: false }
+    Saying {
+        principal: Principal::default_owner(),
+        source: Source::Kernel,
+        body: Body::text(text),
+        public: false,
+    }
 }
 
 /// However many of a receiver's patterns match, it hears a message once; and no longer, once it unsubscribed.
@@ -54,7 +65,10 @@ fn full_is_said() {
     let (slow, _s) = hear(&bus, &["a.v1.b"], 1);
     let (fast, _f) = hear(&bus, &["a.>"], 2);
     bus.publish(say("a.v1.b"), saying("1")).unwrap();
-    assert_eq!(bus.publish(say("a.v1.b"), saying("2")).unwrap_err(), NoPlace::Full("a.v1.b".into()));
+    assert_eq!(
+        bus.publish(say("a.v1.b"), saying("2")).unwrap_err(),
+        NoPlace::Full("a.v1.b".into())
+    );
     assert_eq!((slow.len(), fast.len()), (1, 1));
     bus.publish(say("a.v1.c"), saying("3")).unwrap();
     assert_eq!(fast.len(), 2, "the refused message kept no place");
@@ -68,7 +82,8 @@ fn order() {
     let (bus, _) = bus();
     let (inbox, _s) = hear(&bus, &["a.>"], 100);
     for n in 0..50 {
-        bus.publish(say(["a.v1.x", "a.v1.y", "a.z"][n % 3]), saying(&n.to_string())).unwrap();
+        bus.publish(say(["a.v1.x", "a.v1.y", "a.z"][n % 3]), saying(&n.to_string()))
+            .unwrap();
     }
     let heard: Vec<String> = std::iter::from_fn(|| inbox.try_next())
         .map(|d| String::from_utf8(d.message.body.bytes.to_vec()).unwrap())
@@ -76,7 +91,7 @@ fn order() {
     assert_eq!(heard, (0..50).map(|n| n.to_string()).collect::<Vec<_>>());
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn asks_are_settled_once() {
     let (bus, deadlines) = bus();
     let driver = tokio::spawn(deadlines.run());
@@ -84,9 +99,16 @@ async fn asks_are_settled_once() {
     let (asker, _) = hear(&bus, &["nothing.here"], 10);
     let open = OpenAsks::default();
     let ask = |ordinal| {
-        let command = CommandId { cause: MessageId { boot: 1, sequence: 9 }, ordinal };
-        let until = tokio::time::Instant::now().into_std() + Duration::from_secs(5);
-        let waiter = Waiter::Actor { inbox: Arc::clone(&asker), command, open: open.clone() };
+        let command = CommandId {
+            cause: MessageId { boot: 1, sequence: 9 },
+            ordinal,
+        };
+        let until = std::time::Instant::now() + Duration::from_millis(300);
+        let waiter = Waiter::Actor {
+            inbox: Arc::clone(&asker),
+            command,
+            open: open.clone(),
+        };
         let say = say("q.v1.ask");
         let saying = saying("?");
         let slots = bus.reserve(&say, &saying).unwrap();
@@ -97,37 +119,56 @@ async fn asks_are_settled_once() {
     let (first, first_command) = ask(0);
     let (_, second_command) = ask(1);
     assert_eq!((answerer.len(), open.count()), (2, 2));
-    assert!(bus.asks().settle(first, Outcome::Answer(Body::text("!")), Source::Kernel));
-    assert!(!bus.asks().settle(first, Outcome::Answer(Body::text("again")), Source::Kernel), "the first answer counts");
+    assert!(
+        bus.asks()
+            .settle(first, Outcome::Answer(Body::text("!")), Source::Kernel)
+    );
+    assert!(
+        !bus.asks()
+            .settle(first, Outcome::Answer(Body::text("again")), Source::Kernel),
+        "the first answer counts"
+    );
     assert_eq!(asker.next().await.unwrap().message.kind, Kind::Answer(first_command));
-    // The second runs out of time, by the clock that the runtime moves on when nothing else can happen.
+    // The second runs out of time.
     assert_eq!(asker.next().await.unwrap().message.kind, Kind::Timeout(second_command));
     assert_eq!(open.count(), 0);
     driver.abort();
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_request_that_nobody_hears_is_refused_at_once() {
     let (bus, _) = bus();
-    let outcome = bus.request(say("q.v1.ask"), saying("?"), Duration::from_secs(5)).await.unwrap();
+    let outcome = bus
+        .request(say("q.v1.ask"), saying("?"), Duration::from_secs(5))
+        .await
+        .unwrap();
     assert!(matches!(outcome, Outcome::Refusal(p) if p.code() == codes::NO_SUBSCRIBER));
 }
 
 /// A request that is dropped leaves no row behind.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_dropped_request_is_forgotten() {
     let (bus, _) = bus();
     let (answerer, _s) = hear(&bus, &["q.v1.ask"], 10);
     let asking = bus.request(say("q.v1.ask"), saying("?"), Duration::from_secs(5));
     assert!(tokio::time::timeout(Duration::from_millis(1), asking).await.is_err());
-    let Kind::Ask(address) = answerer.try_next().unwrap().message.kind else { panic!("not an ask") };
+    let Kind::Ask(address) = answerer.try_next().unwrap().message.kind else {
+        panic!("not an ask")
+    };
     assert!(!bus.asks().waits(address));
 }
 
 /// A closed receiver is not heard of: nothing is kept for it.
 #[test]
 fn ended_receivers() {
-    let inbox = Inbox::new("r".into(), &[LanePolicy { capacity: 1, overflow: Overflow::Reject, retry: 0 }]);
+    let inbox = Inbox::new(
+        "r".into(),
+        &[LanePolicy {
+            capacity: 1,
+            overflow: Overflow::Reject,
+            retry: 0,
+        }],
+    );
     let slot = inbox.reserve(0, 3).unwrap();
     drop(inbox.close());
     assert!(matches!(inbox.reserve(0, 1), Err(NoPlace::Closed(_))));
@@ -135,7 +176,7 @@ fn ended_receivers() {
 }
 
 /// Who watches hears an ask as an event: it cannot answer in somebody's place, and is not taken for somebody who will.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn observers_do_not_answer() {
     struct Watch(Arc<Inbox>);
     impl super::Route for Watch {
@@ -144,10 +185,20 @@ async fn observers_do_not_answer() {
         }
     }
     let (bus, _) = bus();
-    let inbox = Inbox::new("w".into(), &[LanePolicy { capacity: 1, overflow: Overflow::Reject, retry: 0 }]);
+    let inbox = Inbox::new(
+        "w".into(),
+        &[LanePolicy {
+            capacity: 1,
+            overflow: Overflow::Reject,
+            retry: 0,
+        }],
+    );
     let pattern = Gate::default().declared("q.>".parse().unwrap());
     let _watch = bus.subscribe(pattern, Arc::new(Watch(Arc::clone(&inbox))), 0, super::Role::Observer);
-    let outcome = bus.request(say("q.v1.ask"), saying("?"), Duration::from_secs(5)).await.unwrap();
+    let outcome = bus
+        .request(say("q.v1.ask"), saying("?"), Duration::from_secs(5))
+        .await
+        .unwrap();
     assert!(matches!(outcome, Outcome::Refusal(p) if p.code() == codes::NO_SUBSCRIBER));
     let watched = inbox.try_next().unwrap();
     assert_eq!((watched.message.kind, watched.message.deadline), (Kind::Event, None));

@@ -34,13 +34,21 @@ struct Entry<T> {
 
 impl<T> Clone for Entry<T> {
     fn clone(&self) -> Self {
-        Self { id: self.id, value: Arc::clone(&self.value) }
+        Self {
+            id: self.id,
+            value: Arc::clone(&self.value),
+        }
     }
 }
 
 impl<T> Default for Node<T> {
     fn default() -> Self {
-        Self { literal: HashMap::default(), any: None, here: Vec::new(), rest: Vec::new() }
+        Self {
+            literal: HashMap::default(),
+            any: None,
+            here: Vec::new(),
+            rest: Vec::new(),
+        }
     }
 }
 
@@ -138,7 +146,10 @@ pub struct Trie<T> {
 
 impl<T> Default for Trie<T> {
     fn default() -> Self {
-        Self { snapshot: ArcSwap::from_pointee(Node::default()), writer: Mutex::new(0) }
+        Self {
+            snapshot: ArcSwap::from_pointee(Node::default()),
+            writer: Mutex::new(0),
+        }
     }
 }
 
@@ -176,14 +187,16 @@ mod tests {
     use super::*;
 
     fn pattern() -> impl Strategy<Value = Pattern> {
-        (proptest::collection::vec(prop_oneof!["[abc]", Just("*".to_owned())], 1..5), any::<bool>()).prop_map(
-            |(mut segments, rest)| {
+        (
+            proptest::collection::vec(prop_oneof!["[abc]", Just("*".to_owned())], 1..5),
+            any::<bool>(),
+        )
+            .prop_map(|(mut segments, rest)| {
                 if rest {
                     segments.push(">".into());
                 }
                 segments.join(".").parse().unwrap()
-            },
-        )
+            })
     }
 
     proptest! {

@@ -74,7 +74,10 @@ pub struct Actor {
 
 impl std::fmt::Debug for Actor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Actor").field("capsule", &self.capsule.name).field("key", &self.key).finish_non_exhaustive()
+        f.debug_struct("Actor")
+            .field("capsule", &self.capsule.name)
+            .field("key", &self.key)
+            .finish_non_exhaustive()
     }
 }
 
@@ -239,7 +242,11 @@ impl Actor {
     async fn next(&self) -> Option<Delivery> {
         std::future::poll_fn(|cx| match self.inbox.poll_next(cx) {
             Poll::Pending if self.evict.swap(false, Ordering::Relaxed) => {
-                if self.idle_since().is_some() && self.inbox.close_if_idle() { Poll::Ready(None) } else { Poll::Pending }
+                if self.idle_since().is_some() && self.inbox.close_if_idle() {
+                    Poll::Ready(None)
+                } else {
+                    Poll::Pending
+                }
             }
             other => other,
         })
@@ -287,7 +294,12 @@ impl Actor {
     }
 
     /// Handles one message, and lives with what comes of it. False when the actor ends.
-    async fn take(self: &Arc<Self>, instance: &mut Option<Instance>, health: &mut Health, mut delivery: Delivery) -> bool {
+    async fn take(
+        self: &Arc<Self>,
+        instance: &mut Option<Instance>,
+        health: &mut Health,
+        mut delivery: Delivery,
+    ) -> bool {
         let handled = self.handle(instance, &delivery).await;
         if let Handled::Committed = handled {
             return true;
@@ -316,7 +328,11 @@ impl Actor {
                 let counts = delivery.faults < 2;
                 let again = counts && delivery.attempt <= self.capsule.retry(delivery.lane());
                 self.capsule.usage.faults.fetch_add(1, Ordering::Relaxed);
-                let next = if counts { Some(health.fault(Instant::now())) } else { None };
+                let next = if counts {
+                    Some(health.fault(Instant::now()))
+                } else {
+                    None
+                };
                 report::fault(&self.host, self, &delivery.message, fault, &reason, next);
                 if again {
                     self.inbox.retry(delivery);
@@ -372,7 +388,8 @@ impl Actor {
     /// Refuses a message because this actor is down.
     fn turn_away(&self, message: &Message) {
         let text = format!("{} failed too often and stays down", self.capsule.name);
-        let problem = Problem::new(codes::UNAVAILABLE, text).with_hint("see `astrid status`; `astrid restart` starts it anew");
+        let problem =
+            Problem::new(codes::UNAVAILABLE, text).with_hint("see `astrid status`; `astrid restart` starts it anew");
         report::refuse(&self.host.bus, message, problem);
     }
 
@@ -417,7 +434,11 @@ impl Actor {
         let prepared = store.set_fuel(self.capsule.fuel);
         store.set_epoch_deadline(1);
         let result = match prepared {
-            Ok(()) => exports.call_handle(&mut *store, guest_message(delivery, &principal)).await,
+            Ok(()) => {
+                exports
+                    .call_handle(&mut *store, guest_message(delivery, &principal))
+                    .await
+            }
             Err(error) => Err(error),
         };
         // A store that has fuel configured always tells it.
@@ -464,11 +485,24 @@ fn classify(error: &wasmtime::Error, memory_refused: bool) -> Handled {
 
 fn guest_message<'a>(delivery: &'a Delivery, principal: &'a Principal) -> types::Message<'a> {
     let message = &*delivery.message;
-    let id = |id: crate::bus::message::MessageId| types::MessageId { boot: id.boot, sequence: id.sequence };
-    let command = |c: crate::bus::message::CommandId| types::CommandId { cause: id(c.cause), ordinal: c.ordinal };
+    let id = |id: crate::bus::message::MessageId| types::MessageId {
+        boot: id.boot,
+        sequence: id.sequence,
+    };
+    let command = |c: crate::bus::message::CommandId| types::CommandId {
+        cause: id(c.cause),
+        ordinal: c.ordinal,
+    };
     let (kind, reply_to, answers) = match message.kind {
         Kind::Event => (types::Kind::Event, None, None),
-        Kind::Ask(to) => (types::Kind::Ask, Some(types::ReplyTo { high: to.high, low: to.low }), None),
+        Kind::Ask(to) => (
+            types::Kind::Ask,
+            Some(types::ReplyTo {
+                high: to.high,
+                low: to.low,
+            }),
+            None,
+        ),
         Kind::Answer(c) => (types::Kind::Answer, None, Some(command(c))),
         Kind::Refusal(c) => (types::Kind::Refusal, None, Some(command(c))),
         Kind::Timeout(c) => (types::Kind::Timeout, None, Some(command(c))),
@@ -502,7 +536,11 @@ impl Drop for End {
         let actor = &self.0;
         for delivery in actor.inbox.close() {
             let text = format!("{} ended before it answered", actor.capsule.name);
-            report::refuse(&actor.host.bus, &delivery.message, Problem::new(codes::UNAVAILABLE, text));
+            report::refuse(
+                &actor.host.bus,
+                &delivery.message,
+                Problem::new(codes::UNAVAILABLE, text),
+            );
         }
         if let Some(connection) = actor.connection() {
             connection.end();
@@ -513,4 +551,3 @@ impl Drop for End {
         }
     }
 }
-

@@ -40,7 +40,9 @@ pub struct Actors {
 
 impl std::fmt::Debug for Actors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Actors").field("capsule", &self.capsule.name).finish_non_exhaustive()
+        f.debug_struct("Actors")
+            .field("capsule", &self.capsule.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -48,7 +50,11 @@ impl Actors {
     /// Makes the system actors and subscribes: from now on the capsule hears.
     pub fn start(capsule: Arc<Capsule>, host: Arc<Host>, shards: Arc<[Arc<Shard>]>) -> Arc<Self> {
         let runtime = &capsule.manifest.runtime;
-        let instances = if runtime.scope == Scope::System { runtime.instances.get() } else { 0 };
+        let instances = if runtime.scope == Scope::System {
+            runtime.instances.get()
+        } else {
+            0
+        };
         let actors = Arc::new_cyclic(|me: &Weak<Self>| {
             let system = (0..instances)
                 .map(|n| Actor::new(Arc::clone(&capsule), Arc::clone(&host), me.clone(), ScopeKey::System(n)))
@@ -72,7 +78,12 @@ impl Actors {
         }
         let route: Arc<dyn Route> = Arc::new(TableRoute(Arc::downgrade(&actors)));
         let subscribed = actors.capsule.patterns().iter().zip(0..).map(|(pattern, lane)| {
-            actors.host.bus.subscribe(actors.host.gate.declared(pattern.clone()), Arc::clone(&route), lane, Role::Receiver)
+            actors.host.bus.subscribe(
+                actors.host.gate.declared(pattern.clone()),
+                Arc::clone(&route),
+                lane,
+                Role::Receiver,
+            )
         });
         *actors.subscribed.lock() = subscribed.collect();
         actors
@@ -121,7 +132,8 @@ impl Actors {
         match actor.key() {
             ScopeKey::System(_) => {}
             ScopeKey::Principal(principal) => {
-                self.principals.remove_if(principal, |_, present| Arc::ptr_eq(present, actor));
+                self.principals
+                    .remove_if(principal, |_, present| Arc::ptr_eq(present, actor));
             }
             ScopeKey::Connection(connection) => {
                 self.connections.remove(&connection.stream().id());
@@ -142,7 +154,8 @@ impl Actors {
             return Arc::clone(&actor);
         }
         // One that has ended and is about to leave the table is not waited for.
-        self.principals.remove_if(principal, |_, present| present.inbox().is_closed());
+        self.principals
+            .remove_if(principal, |_, present| present.inbox().is_closed());
         let entry = self.principals.entry(principal.clone()).or_insert_with(|| {
             let key = ScopeKey::Principal(principal.clone());
             let actor = Actor::new(Arc::clone(&self.capsule), Arc::clone(&self.host), self.me.clone(), key);
@@ -161,7 +174,8 @@ impl Actors {
             Source::Capsule(name) => self.hasher.hash_one((heard.principal, name)),
             Source::Kernel | Source::Port(_) => self.hasher.hash_one(heard.principal),
         };
-        self.system.get(usize::try_from(sender).unwrap_or(0) % self.system.len())
+        self.system
+            .get(usize::try_from(sender).unwrap_or(0) % self.system.len())
     }
 }
 
@@ -172,7 +186,10 @@ impl Route for TableRoute {
     fn inboxes(&self, heard: &Heard<'_>, found: &mut dyn FnMut(Arc<Inbox>)) {
         let Some(actors) = self.0.upgrade() else { return };
         match actors.capsule.manifest.runtime.scope {
-            Scope::System => actors.of_sender(heard).into_iter().for_each(|a| found(Arc::clone(a.inbox()))),
+            Scope::System => actors
+                .of_sender(heard)
+                .into_iter()
+                .for_each(|a| found(Arc::clone(a.inbox()))),
             // What everybody may hear goes to those that are there; it is no reason to wake the others.
             Scope::Principal if heard.public => {
                 for actor in &actors.principals {
@@ -212,7 +229,10 @@ pub(super) struct AcceptInto {
 
 impl AcceptInto {
     pub(super) fn new(actors: &Arc<Actors>, topics: Arc<StreamTopics>) -> Self {
-        Self { actors: Arc::downgrade(actors), topics }
+        Self {
+            actors: Arc::downgrade(actors),
+            topics,
+        }
     }
 }
 
@@ -224,7 +244,12 @@ impl Accept for AcceptInto {
         let connection = Connection::new(Arc::clone(&stream), peer, kind, seat, &actors.host.deadlines);
         let id = stream.id();
         let key = ScopeKey::Connection(connection);
-        let actor = Actor::new(Arc::clone(&actors.capsule), Arc::clone(&actors.host), actors.me.clone(), key);
+        let actor = Actor::new(
+            Arc::clone(&actors.capsule),
+            Arc::clone(&actors.host),
+            actors.me.clone(),
+            key,
+        );
         actors.connections.insert(id, Arc::clone(&actor));
         // The listener, its streams and their actors share a thread: bytes do not cross one on their way to a guest.
         actor.spawn(&actors.shards[0]);

@@ -1,19 +1,23 @@
 //! Compiled code: made once for a content, kept in a cache, mapped many times.
 //!
-//! Compiled code is believed like the daemon itself, so nothing is mapped without proof of who made it. There are three proofs, the
-//! constructors of [`Trusted`]: it is part of this binary; it is a cache file with a valid authenticator under a key that
-//! is derived from the runtime key, which no guest can read; or a compiler child of ours has just written it into our pipe. A cache file that is
-//! truncated, damaged, renamed or from elsewhere has no valid authenticator, and is made again.
+//! Compiled code is believed like the daemon itself, so nothing is mapped without proof of who made it. There are
+//! three proofs, the constructors of `Trusted`: it is part of this binary; it is a cache file with a valid
+//! authenticator under a key that is derived from the runtime key, which no guest can read; or a compiler child of
+//! ours has just written it into our pipe. A cache file that is truncated, damaged, renamed or from elsewhere has no
+//! valid authenticator, and is made again.
 //!
-//! A cache entry is found by what it depends on: the component's BLAKE3, and the engine's configuration with the processor's features. Another
-//! version of the engine is found out when it is mapped, and the entry is made again.
+//! A cache entry is found by what it depends on: the component's BLAKE3, and the engine's configuration with the
+//! processor's features. Another version of the engine is found out when it is mapped, and the entry is made again.
 //!
-//! Compiling happens in a child process ([`child`]): it takes seconds, much memory, and reads what a stranger wrote. Two who want the same content
-//! wait for one compilation.
+//! Compiling happens in a child process ([`child`]): it takes seconds, much memory, and reads what a stranger wrote.
+//! Two who want the same content wait for one compilation.
 //!
 //! Both `unsafe` blocks of this crate are here.
 //!
-//! Deliberately absent: mapping the file itself. The cache could be changed under a mapping; a copy whose authenticator was checked cannot.
+//! Deliberately absent: mapping the file itself. The cache could be changed under a mapping; a copy whose
+//! authenticator was checked cannot.
+
+#![allow(clippy::disallowed_methods, reason = "this module owns the cache of compiled code")]
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -93,17 +97,21 @@ pub struct Loaded {
 /// Identity of compiled code: what it was made from, for what engine and processor.
 type Key = [u8; 32];
 
+/// What a load comes to, for all who wait for it.
+type Outcome = OnceCell<Result<Loaded, CompileError>>;
+
 /// Makes components of bundles. One for a daemon.
 pub struct Aot {
     cache: Arc<Cache>,
     compiler: Compiler,
     slots: Semaphore,
     /// Loads under way, so that those who want the same wait for one.
-    under_way: Mutex<HashMap<Key, Weak<OnceCell<Result<Loaded, CompileError>>>>>,
+    under_way: Mutex<HashMap<Key, Weak<Outcome>>>,
 }
 
 impl Aot {
-    /// The cache is `aot/` in the home's cache directory. Where that cannot be had, everything is compiled anew: slow, but it works.
+    /// The cache is `aot/` in the home's cache directory. Where that cannot be had, everything is compiled anew:
+    /// slow, but it works.
     #[must_use]
     pub fn open(engine: Engine, home: &Home, key: &RuntimeKey, compiler: Compiler) -> Aot {
         let directory = home.cache_dir().join("aot");
@@ -221,8 +229,9 @@ impl Cache {
         reason = "mapping compiled code cannot be checked; it is only done with proof of who compiled it"
     )]
     fn map(&self, code: &Trusted<'_>) -> wasmtime::Result<Component> {
-        // SAFETY: the bytes must have been made by `Engine::precompile_component` and not be changed since. `Trusted` is the proof:
-        // see its constructors. Code for another engine version, configuration or processor is refused by the engine.
+        // SAFETY: the bytes must have been made by `Engine::precompile_component` and not be changed since. `Trusted`
+        // is the proof: see its constructors. Code for another engine version, configuration or processor is refused
+        // by the engine.
         unsafe { Component::deserialize(&self.engine, &*code.0) }
     }
 
@@ -344,8 +353,9 @@ fn prune(directory: &Path, files_max: usize, bytes_max: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// The engine that compiles what travels in the binary: for the least processor of this architecture that is supported, x86-64-v2 (any
-/// since about 2009) or the architecture's base. Its code loads into [`engine::engine`] on any of them.
+/// The engine that compiles what travels in the binary: for the least processor of this architecture that is
+/// supported, x86-64-v2 (any since about 2009) or the architecture's base. Its code loads into [`engine::engine`] on
+/// any of them.
 ///
 /// # Errors
 ///
@@ -359,8 +369,8 @@ pub fn baseline_engine() -> wasmtime::Result<Engine> {
             unsafe_code,
             reason = "compiler flags are unchecked; this one names instructions, and who loads the code checks for them"
         )]
-        // SAFETY: the flag must be meant for users, not change the code's assumptions. It is one of the published processor levels, and
-        // the engine refuses to load the code where one of its instructions is missing.
+        // SAFETY: the flag must be meant for users, not change the code's assumptions. It is one of the published
+        // processor levels, and the engine refuses to load the code where one of its instructions is missing.
         unsafe {
             config.cranelift_flag_enable("x86-64-v2");
         }
@@ -382,150 +392,4 @@ pub fn precompile(component: &[u8]) -> Result<Vec<u8>, CompileError> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-
-    use super::super::bundle::tests::{bundle, component};
-    use super::*;
-
-    fn home() -> (tempfile::TempDir, Home, RuntimeKey) {
-        let directory = tempfile::tempdir().unwrap();
-        let home = Home::resolve(Some(&directory.path().join("h"))).unwrap();
-        home.create().unwrap();
-        let key = RuntimeKey::open(&home).unwrap();
-        (directory, home, key)
-    }
-
-    fn aot(home: &Home, key: &RuntimeKey) -> Aot {
-        Aot::open(
-            engine::engine().unwrap(),
-            home,
-            key,
-            Compiler::new("/nonexistent".into(), vec![]),
-        )
-    }
-
-    /// Code made for the least processor loads on this one.
-    #[tokio::test]
-    async fn embedded_code_is_used() {
-        let (_directory, home, key) = home();
-        let code = precompile(&component(&[])).unwrap().leak();
-        let aot = aot(&home, &key);
-        let loaded = aot
-            .load(&bundle("a", "").with_precompiled(Some(code)))
-            .await
-            .ok()
-            .unwrap();
-        assert_eq!(loaded.source, Source::Embedded);
-    }
-
-    #[tokio::test]
-    async fn embedded_code_of_another_engine_is_not_used() {
-        let (_directory, home, key) = home();
-        let other = Engine::new(engine::config().consume_fuel(false)).unwrap();
-        let code = other.precompile_component(&component(&[])).unwrap().leak();
-        let error = aot(&home, &key)
-            .load(&bundle("a", "").with_precompiled(Some(code)))
-            .await
-            .err()
-            .unwrap();
-        assert!(matches!(error, CompileError::NotStarted(_)), "{error}");
-    }
-
-    #[test]
-    fn a_cached_file_is_used_only_whole_and_in_its_place() {
-        let (_directory, home, key) = home();
-        let aot = aot(&home, &key);
-        let (first, second) = (aot.cache.key(&blake3::hash(b"1")), aot.cache.key(&blake3::hash(b"2")));
-        let code = Trusted::compiled(aot.cache.engine.precompile_component(&component(&[])).unwrap());
-        assert!(aot.cache.get(&first).is_none());
-        aot.cache.put(&first, &code).unwrap();
-        assert!(aot.cache.get(&first).is_some());
-
-        let path = aot.cache.path(&first);
-        let good = fs::read(&path).unwrap();
-        let mut damaged = [good.clone(), good.clone(), good.clone()];
-        damaged[0].truncate(good.len() - 1);
-        damaged[1].truncate(MAC_BYTES - 1);
-        damaged[2][MAC_BYTES + 5] ^= 1;
-        for content in damaged.into_iter().chain([vec![], code.0.to_vec()]) {
-            fs::write(&path, content).unwrap();
-            assert!(aot.cache.get(&first).is_none());
-        }
-        // Another content's file under this name.
-        fs::write(aot.cache.path(&second), &good).unwrap();
-        assert!(aot.cache.get(&second).is_none());
-        // The same home under another runtime key.
-        fs::write(&path, &good).unwrap();
-        assert!(aot.cache.get(&first).is_some());
-        fs::remove_file(home.keys_dir().join("runtime.key")).unwrap();
-        let stranger = super::tests::aot(&home, &RuntimeKey::open(&home).unwrap());
-        assert!(stranger.cache.get(&first).is_none());
-    }
-
-    #[test]
-    fn a_link_or_a_pipe_in_its_place_is_not_read() {
-        let (directory, home, key) = home();
-        let cache = aot(&home, &key).cache;
-        let entry = cache.key(&blake3::hash(b"1"));
-        let code = Trusted::compiled(cache.engine.precompile_component(&component(&[])).unwrap());
-        cache.put(&entry, &code).unwrap();
-        let aside = directory.path().join("aside");
-        fs::rename(cache.path(&entry), &aside).unwrap();
-        std::os::unix::fs::symlink(&aside, cache.path(&entry)).unwrap();
-        assert!(cache.get(&entry).is_none());
-        fs::remove_file(cache.path(&entry)).unwrap();
-        let made = std::process::Command::new("mkfifo")
-            .arg(cache.path(&entry))
-            .status()
-            .unwrap();
-        assert!(made.success());
-        assert!(cache.get(&entry).is_none());
-    }
-
-    #[test]
-    fn keys_differ_by_content_and_by_engine() {
-        let (_directory, home, key) = home();
-        let one = aot(&home, &key).cache;
-        let two = Aot::open(
-            Engine::new(engine::config().cranelift_nan_canonicalization(false)).unwrap(),
-            &home,
-            &key,
-            Compiler::new("/nonexistent".into(), vec![]),
-        )
-        .cache;
-        let contents = [blake3::hash(b"1"), blake3::hash(b"2")];
-        let keys: std::collections::HashSet<Key> = contents
-            .iter()
-            .flat_map(|content| [one.key(content), two.key(content)])
-            .collect();
-        assert_eq!(keys.len(), 4);
-        assert_eq!(one.key(&contents[0]), aot(&home, &key).cache.key(&contents[0]));
-    }
-
-    #[test]
-    fn the_least_used_goes_first_and_half_written_ones_at_once() {
-        let (_directory, home, _key) = home();
-        let directory = home.cache_dir().join("aot");
-        prepare(&directory).unwrap();
-        for (name, age) in [("old.code", 300), ("used.code", 1), ("new.code", 2), ("kept.txt", 900)] {
-            fs::write(directory.join(name), [0; 10]).unwrap();
-            let file = File::open(directory.join(name)).unwrap();
-            file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
-        }
-        fs::write(directory.join(".x.tmp"), "").unwrap();
-        prepare(&directory).unwrap();
-        let names = || {
-            let mut names: Vec<_> = fs::read_dir(&directory)
-                .unwrap()
-                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-                .collect();
-            names.sort();
-            names
-        };
-        prune(&directory, 2, 1000).unwrap();
-        assert_eq!(names(), ["kept.txt", "new.code", "used.code"]);
-        prune(&directory, 2, 19).unwrap();
-        assert_eq!(names(), ["kept.txt", "used.code"]);
-    }
-}
+mod tests;

@@ -36,7 +36,12 @@ fn key(actor: &Arc<Actor>) -> usize {
 impl Census {
     /// Nobody yet; this many at most.
     pub fn new(max: usize, metrics: Arc<Metrics>) -> Self {
-        Self { live: Mutex::default(), max: max.max(1), joined: Notify::new(), metrics }
+        Self {
+            live: Mutex::default(),
+            max: max.max(1),
+            joined: Notify::new(),
+            metrics,
+        }
     }
 
     /// An actor gets an instance.
@@ -47,7 +52,11 @@ impl Census {
         if live.insert(key(actor), Arc::downgrade(actor)).is_none() {
             self.metrics.actors_live.increment();
         }
-        let candidates = if crowded { live.values().filter_map(Weak::upgrade).collect() } else { Vec::new() };
+        let candidates = if crowded {
+            live.values().filter_map(Weak::upgrade).collect()
+        } else {
+            Vec::new()
+        };
         drop(live);
         if first {
             self.joined.notify_one();

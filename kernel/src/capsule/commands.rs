@@ -116,21 +116,33 @@ impl Commands {
     pub fn carry_out(&mut self, bus: &Bus, actor: &Actor, cause: MessageId) {
         self.bytes = 0;
         for (ordinal, command) in self.recorded.drain(..).enumerate() {
-            let id = CommandId { cause, ordinal: u32::try_from(ordinal).unwrap_or(u32::MAX) };
+            let id = CommandId {
+                cause,
+                ordinal: u32::try_from(ordinal).unwrap_or(u32::MAX),
+            };
             match command {
                 Command::Publish { say, saying, slots } => {
                     bus.send(say, saying, Kind::Event, None, slots);
                 }
-                Command::Ask { say, saying, slots, timeout } => {
+                Command::Ask {
+                    say,
+                    saying,
+                    slots,
+                    timeout,
+                } => {
                     let until = Instant::now() + timeout;
-                    let waiter =
-                        Waiter::Actor { inbox: Arc::clone(actor.inbox()), command: id, open: actor.open_asks().clone() };
+                    let waiter = Waiter::Actor {
+                        inbox: Arc::clone(actor.inbox()),
+                        command: id,
+                        open: actor.open_asks().clone(),
+                    };
                     let address = bus.asks().open(&say.object().topic, &saying.principal, until, waiter);
                     bus.send(say, saying, Kind::Ask(address), Some(until), slots);
                 }
                 Command::Settle { to, outcome } => {
                     // Nobody waiting any more is no error: it may have timed out since the command was recorded.
-                    bus.asks().settle(to, outcome, Source::Capsule(Arc::clone(actor.capsule_name())));
+                    bus.asks()
+                        .settle(to, outcome, Source::Capsule(Arc::clone(actor.capsule_name())));
                 }
                 Command::SetTimer { timer, spec } => actor.timers().set(timer, spec),
                 Command::CancelTimer(timer) => actor.timers().cancel(timer),
@@ -148,18 +160,26 @@ impl Commands {
 
     /// Whether a timer of that number is set by a command that is not carried out yet.
     pub fn sets_timer(&self, id: PortId) -> bool {
-        self.recorded.iter().any(|c| matches!(c, Command::SetTimer { timer, .. } if *timer.object() == id))
+        self.recorded
+            .iter()
+            .any(|c| matches!(c, Command::SetTimer { timer, .. } if *timer.object() == id))
     }
 
     /// How many timers are set and cancelled by commands that are not carried out yet.
     pub fn timers_set(&self) -> usize {
-        self.recorded.iter().filter(|c| matches!(c, Command::SetTimer { .. })).count()
+        self.recorded
+            .iter()
+            .filter(|c| matches!(c, Command::SetTimer { .. }))
+            .count()
     }
 
     /// How many asks are not carried out yet.
     pub fn asks(&self) -> u32 {
-        let asks = self.recorded.iter().filter(|c| matches!(c, Command::Ask { .. })).count();
+        let asks = self
+            .recorded
+            .iter()
+            .filter(|c| matches!(c, Command::Ask { .. }))
+            .count();
         u32::try_from(asks).unwrap_or(u32::MAX)
     }
 }
-

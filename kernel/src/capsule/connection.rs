@@ -54,7 +54,11 @@ impl Connection {
         let late = Arc::downgrade(&stream);
         let key = deadlines.at(Instant::now() + HANDSHAKE_TIME_MAX, move || {
             if let Some(stream) = late.upgrade() {
-                tracing::warn!(peer.uid, peer.pid, "a connection did not complete its handshake in time");
+                tracing::warn!(
+                    peer.uid,
+                    peer.pid,
+                    "a connection did not complete its handshake in time"
+                );
                 stream.abort();
             }
         });
@@ -105,7 +109,9 @@ impl Connection {
     /// What a stranger may know: refused, or tried before.
     pub fn authenticate(&self, credential: &[u8], host: &Host) -> Result<Principal, AuthenticateError> {
         let mut state = self.state.lock();
-        let Handshake::Pending(timer) = state.handshake else { return Err(AuthenticateError::Again) };
+        let Handshake::Pending(timer) = state.handshake else {
+            return Err(AuthenticateError::Again);
+        };
         self.deadlines.cancel(timer);
         let own = self.peer.uid == host.own_uid || self.peer.uid == 0;
         let principal = if own && host.token.matches(credential) {
@@ -147,7 +153,9 @@ impl Connection {
             return Err(u32::try_from(max).unwrap_or(u32::MAX));
         }
         let (route, lane) = route;
-        state.subscribed.push(bus.subscribe(permit, route, lane, Role::Observer));
+        state
+            .subscribed
+            .push(bus.subscribe(permit, route, lane, Role::Observer));
         Ok(())
     }
 

@@ -35,7 +35,10 @@ pub async fn describe(engine: &Engine, component: &[u8]) -> Result<String, Descr
         let component = Component::new(engine, component)?;
         let mut linker: Linker<StoreLimits> = Linker::new(engine);
         linker.define_unknown_imports_as_traps(&component)?;
-        let limits = StoreLimitsBuilder::new().memory_size(MEMORY_BYTES_MAX).instances(32).build();
+        let limits = StoreLimitsBuilder::new()
+            .memory_size(MEMORY_BYTES_MAX)
+            .instances(32)
+            .build();
         let mut store = Store::new(engine, limits);
         store.limiter(|limits| limits);
         store.set_fuel(FUEL)?;

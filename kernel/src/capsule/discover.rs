@@ -1,12 +1,17 @@
-//! Which capsules there are (K21): those in the binary, or a directory's in their place; and those that the operator put into the home's
-//! `capsules/`, of which one replaces a built-in one of its name. In safe mode only those in the binary.
+//! Which capsules there are (K21): those in the binary, or a directory's in their place; and those that the operator
+//! put into the home's `capsules/`, of which one replaces a built-in one of its name. In safe mode only those in the
+//! binary.
 //!
-//! A bundle that cannot be used is reported with its reason and never ends boot: a broken replacement leaves the built-in capsule in place.
+//! A bundle that cannot be used is reported with its reason and never ends boot: a broken replacement leaves the
+//! built-in capsule in place.
 //!
-//! A file decides what code runs, so it is only taken from who may decide that: it must be this user's (or root's), not a link, and nobody
-//! else may write to it. It is called as its capsule is, so that what an operator sees in the directory is what runs.
+//! A file decides what code runs, so it is only taken from who may decide that: it must be this user's (or root's),
+//! not a link, and nobody else may write to it. It is called as its capsule is, so that what an operator sees in the
+//! directory is what runs.
 //!
 //! Deliberately absent: capsules of principals.
+
+#![allow(clippy::disallowed_methods, reason = "this module owns the finding of bundle files")]
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -109,7 +114,10 @@ pub struct Found {
 /// Finds all capsules. `directory` takes the place of what is in the binary; `safe` means that only that counts.
 #[must_use]
 pub fn discover(home: &Home, embedded: &'static [Embedded], directory: Option<&Path>, safe: bool) -> Found {
-    let mut search = Search { bundles: BTreeMap::new(), broken: Vec::new() };
+    let mut search = Search {
+        bundles: BTreeMap::new(),
+        broken: Vec::new(),
+    };
     match directory.filter(|_| !safe) {
         Some(directory) => search.directory(directory, Origin::Directory),
         None => embedded.iter().for_each(|capsule| search.embedded(capsule)),
@@ -117,7 +125,10 @@ pub fn discover(home: &Home, embedded: &'static [Embedded], directory: Option<&P
     if !safe {
         search.directory(&home.capsules_dir(), Origin::Home);
     }
-    Found { bundles: search.bundles.into_values().collect(), broken: search.broken }
+    Found {
+        bundles: search.bundles.into_values().collect(),
+        broken: search.broken,
+    }
 }
 
 struct Search {
@@ -128,12 +139,18 @@ struct Search {
 impl Search {
     fn embedded(&mut self, capsule: &Embedded) {
         let parsed = Bundle::parse(Bytes::from_static(capsule.bundle), Origin::Embedded);
-        let bundle = parsed.map_err(DiscoverError::from).map(|bundle| bundle.with_precompiled(capsule.precompiled));
+        let bundle = parsed
+            .map_err(DiscoverError::from)
+            .map(|bundle| bundle.with_precompiled(capsule.precompiled));
         self.add(capsule.name, Origin::Embedded, bundle);
     }
 
     fn directory(&mut self, directory: &Path, origin: fn(PathBuf) -> Origin) {
-        let report = |error| Broken { name: "capsules".to_owned(), origin: origin(directory.to_path_buf()), error };
+        let report = |error| Broken {
+            name: "capsules".to_owned(),
+            origin: origin(directory.to_path_buf()),
+            error,
+        };
         let mut paths = Vec::new();
         match fs::read_dir(directory) {
             Ok(entries) => {
@@ -168,7 +185,11 @@ impl Search {
         });
         match named {
             Ok(bundle) => drop(self.bundles.insert(name.to_owned(), bundle)),
-            Err(error) => self.broken.push(Broken { name: name.to_owned(), origin, error }),
+            Err(error) => self.broken.push(Broken {
+                name: name.to_owned(),
+                origin,
+                error,
+            }),
         }
     }
 }
@@ -181,7 +202,10 @@ fn read(origin: &Origin) -> Result<Bytes, DiscoverError> {
         Origin::Embedded => return Err(DiscoverError::NotAFile),
     };
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let opened = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path);
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path);
     let file = opened.map_err(|error| match error.raw_os_error() {
         Some(code) if code == rustix::io::Errno::LOOP.raw_os_error() => DiscoverError::NotAFile,
         _ => DiscoverError::Io(error),
@@ -242,7 +266,11 @@ mod tests {
     fn embedded(names: &[&'static str]) -> &'static [Embedded] {
         let capsules: Vec<Embedded> = names
             .iter()
-            .map(|name| Embedded { name, bundle: bytes(name).leak(), precompiled: Some(b"code") })
+            .map(|name| Embedded {
+                name,
+                bundle: bytes(name).leak(),
+                precompiled: Some(b"code"),
+            })
             .collect();
         capsules.leak()
     }
@@ -253,11 +281,18 @@ mod tests {
             Origin::Directory(_) => "directory",
             Origin::Home(_) => "home",
         };
-        found.bundles.iter().map(|bundle| (bundle.name(), kind(bundle).to_owned())).collect()
+        found
+            .bundles
+            .iter()
+            .map(|bundle| (bundle.name(), kind(bundle).to_owned()))
+            .collect()
     }
 
     fn pairs(expected: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
-        expected.iter().map(|(name, kind)| (*name, (*kind).to_owned())).collect()
+        expected
+            .iter()
+            .map(|(name, kind)| (*name, (*kind).to_owned()))
+            .collect()
     }
 
     #[test]
@@ -271,7 +306,14 @@ mod tests {
         assert_eq!(names(&found), pairs(&[("a", "embedded"), ("b", "home"), ("c", "home")]));
         assert!(found.broken.is_empty());
         // Code that came with the binary is for the bundle in the binary.
-        assert_eq!(found.bundles.iter().map(|b| b.precompiled.is_some()).collect::<Vec<_>>(), [true, false, false]);
+        assert_eq!(
+            found
+                .bundles
+                .iter()
+                .map(|b| b.precompiled.is_some())
+                .collect::<Vec<_>>(),
+            [true, false, false]
+        );
         // Rescue: only what is in the binary, whatever else there is.
         let found = discover(&place.home, built_in, Some(place.directory.path()), true);
         assert_eq!(names(&found), pairs(&[("a", "embedded"), ("b", "embedded")]));
@@ -298,7 +340,13 @@ mod tests {
         write(&at("shared.capsule"), &bytes("shared"), 0o620);
         symlink("/etc/passwd", at("link.capsule")).unwrap();
         fs::create_dir(at("dir.capsule")).unwrap();
-        assert!(std::process::Command::new("mkfifo").arg(at("pipe.capsule")).status().unwrap().success());
+        assert!(
+            std::process::Command::new("mkfifo")
+                .arg(at("pipe.capsule"))
+                .status()
+                .unwrap()
+                .success()
+        );
         let found = discover(&place.home, embedded(&["a"]), None, false);
         assert_eq!(names(&found), pairs(&[("a", "embedded")]));
         let said: Vec<String> = found.broken.iter().map(ToString::to_string).collect();
@@ -310,7 +358,10 @@ mod tests {
             ("pipe", "not a plain file"),
             ("shared", "mode 0620"),
         ] {
-            assert!(said.iter().any(|line| line.starts_with(name) && line.contains(why)), "{name}: {said:?}");
+            assert!(
+                said.iter().any(|line| line.starts_with(name) && line.contains(why)),
+                "{name}: {said:?}"
+            );
         }
         assert_eq!(said.len(), 6);
     }

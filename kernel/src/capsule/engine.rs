@@ -1,11 +1,13 @@
-//! The one engine configuration: what a guest may use of WebAssembly, how it is metered, and how its memory is laid out.
+//! The one engine configuration: what a guest may use of WebAssembly, how it is metered, and how its memory is laid
+//! out.
 //!
-//! Everything that would make two runs differ is off: threads, relaxed SIMD, NaN payloads, concurrent (async) components. Fuel
-//! counts what a guest did, epochs take the thread from it; both are compiled into the code.
+//! Everything that would make two runs differ is off: threads, relaxed SIMD, NaN payloads, concurrent (async)
+//! components. Fuel counts what a guest did, epochs take the thread from it; both are compiled into the code.
 //!
-//! A linear memory reserves 4 GiB of address space (nothing of it is committed), so that compiled code needs no bounds checks; thousands
-//! of them fit the 128 TiB of a process. What is scarce is the number of memory maps (`vm.max_map_count`, 65,530 by default): an
-//! instance from the on-demand allocator takes about four, which the test below holds.
+//! A linear memory reserves 4 GiB of address space (nothing of it is committed), so that compiled code needs no bounds
+//! checks; thousands of them fit the 128 TiB of a process. What is scarce is the number of memory maps
+//! (`vm.max_map_count`, 65,530 by default): an instance from the on-demand allocator takes about six, its stack included,
+//! which the test below holds.
 //!
 //! Deliberately absent: a pooling allocator (the on-demand one meets the budget), a compile cache of the engine's own
 //! ([`super::aot`] is ours, because compiled code is only trusted with proof), and epoch ticking (the shard's).
@@ -14,7 +16,8 @@ use std::num::NonZeroUsize;
 
 use wasmtime::{Config, Engine, OptLevel, WasmBacktraceDetails, WasmFeatures};
 
-/// Address space that one linear memory reserves, in bytes: all a 32-bit guest can address, so no bounds checks are compiled.
+/// Address space that one linear memory reserves, in bytes: all a 32-bit guest can address, so no bounds checks are
+/// compiled.
 const MEMORY_RESERVATION_BYTES: u64 = 4 << 30;
 
 /// Unmapped bytes after (and before) a linear memory: constant offsets below this need no check either.
@@ -23,10 +26,12 @@ const MEMORY_GUARD_BYTES: u64 = 32 << 20;
 /// Native stack that guest code may use, in bytes; deeper recursion traps.
 pub const GUEST_STACK_BYTES_MAX: usize = 512 << 10;
 
-/// Native stack of a fiber, in bytes: the guest's part and as much for host functions. Address space; pages are committed when touched.
+/// Native stack of a fiber, in bytes: the guest's part and as much for host functions. Address space; pages are
+/// committed when touched.
 const FIBER_STACK_BYTES: usize = 2 * GUEST_STACK_BYTES_MAX;
 
-/// Frames named in a trap's error: enough to find the place, and cheap (frame pointers are walked, nothing is symbolised).
+/// Frames named in a trap's error: enough to find the place, and cheap (frame pointers are walked, nothing is
+/// symbolised).
 const TRAP_FRAMES_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(15);
 
 /// Proposals that no guest may use, whatever the engine's defaults become.
@@ -80,7 +85,7 @@ pub fn engine() -> wasmtime::Result<Engine> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
@@ -140,7 +145,8 @@ mod tests {
             r#"(func (export "f") (drop (i8x16.relaxed_swizzle (v128.const i64x2 0 0) (v128.const i64x2 0 0))))"#,
             r#"(memory $l i64 1) (func (export "f"))"#,
         ] {
-            assert!(run(&component_calling(module), 1_000).is_err(), "{module}");
+            let error = format!("{:#}", run(&component_calling(module), 1_000).unwrap_err());
+            assert!(error.contains("enabled"), "{error}");
         }
     }
 
@@ -179,6 +185,6 @@ mod tests {
         let stores: Vec<_> = (0..200).map(live).collect();
         let each = (maps() - before) as f64 / stores.len() as f64;
         // 4,000 live actors and room for everything else within 65,530.
-        assert!(each <= 6.0, "{each} maps an instance");
+        assert!(each <= 7.0, "{each} maps an instance");
     }
 }

@@ -1,14 +1,17 @@
 //! In which order capsules start, and which cannot (architecture: contracts between capsules).
 //!
-//! A capsule starts after everything that exports what it imports, so that the first request it sends finds somebody. Uplinks (`scope = "connection"`)
-//! come first and import nothing, so that a client gets in whatever else fails. Then level by level: all of a level can start at once.
+//! A capsule starts after everything that exports what it imports, so that the first request it sends finds somebody.
+//! Uplinks (`scope = "connection"`) come first and import nothing, so that a client gets in whatever else fails. Then
+//! level by level: all of a level can start at once.
 //!
-//! What cannot start is kept out with its reason, and what needs it with it; the rest starts. The plan is a function of the set of bundles: the order in
-//! which they were found does not matter.
+//! What cannot start is kept out with its reason, and what needs it with it; the rest starts. The plan is a function
+//! of the set of bundles: the order in which they were found does not matter.
 //!
-//! An optional import orders like any other when somebody serves it: blocking requests go along imports, and in a cycle they would wait for each other.
+//! An optional import orders like any other when somebody serves it: blocking requests go along imports, and in a
+//! cycle they would wait for each other.
 //!
-//! Deliberately absent: a choice between two exporters of one interface. Nobody has stated one, so who imports it without `many` is kept out.
+//! Deliberately absent: a choice between two exporters of one interface. Nobody has stated one, so who imports it
+//! without `many` is kept out.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -72,11 +75,19 @@ pub enum Refusal {
 }
 
 fn listed(names: &[String]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    names
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn others(found: &[String]) -> String {
-    if found.is_empty() { String::new() } else { format!("; there is {}", found.join(", ")) }
+    if found.is_empty() {
+        String::new()
+    } else {
+        format!("; there is {}", found.join(", "))
+    }
 }
 
 /// A capsule that is kept out.
@@ -91,7 +102,8 @@ pub struct Refused {
 /// What starts when, and what does not.
 #[derive(Debug)]
 pub struct Plan {
-    /// First the uplinks, be there any or not; then capsules whose imports are all served by earlier levels. In the order of names.
+    /// First the uplinks, be there any or not; then capsules whose imports are all served by earlier levels. In the
+    /// order of names.
     pub levels: Vec<Vec<Bundle>>,
     /// What is kept out, in the order of names.
     pub refused: Vec<Refused>,
@@ -110,13 +122,20 @@ pub fn plan(bundles: Vec<Bundle>) -> Plan {
     let mut all: BTreeMap<String, Bundle> = BTreeMap::new();
     for bundle in bundles {
         if all.contains_key(bundle.name()) {
-            refused.push(Refused { bundle, reason: Refusal::Twice });
+            refused.push(Refused {
+                bundle,
+                reason: Refusal::Twice,
+            });
         } else {
             all.insert(bundle.name().to_owned(), bundle);
         }
     }
 
-    let mut graph = Graph { all: &all, exporters: BTreeMap::new(), kept_out: BTreeMap::new() };
+    let mut graph = Graph {
+        all: &all,
+        exporters: BTreeMap::new(),
+        kept_out: BTreeMap::new(),
+    };
     for bundle in all.values() {
         for interface in bundle.manifest.exports.keys() {
             graph.exporters.entry(interface.as_str()).or_default().push(bundle);
@@ -136,7 +155,10 @@ pub fn plan(bundles: Vec<Bundle>) -> Plan {
         }
     }
     refused.sort_by(|a, b| a.bundle.name().cmp(b.bundle.name()));
-    Plan { levels: ordered, refused }
+    Plan {
+        levels: ordered,
+        refused,
+    }
 }
 
 struct Graph<'a> {
@@ -147,8 +169,9 @@ struct Graph<'a> {
 }
 
 impl<'a> Graph<'a> {
-    /// Asks of every capsule that is still in whether there is a reason against it, and keeps those out for which there is. All are
-    /// asked before any is kept out, so that the order of asking does not matter. False when nobody was.
+    /// Asks of every capsule that is still in whether there is a reason against it, and keeps those out for which
+    /// there is. All are asked before any is kept out, so that the order of asking does not matter. False when nobody
+    /// was.
     fn keep_out(&mut self, reason: fn(&Graph<'a>, &'a Bundle) -> Option<Refusal>) -> bool {
         let found: Vec<_> = self
             .all
@@ -170,11 +193,16 @@ impl<'a> Graph<'a> {
         let manifest = &bundle.manifest;
         let (wanted, found) = (&manifest.package.kernel, kernel_version());
         if !wanted.matches(&found) {
-            return Some(Refusal::Kernel { wanted: wanted.clone(), found });
+            return Some(Refusal::Kernel {
+                wanted: wanted.clone(),
+                found,
+            });
         }
         let uplink = manifest.runtime.scope == Scope::Connection;
         let first = manifest.imports.keys().next().filter(|_| uplink)?;
-        Some(Refusal::UplinkImports { interface: first.to_string() })
+        Some(Refusal::UplinkImports {
+            interface: first.to_string(),
+        })
     }
 
     fn exporters(&self, interface: &str) -> &[&'a Bundle] {
@@ -183,8 +211,13 @@ impl<'a> Graph<'a> {
 
     /// Capsules that export an interface in a version that will do, kept out or not.
     fn serving(&self, interface: &str, wanted: &VersionReq) -> Vec<&'a Bundle> {
-        let will_do =
-            |bundle: &&Bundle| bundle.manifest.exports.get(interface).is_some_and(|version| version.satisfies(wanted));
+        let will_do = |bundle: &&Bundle| {
+            bundle
+                .manifest
+                .exports
+                .get(interface)
+                .is_some_and(|version| version.satisfies(wanted))
+        };
         self.exporters(interface).iter().copied().filter(will_do).collect()
     }
 
@@ -192,21 +225,34 @@ impl<'a> Graph<'a> {
     fn unserved(&self, bundle: &'a Bundle) -> Option<Refusal> {
         bundle.manifest.imports.iter().find_map(|(interface, import)| {
             let (interface, wanted) = (interface.as_str(), &import.version);
-            let (in_, out): (Vec<_>, Vec<_>) =
-                self.serving(interface, wanted).into_iter().partition(|exporter| self.is_in(exporter.name()));
+            let (in_, out): (Vec<_>, Vec<_>) = self
+                .serving(interface, wanted)
+                .into_iter()
+                .partition(|exporter| self.is_in(exporter.name()));
             let names = |bundles: Vec<&Bundle>| bundles.into_iter().map(|b| b.name().to_owned()).collect::<Vec<_>>();
             match in_.len() {
                 0 if import.optional => None,
                 0 if out.is_empty() => {
                     let version = |b: &Bundle| b.manifest.exports.get(interface).map(ToString::to_string);
-                    let found: BTreeSet<String> = self.exporters(interface).iter().copied().filter_map(version).collect();
+                    let found: BTreeSet<String> =
+                        self.exporters(interface).iter().copied().filter_map(version).collect();
                     let found = found.into_iter().collect();
-                    Some(Refusal::Missing { interface: interface.to_owned(), wanted: wanted.clone(), found })
+                    Some(Refusal::Missing {
+                        interface: interface.to_owned(),
+                        wanted: wanted.clone(),
+                        found,
+                    })
                 }
-                0 => Some(Refusal::Needs { interface: interface.to_owned(), exporters: names(out) }),
+                0 => Some(Refusal::Needs {
+                    interface: interface.to_owned(),
+                    exporters: names(out),
+                }),
                 1 => None,
                 _ if import.many => None,
-                _ => Some(Refusal::Ambiguous { interface: interface.to_owned(), exporters: names(in_) }),
+                _ => Some(Refusal::Ambiguous {
+                    interface: interface.to_owned(),
+                    exporters: names(in_),
+                }),
             }
         })
     }
@@ -250,7 +296,8 @@ impl<'a> Graph<'a> {
         None
     }
 
-    /// The level of each capsule that is in: 0 for uplinks, else one more than the deepest of those before it. There are no circles any more.
+    /// The level of each capsule that is in: 0 for uplinks, else one more than the deepest of those before it. There
+    /// are no circles any more.
     fn levels(&self) -> BTreeMap<String, usize> {
         let mut waiting: BTreeMap<&str, BTreeSet<&str>> = self
             .all
@@ -258,14 +305,22 @@ impl<'a> Graph<'a> {
             .filter(|(name, _)| self.is_in(name))
             .map(|(name, bundle)| (name.as_str(), self.before(bundle)))
             .collect();
-        let is_uplink = |name: &str| self.all.get(name).is_some_and(|b| b.manifest.runtime.scope == Scope::Connection);
+        let is_uplink = |name: &str| {
+            self.all
+                .get(name)
+                .is_some_and(|b| b.manifest.runtime.scope == Scope::Connection)
+        };
         let mut levels = BTreeMap::new();
         for level in 0.. {
             let free = |name: &str, before: &BTreeSet<&str>| match level {
                 0 => is_uplink(name),
                 _ => before.iter().all(|other| levels.contains_key(*other)),
             };
-            let now: Vec<&str> = waiting.iter().filter(|(name, before)| free(name, before)).map(|(name, _)| *name).collect();
+            let now: Vec<&str> = waiting
+                .iter()
+                .filter(|(name, before)| free(name, before))
+                .map(|(name, _)| *name)
+                .collect();
             if now.is_empty() && level > 0 {
                 break;
             }
@@ -279,187 +334,4 @@ impl<'a> Graph<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-
-    use std::collections::HashSet;
-
-    use proptest::prelude::*;
-
-    use super::super::bundle::tests::bundle;
-    use super::*;
-
-    const UPLINK: &str =
-        "[runtime]\nscope = \"connection\"\n[capabilities.listen]\nallow = [\"session\"]\nreason = \"r\"\n";
-
-    /// Capsules from `name: exports / imports`, where `x1` is interface x 1.0, `x^1` imports it, `?` makes that optional and `+` many.
-    fn capsules(lines: &[&str]) -> Vec<Bundle> {
-        lines.iter().map(|line| capsule(line)).collect()
-    }
-
-    fn capsule(line: &str) -> Bundle {
-        let (name, rest) = line.split_once(':').unwrap();
-        let (exports, imports) = rest.split_once('/').unwrap_or((rest, ""));
-        let (uplink, name) = name.strip_prefix('@').map_or(("", name), |name| (UPLINK, name));
-        let mut manifest = uplink.to_owned() + "[exports]\n";
-        for export in exports.split_whitespace() {
-            let (interface, major) = export.split_at(1);
-            manifest += &format!("{interface} = \"{major}.0\"\n");
-        }
-        manifest += "[imports]\n";
-        for import in imports.split_whitespace() {
-            let (interface, version) = import.split_at(1);
-            let (optional, many) = (version.ends_with('?'), version.ends_with('+'));
-            let version = version.trim_end_matches(['?', '+']);
-            manifest +=
-                &format!("{interface} = {{ version = \"{version}\", optional = {optional}, many = {many} }}\n");
-        }
-        bundle(name, &manifest)
-    }
-
-    fn levels(plan: &Plan) -> Vec<Vec<&str>> {
-        plan.levels.iter().map(|level| level.iter().map(Bundle::name).collect()).collect()
-    }
-
-    fn reasons(plan: &Plan) -> Vec<String> {
-        plan.refused.iter().map(|refused| format!("{}: {}", refused.bundle.name(), refused.reason)).collect()
-    }
-
-    #[track_caller]
-    fn check(lines: &[&str], expected: &[&[&str]], refused: &[&str]) {
-        let plan = plan(capsules(lines));
-        assert_eq!(levels(&plan), expected);
-        assert_eq!(reasons(&plan), refused);
-    }
-
-    #[test]
-    fn uplinks_first_then_level_by_level() {
-        check(
-            &["d:/ b^1 c^1", "b:b1/ a^1", "c:c1/ a^1", "a:a1", "@u:", "e:"],
-            &[&["u"], &["a", "e"], &["b", "c"], &["d"]],
-            &[],
-        );
-        check(&[], &[&[]], &[]);
-        // What an uplink exports may be imported.
-        check(&["@u:u1", "a:/ u^1"], &[&["u"], &["a"]], &[]);
-    }
-
-    #[test]
-    fn what_is_missing_is_named_and_takes_along_who_needs_it() {
-        check(
-            &["a:a1/ x^1", "b:b1/ a^1", "c:/ b^1", "d:/ a^1?", "e:"],
-            &[&[], &["d", "e"]],
-            &[
-                "a: nobody exports `x` ^1",
-                "b: it needs `a` of `a`, kept out",
-                "c: it needs `b` of `b`, kept out",
-            ],
-        );
-        check(&["a:a1", "b:/ a^2"], &[&[], &["a"]], &["b: nobody exports `a` ^2; there is 1.0"]);
-    }
-
-    #[test]
-    fn two_exporters_need_a_stated_choice() {
-        check(
-            &["a:x1", "b:x1", "c:/ x^1", "d:/ x^1+", "e:x2", "f:/ x^2"],
-            &[&[], &["a", "b", "e"], &["d", "f"]],
-            &["c: `x` is exported by `a`, `b`; import it with `many = true`, or remove all but one"],
-        );
-    }
-
-    #[test]
-    fn a_circle_is_named_with_its_path() {
-        check(
-            &["a:a1/ b^1", "b:b1/ c^1?", "c:c1/ a^1", "d:/ a^1", "e:"],
-            &[&[], &["e"]],
-            &[
-                "a: imports go in a circle: a -> b -> c -> a",
-                "b: imports go in a circle: b -> c -> a -> b",
-                "c: imports go in a circle: c -> a -> b -> c",
-                "d: it needs `a` of `a`, kept out",
-            ],
-        );
-    }
-
-    #[test]
-    fn what_cannot_be_by_itself_is_refused() {
-        check(
-            &["@u:/ a^1?", "a:a1", "a:b1"],
-            &[&[], &["a"]],
-            &["a: there is another capsule of this name", "u: it serves connections, so it starts first and may not import (`a`)"],
-        );
-        let mut other = capsule("k:k1");
-        other.manifest.package.kernel = ">=99".parse().unwrap();
-        let plan = plan(vec![other, capsule("l:/ k^1")]);
-        assert_eq!(
-            reasons(&plan),
-            [
-                format!("k: it works with kernel >=99; this is {}", kernel_version()),
-                "l: it needs `k` of `k`, kept out".to_owned()
-            ]
-        );
-    }
-
-    /// Up to eight capsules with random exports and imports of four interfaces.
-    fn graphs() -> impl Strategy<Value = Vec<String>> {
-        let export = (0..4u8, 1..3u8);
-        let import = (0..4u8, 1..3u8, prop::sample::select(vec!["", "?", "+"]));
-        let capsule = (prop::collection::vec(export, 0..2), prop::collection::vec(import, 0..3), 0..8u8);
-        prop::collection::vec(capsule, 0..8).prop_map(|capsules| {
-            let line = |(n, (exports, imports, uplink)): (usize, (Vec<(u8, u8)>, Vec<(u8, u8, &str)>, u8))| {
-                let interface = |i: u8| char::from(b'w' + i);
-                let exports: BTreeMap<_, _> = exports.into_iter().collect();
-                let foreign = imports.into_iter().filter(|(i, ..)| !exports.contains_key(i));
-                let imports: BTreeMap<_, _> = foreign.map(|(i, v, how)| (i, (v, how))).collect();
-                let exports: String = exports.into_iter().map(|(i, v)| format!(" {}{v}", interface(i))).collect();
-                let imports: String =
-                    imports.into_iter().map(|(i, (v, how))| format!(" {}^{v}{how}", interface(i))).collect();
-                format!("{}c{n}:{exports}/{imports}", if uplink == 0 { "@" } else { "" })
-            };
-            capsules.into_iter().enumerate().map(line).collect()
-        })
-    }
-
-    proptest! {
-        /// Everything is in the plan once; what starts finds all that serves it started; the order of finding does not matter.
-        #[test]
-        fn every_capsule_starts_after_what_it_imports(lines in graphs(), turn in 0..8usize) {
-            let bundles = capsules(&lines.iter().map(String::as_str).collect::<Vec<_>>());
-            let mut turned = bundles.clone();
-            turned.reverse();
-            let middle = turn.min(turned.len());
-            turned.rotate_left(middle);
-            let plan = plan(bundles.clone());
-            let again = super::plan(turned);
-            prop_assert_eq!(levels(&plan), levels(&again));
-            prop_assert_eq!(reasons(&plan), reasons(&again));
-
-            let names: Vec<&str> =
-                plan.levels.iter().flatten().map(Bundle::name).chain(plan.refused.iter().map(|r| r.bundle.name())).collect();
-            prop_assert_eq!(names.len(), bundles.len());
-            prop_assert_eq!(names.iter().collect::<HashSet<_>>().len(), bundles.len());
-
-            let mut started: Vec<&Bundle> = Vec::new();
-            let running: Vec<&Bundle> = plan.levels.iter().flatten().collect();
-            for (level, bundles) in plan.levels.iter().enumerate() {
-                for bundle in bundles {
-                    prop_assert_eq!(level == 0, bundle.manifest.runtime.scope == Scope::Connection);
-                    for (interface, import) in &bundle.manifest.imports {
-                        let serves = |other: &&&Bundle| {
-                            let version = other.manifest.exports.get(interface.as_str());
-                            version.is_some_and(|v| v.satisfies(&import.version))
-                        };
-                        let before = started.iter().filter(serves).count();
-                        prop_assert_eq!(before, running.iter().filter(serves).count());
-                        prop_assert!(before <= 1 || import.many);
-                        prop_assert!(before >= 1 || import.optional);
-                    }
-                }
-                started.extend(bundles);
-            }
-            // Who asks for nothing is never kept out, and the levels are the fewest that will do.
-            prop_assert!(plan.levels.iter().skip(1).all(|level| !level.is_empty()));
-            prop_assert!(plan.refused.iter().all(|refused| !refused.bundle.manifest.imports.is_empty()));
-        }
-    }
-}
+mod tests;

@@ -141,12 +141,21 @@ impl Guest {
     pub fn new(actor: Arc<Actor>) -> Self {
         let runtime = &actor.capsule().manifest.runtime;
         let max = usize::try_from(runtime.memory.0).unwrap_or(usize::MAX);
-        let meter = Meter { timeout: runtime.timeout.0, used: Duration::ZERO, fuel: 0, deadline: None };
+        let meter = Meter {
+            timeout: runtime.timeout.0,
+            used: Duration::ZERO,
+            fuel: 0,
+            deadline: None,
+        };
         Self {
             principal: actor.own_principal(),
             commands: Commands::default(),
             meter,
-            limits: Limits { max, used: 0, refused: false },
+            limits: Limits {
+                max,
+                used: 0,
+                refused: false,
+            },
             now: Now::default(),
             log_lines: 0,
             message: MessageId { boot: 0, sequence: 0 },
@@ -195,7 +204,9 @@ impl Guest {
 
     /// How long whoever waits for this handling still does.
     pub fn time_left_of_caller(&self) -> Duration {
-        self.meter.deadline.map_or(Duration::MAX, |d| d.saturating_duration_since(Instant::now()))
+        self.meter
+            .deadline
+            .map_or(Duration::MAX, |d| d.saturating_duration_since(Instant::now()))
     }
 
     /// Charges the fuel used since the last look, given what is left now. Returns it.

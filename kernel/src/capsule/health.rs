@@ -93,7 +93,10 @@ mod tests {
         let (mut health, now) = (Health::default(), Instant::now());
         let waits: Vec<Next> = (0..7).map(|_| health.fault(now)).collect();
         let secs = |s| Next::Restart(Duration::from_secs(s));
-        assert_eq!(waits, [secs(2), secs(4), secs(8), secs(16), secs(32), Next::Down, Next::Down]);
+        assert_eq!(
+            waits,
+            [secs(2), secs(4), secs(8), secs(16), secs(32), Next::Down, Next::Down]
+        );
     }
 
     /// K6: 60 s healthy resets; the wait itself is not healthy time.
@@ -102,7 +105,11 @@ mod tests {
         let (mut health, start) = (Health::default(), Instant::now());
         let at = |s| start + Duration::from_secs(s);
         assert_eq!(health.fault(at(0)), Next::Restart(Duration::from_secs(2)));
-        assert_eq!(health.fault(at(61)), Next::Restart(Duration::from_secs(4)), "only 59 s since the restart");
+        assert_eq!(
+            health.fault(at(61)),
+            Next::Restart(Duration::from_secs(4)),
+            "only 59 s since the restart"
+        );
         assert_eq!(health.fault(at(61 + 64)), Next::Restart(Duration::from_secs(2)));
     }
 }

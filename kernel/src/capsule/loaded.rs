@@ -26,7 +26,9 @@ pub enum LoadError {
     #[error("the component does not fit astrid:kernel@0.1.0: {0:#}")]
     Interface(wasmtime::Error),
     /// A connection hears what it subscribes to itself.
-    #[error("[subscribe] of a connection-scope capsule may only name lifecycle topics, not {0}: a connection subscribes while it runs")]
+    #[error(
+        "[subscribe] of a connection-scope capsule may only name lifecycle topics, not {0}: a connection subscribes while it runs"
+    )]
     ConnectionSubscribes(Pattern),
 }
 
@@ -54,7 +56,9 @@ pub struct Capsule {
 
 impl std::fmt::Debug for Capsule {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Capsule").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Capsule")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -69,7 +73,10 @@ impl Capsule {
         linker: &Linker<Guest>,
         imports: Vec<Pattern>,
     ) -> Result<Arc<Self>, LoadError> {
-        let ready = linker.instantiate_pre(component).and_then(CapsulePre::new).map_err(LoadError::Interface)?;
+        let ready = linker
+            .instantiate_pre(component)
+            .and_then(CapsulePre::new)
+            .map_err(LoadError::Interface)?;
         let manifest = bundle.manifest;
         let acl = Acl::new(&manifest, imports);
         let private = |p: &Pattern| p.as_str().starts_with("lifecycle.");
@@ -80,10 +87,18 @@ impl Capsule {
         }
         let mut lanes: Vec<LanePolicy> = heard
             .iter()
-            .map(|(_, o)| LanePolicy { capacity: o.queue, overflow: o.overflow, retry: o.retry })
+            .map(|(_, o)| LanePolicy {
+                capacity: o.queue,
+                overflow: o.overflow,
+                retry: o.retry,
+            })
             .collect();
         if connection {
-            lanes.push(LanePolicy { capacity: CONNECTION_QUEUE, overflow: Overflow::DropOldest, retry: 0 });
+            lanes.push(LanePolicy {
+                capacity: CONNECTION_QUEUE,
+                overflow: Overflow::DropOldest,
+                retry: 0,
+            });
         }
         Ok(Arc::new(Self {
             name: manifest.package.name.as_str().into(),
@@ -112,7 +127,8 @@ impl Capsule {
 
     /// How often a message of that lane is tried again; what needs no place is not.
     pub fn retry(&self, lane: Option<usize>) -> u32 {
-        lane.and_then(|lane| self.lanes.get(lane)).map_or(0, |policy| policy.retry)
+        lane.and_then(|lane| self.lanes.get(lane))
+            .map_or(0, |policy| policy.retry)
     }
 
     /// Whether its actors want to hear this about themselves.

@@ -66,7 +66,9 @@ pub struct Manager {
 
 impl std::fmt::Debug for Manager {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Manager").field("capsules", &self.rows.lock().len()).finish_non_exhaustive()
+        f.debug_struct("Manager")
+            .field("capsules", &self.rows.lock().len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -109,8 +111,18 @@ impl Manager {
     ) -> wasmtime::Result<Arc<Self>> {
         let mut linker = Linker::new(&host.engine);
         host::link(&mut linker)?;
-        let seats = [Socket::Operator, Socket::Session]
-            .map(|s| (s, Seats::new(s, caps, host.own_uid, Arc::clone(&host.metrics), host.connections.clone())));
+        let seats = [Socket::Operator, Socket::Session].map(|s| {
+            (
+                s,
+                Seats::new(
+                    s,
+                    caps,
+                    host.own_uid,
+                    Arc::clone(&host.metrics),
+                    host.connections.clone(),
+                ),
+            )
+        });
         Ok(Arc::new(Self {
             host,
             shards,
@@ -134,7 +146,10 @@ impl Manager {
             for refused in plan.refused {
                 tracing::warn!(capsule = refused.bundle.name(), reason = %refused.reason, "a capsule is kept out");
                 let reason = refused.reason.to_string();
-                rows.insert(refused.bundle.name().to_owned(), Row::new(&refused.bundle, Stage::Refused(reason)));
+                rows.insert(
+                    refused.bundle.name().to_owned(),
+                    Row::new(&refused.bundle, Stage::Refused(reason)),
+                );
             }
         }
         let mut levels = plan.levels.into_iter();
@@ -176,14 +191,29 @@ impl Manager {
     async fn try_start(&self, bundle: Bundle) -> Result<Arc<Actors>, StartError> {
         // A missing provider of what it needs keeps a capsule out, also when the provider failed only now.
         let compiled = self.aot.load(&bundle).await?;
+        self.host.metrics.capsule_loads(compiled.source.as_str()).increment();
         let imports = self.topics_of_imports(&bundle.manifest);
         let capsule = Capsule::new(bundle, &compiled.component, &self.linker, imports)?;
-        let sockets: Vec<SocketName> =
-            capsule.manifest.capabilities.listen.iter().flat_map(|c| c.allow.iter().copied()).collect();
-        if matches!(self.rows.lock().get(&*capsule.name), Some(Row { stage: Stage::Running(_), .. })) {
+        let sockets: Vec<SocketName> = capsule
+            .manifest
+            .capabilities
+            .listen
+            .iter()
+            .flat_map(|c| c.allow.iter().copied())
+            .collect();
+        if matches!(
+            self.rows.lock().get(&*capsule.name),
+            Some(Row {
+                stage: Stage::Running(_),
+                ..
+            })
+        ) {
             return Err(StartError::Twice);
         }
-        let bound = sockets.into_iter().map(|name| self.bind(name)).collect::<Result<Vec<_>, _>>()?;
+        let bound = sockets
+            .into_iter()
+            .map(|name| self.bind(name))
+            .collect::<Result<Vec<_>, _>>()?;
         let actors = Actors::start(capsule, Arc::clone(&self.host), Arc::clone(&self.shards));
         let accept: Arc<dyn Accept> = Arc::new(AcceptInto::new(&actors, Arc::clone(&self.host.topics.stream)));
         for (listener, seats) in bound {
@@ -206,8 +236,12 @@ impl Manager {
     /// The topics that exporters of what this capsule imports hear.
     fn topics_of_imports(&self, manifest: &Manifest) -> Vec<Pattern> {
         let rows = self.rows.lock();
-        let exporters = rows.values().filter(|row| row.manifest.exports.keys().any(|i| manifest.imports.contains_key(i)));
-        let topics = exporters.flat_map(|row| &row.description.topics).filter(|t| t.direction == Direction::Hears);
+        let exporters = rows
+            .values()
+            .filter(|row| row.manifest.exports.keys().any(|i| manifest.imports.contains_key(i)));
+        let topics = exporters
+            .flat_map(|row| &row.description.topics)
+            .filter(|t| t.direction == Direction::Hears);
         topics.filter_map(|t| t.topic.as_str().parse().ok()).collect()
     }
 
@@ -231,12 +265,21 @@ impl Manager {
         let order: Vec<String> = self.order.lock().drain(..).rev().collect();
         for name in order {
             let actors = match self.rows.lock().get(&name) {
-                Some(Row { stage: Stage::Running(actors), .. }) => Arc::clone(actors),
+                Some(Row {
+                    stage: Stage::Running(actors),
+                    ..
+                }) => Arc::clone(actors),
                 _ => continue,
             };
             actors.stop();
-            if tokio::time::timeout(STREAMS_WAIT, actors.streams_ended()).await.is_err() {
-                tracing::warn!(capsule = name, "streams were cut: their peers did not take what was written");
+            if tokio::time::timeout(STREAMS_WAIT, actors.streams_ended())
+                .await
+                .is_err()
+            {
+                tracing::warn!(
+                    capsule = name,
+                    "streams were cut: their peers did not take what was written"
+                );
             }
         }
     }
@@ -265,13 +308,22 @@ impl Manager {
     /// Who serves which interface.
     pub fn interfaces(&self) -> control::Interfaces {
         let mut interfaces = control::Interfaces::default();
-        for row in self.rows.lock().values().filter(|row| matches!(row.stage, Stage::Running(_))) {
+        for row in self
+            .rows
+            .lock()
+            .values()
+            .filter(|row| matches!(row.stage, Stage::Running(_)))
+        {
             for (interface, version) in &row.manifest.exports {
-                interfaces.interfaces.entry(interface.to_string()).or_default().push(control::Exporter {
-                    capsule: row.manifest.name().to_owned(),
-                    version: version.to_string(),
-                    topics: row.description.topics.clone(),
-                });
+                interfaces
+                    .interfaces
+                    .entry(interface.to_string())
+                    .or_default()
+                    .push(control::Exporter {
+                        capsule: row.manifest.name().to_owned(),
+                        version: version.to_string(),
+                        topics: row.description.topics.clone(),
+                    });
             }
         }
         interfaces
@@ -304,8 +356,16 @@ impl Row {
             handled: 0,
             fuel_used: 0,
             memory_peak_bytes: 0,
-            exports: manifest.exports.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect(),
-            imports: manifest.imports.iter().map(|(n, i)| (n.to_string(), i.version.to_string())).collect(),
+            exports: manifest
+                .exports
+                .iter()
+                .map(|(n, v)| (n.to_string(), v.to_string()))
+                .collect(),
+            imports: manifest
+                .imports
+                .iter()
+                .map(|(n, i)| (n.to_string(), i.version.to_string()))
+                .collect(),
             publish: manifest.publish.keys().map(ToString::to_string).collect(),
             subscribe: manifest.subscribe.keys().map(ToString::to_string).collect(),
             capabilities: reasons(&manifest.capabilities),
@@ -324,7 +384,11 @@ impl Row {
 
 /// What a capsule may do beyond messages, and why it says it must.
 fn reasons(capabilities: &Capabilities) -> BTreeMap<String, String> {
-    let Capabilities { listen, timer, subscribe } = capabilities;
+    let Capabilities {
+        listen,
+        timer,
+        subscribe,
+    } = capabilities;
     let mut reasons = BTreeMap::new();
     let mut add = |name: &str, reason: Option<&String>| reasons.extend(reason.map(|r| (name.to_owned(), r.clone())));
     add("listen", listen.as_ref().map(|c| &c.reason));
@@ -344,7 +408,13 @@ fn fill(report: &mut CapsuleReport, actors: &Actors) {
     report.memory_peak_bytes = usage.memory_peak.load(Ordering::Relaxed);
     (report.state, report.reason) = match (restarting, down) {
         (0, 0) => (CapsuleState::Ready, None),
-        (_, 0) => (CapsuleState::Restarting, Some(format!("{restarting} of {all} actors failed and will restart"))),
-        _ => (CapsuleState::Down, Some(format!("{down} of {all} actors failed too often and stay down"))),
+        (_, 0) => (
+            CapsuleState::Restarting,
+            Some(format!("{restarting} of {all} actors failed and will restart")),
+        ),
+        _ => (
+            CapsuleState::Down,
+            Some(format!("{down} of {all} actors failed too often and stay down")),
+        ),
     };
 }

@@ -119,7 +119,10 @@ pub(crate) fn fault(host: &Host, actor: &Actor, message: &Message, fault: Fault,
         restart_in_ms,
         down: next == Some(Next::Down),
     };
-    host.bus.emit(host.gate.kernel_says(host.topics.health_failed.clone()), Saying::announcement(Body::json(&failed)));
+    host.bus.emit(
+        host.gate.kernel_says(host.topics.health_failed.clone()),
+        Saying::announcement(Body::json(&failed)),
+    );
     host.changed.notify_one();
 }
 
@@ -131,7 +134,10 @@ pub(crate) fn lifecycle(host: &Host, actor: &Actor, topic: &Topic) -> Arc<Messag
         /// Of the instance that will handle this.
         generation: u32,
     }
-    let body = Body::json(&Lifecycle { capsule: actor.capsule_name(), generation: actor.generation() + 1 });
+    let body = Body::json(&Lifecycle {
+        capsule: actor.capsule_name(),
+        generation: actor.generation() + 1,
+    });
     Arc::new(Message {
         id: host.bus.ids().message(),
         kind: Kind::Event,

@@ -89,14 +89,21 @@ pub struct Shard {
 
 impl std::fmt::Debug for Shard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shard").field("principals_ready", &self.round.lock().len()).finish_non_exhaustive()
+        f.debug_struct("Shard")
+            .field("principals_ready", &self.round.lock().len())
+            .finish_non_exhaustive()
     }
 }
 
 impl Shard {
     /// A shard without actors; [`Shard::run`] is its thread's main future.
     pub fn new(ticker: Arc<Ticker>) -> Arc<Self> {
-        Arc::new(Self { round: Mutex::default(), flows: Mutex::default(), work: Notify::new(), ticker })
+        Arc::new(Self {
+            round: Mutex::default(),
+            flows: Mutex::default(),
+            work: Notify::new(),
+            ticker,
+        })
     }
 
     /// Takes an actor on. `spent` is where it counts the fuel of its turns.
@@ -160,7 +167,9 @@ impl Shard {
                 round.push_back(Arc::clone(&flow));
                 continue;
             }
-            let Some(strand) = state.ready.pop_front() else { continue };
+            let Some(strand) = state.ready.pop_front() else {
+                continue;
+            };
             drop(state);
             round.push_front(Arc::clone(&flow));
             return Some((flow, strand));
@@ -187,7 +196,10 @@ impl Shard {
         drop(slot);
         let spent = i64::try_from(strand.spent.swap(0, Ordering::Relaxed)).unwrap_or(i64::MAX);
         let mut state = flow.0.lock();
-        state.deficit = state.deficit.saturating_sub(spent.saturating_add(TURN_FUEL)).max(-64 * QUANTUM_FUEL);
+        state.deficit = state
+            .deficit
+            .saturating_sub(spent.saturating_add(TURN_FUEL))
+            .max(-64 * QUANTUM_FUEL);
     }
 
     /// Polls actors for as long as the strand that runs this lives.
@@ -260,7 +272,10 @@ mod tests {
         let _many: Vec<_> = (0..40).map(|_| busy(&shard, "many", 500_000, &many)).collect();
         let _one = busy(&shard, "one", 2_000_000, &one);
         turns(&shard, 5_000);
-        let (many, one) = (many.load(Ordering::Relaxed) * 500_000 / 1000, one.load(Ordering::Relaxed) * 2_000_000 / 1000);
+        let (many, one) = (
+            many.load(Ordering::Relaxed) * 500_000 / 1000,
+            one.load(Ordering::Relaxed) * 2_000_000 / 1000,
+        );
         let ratio = f64::from(many) / f64::from(one);
         assert!((0.9..1.1).contains(&ratio), "fuel of many / one = {ratio}");
     }
@@ -284,7 +299,9 @@ mod tests {
     fn a_panic_ends_one_actor() {
         let shard = shard();
         let turned = Arc::new(AtomicU32::new(0));
-        let bad = shard.spawn(&Principal::default_owner(), Arc::default(), async { panic!("in a test, on purpose") });
+        let bad = shard.spawn(&Principal::default_owner(), Arc::default(), async {
+            panic!("in a test, on purpose")
+        });
         let _good = busy(&shard, "good", 1, &turned);
         turns(&shard, 5);
         assert!(bad.future.lock().is_none());

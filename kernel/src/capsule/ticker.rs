@@ -40,8 +40,14 @@ impl Ticker {
     pub fn start(engine: &Engine) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let (mine, engine) = (Arc::clone(&shared), engine.clone());
-        let join = std::thread::Builder::new().name("epoch".into()).spawn(move || mine.tick(&engine))?;
-        Ok(Self { shared, thread: join.thread().clone(), join: Some(join) })
+        let join = std::thread::Builder::new()
+            .name("epoch".into())
+            .spawn(move || mine.tick(&engine))?;
+        Ok(Self {
+            shared,
+            thread: join.thread().clone(),
+            join: Some(join),
+        })
     }
 
     /// A guest is about to run.

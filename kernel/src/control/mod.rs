@@ -50,7 +50,9 @@ impl Control {
             manager,
             home,
             mode,
-            started_at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX).saturating_sub(uptime),
+            started_at_ms: u64::try_from(now.as_millis())
+                .unwrap_or(u64::MAX)
+                .saturating_sub(uptime),
             state: Mutex::new(State::Starting),
             reasons: Mutex::default(),
             stop: Notify::new(),
@@ -91,7 +93,10 @@ impl Control {
             home: self.home.root().display().to_string(),
             started_at_ms: self.started_at_ms,
             uptime_ms: self.host.uptime_ms(),
-            sockets: Sockets { operator: socket(Socket::Operator), session: socket(Socket::Session) },
+            sockets: Sockets {
+                operator: socket(Socket::Operator),
+                session: socket(Socket::Session),
+            },
             connections: self.manager.connections(),
             messages: Messages {
                 published: metrics.bus_published.get(),
@@ -109,7 +114,10 @@ impl Control {
     /// # Errors
     /// When a constant of ours is not a pattern: a test holds that they are.
     pub fn listen(&self) -> Result<(Arc<Inbox>, Vec<Subscribed>), TopicError> {
-        let patterns = Verb::ALL.iter().map(|verb| verb.topic().parse::<Pattern>()).collect::<Result<Vec<_>, _>>()?;
+        let patterns = Verb::ALL
+            .iter()
+            .map(|verb| verb.topic().parse::<Pattern>())
+            .collect::<Result<Vec<_>, _>>()?;
         let permits = patterns.into_iter().map(|p| self.host.gate.declared(p)).collect();
         Ok(self.host.bus.listen("kernel", permits, QUEUE, Overflow::Reject))
     }
@@ -130,16 +138,28 @@ impl Control {
     }
 
     fn answer(&self, message: &Message) -> Result<Body, Problem> {
-        let unknown = || Problem::new(codes::NOT_FOUND, format!("the kernel answers nothing on {}", message.topic));
+        let unknown = || {
+            Problem::new(
+                codes::NOT_FOUND,
+                format!("the kernel answers nothing on {}", message.topic),
+            )
+        };
         Ok(match Verb::of(&message.topic).ok_or_else(unknown)? {
             Verb::Status => Body::json(&self.status()),
-            Verb::Capsules => Body::json(&Capsules { capsules: self.manager.reports() }),
+            Verb::Capsules => Body::json(&Capsules {
+                capsules: self.manager.reports(),
+            }),
             Verb::Capsule => {
                 let request: CapsuleRequest = serde_json::from_slice(&message.body.bytes).map_err(|error| {
                     Problem::new(codes::INVALID, format!("the body is not what is asked here: {error}"))
                         .with_hint(r#"send {"name": "..."}"#)
                 })?;
-                let missing = || Problem::new(codes::NOT_FOUND, format!("there is no capsule named {:?}", request.name));
+                let missing = || {
+                    Problem::new(
+                        codes::NOT_FOUND,
+                        format!("there is no capsule named {:?}", request.name),
+                    )
+                };
                 Body::json(&self.manager.detail(&request.name).ok_or_else(missing)?)
             }
             Verb::Interfaces => Body::json(&self.manager.interfaces()),

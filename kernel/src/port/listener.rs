@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -110,7 +110,15 @@ pub enum TurnedAway {
 impl Seats {
     /// All free.
     pub fn new(kind: Socket, caps: Caps, own_uid: u32, metrics: Arc<Metrics>, open: watch::Sender<usize>) -> Arc<Self> {
-        Arc::new(Self { caps, kind, own_uid, taken: Mutex::default(), faults: Mutex::default(), metrics, open })
+        Arc::new(Self {
+            caps,
+            kind,
+            own_uid,
+            taken: Mutex::default(),
+            faults: Mutex::default(),
+            metrics,
+            open,
+        })
     }
 
     /// How many are taken.
@@ -133,7 +141,11 @@ impl Seats {
         }
         let mut taken = self.taken.lock();
         let all: usize = taken.values().sum();
-        let reserve = if self.kind == Socket::Operator && uid != self.own_uid { self.caps.operator_reserve } else { 0 };
+        let reserve = if self.kind == Socket::Operator && uid != self.own_uid {
+            self.caps.operator_reserve
+        } else {
+            0
+        };
         if all + reserve >= self.caps.per_socket {
             return Err(TurnedAway::SocketFull);
         }
@@ -145,7 +157,10 @@ impl Seats {
         drop(taken);
         self.metrics.connections_open.increment();
         self.open.send_modify(|open| *open += 1);
-        Ok(Seat { seats: Arc::clone(self), uid })
+        Ok(Seat {
+            seats: Arc::clone(self),
+            uid,
+        })
     }
 }
 
@@ -158,8 +173,8 @@ pub trait Accept: Send + Sync {
 /// Why a socket could not be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Something that is not a socket is in the way. It is not removed: it may be somebody's file.
-    #[error("{0} is not a socket; move it away")]
+    /// A directory is in the way.
+    #[error("{0} is a directory; move it away")]
     InTheWay(PathBuf),
     /// The operating system refuses.
     #[error("cannot bind {path}")]
@@ -200,9 +215,13 @@ impl Listener {
     /// [`BindError`] names the path.
     #[expect(clippy::disallowed_methods, reason = "this module owns the socket files")]
     pub fn bind(kind: Socket, path: &Path) -> Result<Self, BindError> {
-        let io = |source| BindError::Io { path: path.to_owned(), source };
+        let io = |source| BindError::Io {
+            path: path.to_owned(),
+            source,
+        };
         match std::fs::symlink_metadata(path) {
-            Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path).map_err(io)?,
+            // `run/` is the daemon's own, and nothing in it is worth keeping over a start (A1).
+            Ok(found) if !found.is_dir() => std::fs::remove_file(path).map_err(io)?,
             Ok(_) => return Err(BindError::InTheWay(path.to_owned())),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(io(e)),
@@ -211,7 +230,12 @@ impl Listener {
         // The directory is 0700, so nobody can connect between these two lines.
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode(kind))).map_err(io)?;
         let inode = std::fs::symlink_metadata(path).map_err(io)?.ino();
-        Ok(Self { socket, path: path.to_owned(), inode, kind })
+        Ok(Self {
+            socket,
+            path: path.to_owned(),
+            inode,
+            kind,
+        })
     }
 
     /// Accepts until the future of this is dropped.
@@ -265,7 +289,11 @@ mod tests {
     /// A3, K15: caps hold, and places come back.
     #[test]
     fn seats() {
-        let caps = Caps { per_socket: 4, per_uid: 3, operator_reserve: 2 };
+        let caps = Caps {
+            per_socket: 4,
+            per_uid: 3,
+            operator_reserve: 2,
+        };
         let session = Seats::new(Socket::Session, caps, 1000, Arc::default(), watch::channel(0).0);
         let mut held: Vec<Seat> = (0..3).map(|_| session.take(7).unwrap()).collect();
         assert_eq!(session.take(7).unwrap_err(), TurnedAway::UserFull);
@@ -282,7 +310,11 @@ mod tests {
         let operator = Seats::new(Socket::Operator, caps, 1000, Arc::default(), watch::channel(0).0);
         assert_eq!(operator.take(7).unwrap_err(), TurnedAway::NotOperator);
         let _root = [operator.take(0).unwrap(), operator.take(0).unwrap()];
-        assert_eq!(operator.take(0).unwrap_err(), TurnedAway::SocketFull, "the reserve is the owner's");
+        assert_eq!(
+            operator.take(0).unwrap_err(),
+            TurnedAway::SocketFull,
+            "the reserve is the owner's"
+        );
         let _own = [operator.take(1000).unwrap(), operator.take(1000).unwrap()];
     }
 }

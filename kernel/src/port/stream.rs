@@ -129,7 +129,10 @@ impl Stream {
         }
         out.reserved += bytes;
         drop(out);
-        Ok(WriteRoom { stream: Arc::clone(self), bytes })
+        Ok(WriteRoom {
+            stream: Arc::clone(self),
+            bytes,
+        })
     }
 
     /// Whether it is closed, or will be once it is written out.
@@ -220,7 +223,9 @@ impl Stream {
         let nobody = Principal::anonymous;
         loop {
             // A closed semaphore does not occur: nobody closes it.
-            let Ok(credit) = self.credit.acquire().await else { return "its credit ended" };
+            let Ok(credit) = self.credit.acquire().await else {
+                return "its credit ended";
+            };
             credit.forget();
             let bytes = match self.read_chunk().await {
                 Ok(bytes) => bytes,
@@ -228,11 +233,22 @@ impl Stream {
             };
             let credit = Some(Box::new(ReadOn(Arc::clone(&self.credit))) as Box<dyn Credit>);
             if bytes.is_empty() {
-                tell(inbox, ids, self.id, &topics.closed, nobody(), Body::text("the peer sends no more"), credit);
+                tell(
+                    inbox,
+                    ids,
+                    self.id,
+                    &topics.closed,
+                    nobody(),
+                    Body::text("the peer sends no more"),
+                    credit,
+                );
                 // The owner may still have something to say; writing ends the stream.
                 return std::future::pending().await;
             }
-            let body = Body { content_type: ContentType::BYTES, bytes };
+            let body = Body {
+                content_type: ContentType::BYTES,
+                bytes,
+            };
             if !tell(inbox, ids, self.id, &topics.data, nobody(), body, credit) {
                 return "its owner ended";
             }
@@ -243,7 +259,9 @@ impl Stream {
         loop {
             self.socket.readable().await?;
             let read = SCRATCH.with_borrow_mut(|scratch| {
-                self.socket.try_read(scratch).map(|n| Bytes::copy_from_slice(&scratch[..n]))
+                self.socket
+                    .try_read(scratch)
+                    .map(|n| Bytes::copy_from_slice(&scratch[..n]))
             });
             match read {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}

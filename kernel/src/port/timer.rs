@@ -82,7 +82,13 @@ impl Drop for Handled {
 impl Timers {
     /// None yet. `fired` is the topic that its owner hears.
     pub fn new(inbox: Arc<Inbox>, deadlines: Arc<Deadlines>, ids: Arc<Ids>, fired: Topic) -> Arc<Self> {
-        Arc::new(Self { rows: Mutex::default(), inbox, deadlines, ids, fired })
+        Arc::new(Self {
+            rows: Mutex::default(),
+            inbox,
+            deadlines,
+            ids,
+            fired,
+        })
     }
 
     /// How many there are.
@@ -105,7 +111,14 @@ impl Timers {
         let id = permit.into_object();
         let mut rows = self.rows.lock();
         let next = self.arm(id, Instant::now() + spec.after);
-        rows.insert(id, Row { spec, next, fired: false });
+        rows.insert(
+            id,
+            Row {
+                spec,
+                next,
+                fired: false,
+            },
+        );
     }
 
     fn arm(self: &Arc<Self>, id: PortId, at: Instant) -> DeadlineKey {
@@ -130,7 +143,10 @@ impl Timers {
         }
         let (tag, principal) = (Body::text(row.spec.tag.to_string()), row.spec.principal.clone());
         drop(rows);
-        let credit = Box::new(Handled { timers: Arc::downgrade(self), id });
+        let credit = Box::new(Handled {
+            timers: Arc::downgrade(self),
+            id,
+        });
         tell(&self.inbox, &self.ids, id, &self.fired, principal, tag, Some(credit));
     }
 

@@ -5,7 +5,7 @@ use super::tokens::{Kind, code};
 use super::{report, rust_sources, sources};
 
 /// A folder, and the crates of this project that what is in it may use. The first that fits counts.
-const MAY_USE: [(&str, &[&str]); 8] = [
+const MAY_USE: [(&str, &[&str]); 9] = [
     ("sdk/wire/", &["astrid_wire"]),
     ("sdk/macros/", &["astrid_sdk_macros", "astrid_wire"]),
     ("sdk/rust/", &["astrid_sdk", "astrid_sdk_macros", "astrid_wire"]),
@@ -13,6 +13,7 @@ const MAY_USE: [(&str, &[&str]); 8] = [
     ("examples/", &["astrid_sdk", "astrid_wire"]),
     ("kernel/", &["astrid_kernel", "astrid_wire"]),
     ("cli/", &["astrid", "astrid_kernel", "astrid_wire"]),
+    ("tests/guests/", &["astrid_sdk", "astrid_wire"]),
     ("tests/", &["astrid", "astrid_kernel", "astrid_tests", "astrid_wire"]),
 ];
 

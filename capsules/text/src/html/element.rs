@@ -54,12 +54,12 @@ impl Element {
 /// What the element of this name (in lower case) is.
 pub(super) fn element(name: &[u8]) -> Element {
     match name {
-        b"script" | b"style" | b"template" | b"noframes" | b"noembed" | b"iframe" | b"svg" | b"canvas" | b"audio" | b"video"
-        | b"select" | b"datalist" | b"textarea" | b"annotation" | b"annotation-xml" => Element::Skipped,
+        b"script" | b"style" | b"template" | b"noframes" | b"noembed" | b"iframe" | b"svg" | b"canvas" | b"audio"
+        | b"video" | b"select" | b"datalist" | b"textarea" | b"annotation" | b"annotation-xml" => Element::Skipped,
         b"title" => Element::Title,
-        b"address" | b"article" | b"aside" | b"body" | b"center" | b"details" | b"dialog" | b"dir" | b"div" | b"fieldset"
-        | b"figcaption" | b"footer" | b"form" | b"header" | b"hgroup" | b"html" | b"legend" | b"main" | b"nav"
-        | b"optgroup" | b"search" | b"section" | b"summary" | b"caption" => Element::Block,
+        b"address" | b"article" | b"aside" | b"body" | b"center" | b"details" | b"dialog" | b"dir" | b"div"
+        | b"fieldset" | b"figcaption" | b"footer" | b"form" | b"header" | b"hgroup" | b"html" | b"legend" | b"main"
+        | b"nav" | b"optgroup" | b"search" | b"section" | b"summary" | b"caption" => Element::Block,
         b"p" | b"figure" => Element::Paragraph,
         b"h1" => Element::Heading(1),
         b"h2" => Element::Heading(2),

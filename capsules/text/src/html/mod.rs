@@ -34,7 +34,10 @@ pub struct Page {
 pub fn convert(source: &str, options: Options) -> Result<Page, TextError> {
     let mut writer = Writer::new(options, source.len());
     let title = run(source, &mut writer);
-    Ok(Page { text: writer.finish()?, title })
+    Ok(Page {
+        text: writer.finish()?,
+        title,
+    })
 }
 
 /// Converts a piece of HTML within another document. Elements that are left open end with it.
@@ -46,7 +49,10 @@ pub(crate) fn fragment(source: &str, writer: &mut Writer) {
 pub(crate) fn inline_tag(tag: &str, writer: &mut Writer) {
     let Some(inner) = tag.strip_prefix('<') else { return };
     let inner = inner.strip_suffix('>').unwrap_or(inner);
-    let name = inner.split(|c: char| c.is_ascii_whitespace() || c == '/').find(|part| !part.is_empty()).unwrap_or_default();
+    let name = inner
+        .split(|c: char| c.is_ascii_whitespace() || c == '/')
+        .find(|part| !part.is_empty())
+        .unwrap_or_default();
     let is_end = inner.starts_with('/');
     match element(name.to_ascii_lowercase().as_bytes()) {
         Element::Break => writer.line_break(),
@@ -147,7 +153,10 @@ impl<'w> Reader<'w> {
             self.close(open);
         }
         self.writer.block(Gap::Line);
-        self.title.take().map(|title| title.split_whitespace().collect::<Vec<_>>().join(" ")).filter(|t| !t.is_empty())
+        self.title
+            .take()
+            .map(|title| title.split_whitespace().collect::<Vec<_>>().join(" "))
+            .filter(|t| !t.is_empty())
     }
 
     fn event(&mut self, event: CallbackEvent<'_>) -> Option<Stop> {
@@ -191,7 +200,11 @@ impl<'w> Reader<'w> {
             title.push_str(&text[..text.floor_char_boundary(room)]);
         } else if self.skipped.is_none() {
             let is_start = std::mem::take(&mut self.at_start);
-            self.writer.text(if is_start { text.strip_prefix('\n').unwrap_or(&text) } else { &text });
+            self.writer.text(if is_start {
+                text.strip_prefix('\n').unwrap_or(&text)
+            } else {
+                &text
+            });
         }
     }
 
@@ -204,7 +217,9 @@ impl<'w> Reader<'w> {
             }
             Attribute::Alt => self.attributes.alt = Some(String::from_utf8_lossy(value).into_owned()),
             Attribute::Number => {
-                self.attributes.number = std::str::from_utf8(value).ok().and_then(|value| value.trim().parse().ok());
+                self.attributes.number = std::str::from_utf8(value)
+                    .ok()
+                    .and_then(|value| value.trim().parse().ok());
             }
             Attribute::AriaHidden => self.attributes.is_hidden |= value.eq_ignore_ascii_case(b"true"),
             Attribute::Style => {
@@ -231,7 +246,10 @@ impl<'w> Reader<'w> {
         let is_skipped = element == Element::Skipped || (self.attributes.is_hidden && element.has_end());
         if is_skipped {
             if !self_closing || element != Element::Skipped {
-                self.skipped = Some(Skipped { name: self.name.clone(), depth: 1 });
+                self.skipped = Some(Skipped {
+                    name: self.name.clone(),
+                    depth: 1,
+                });
             }
             return;
         }
@@ -345,9 +363,8 @@ impl<'w> Reader<'w> {
                 self.close_cell();
             }
             Element::Table => {
-                if self.close_cell() {
-                    self.close_innermost(Open::Table);
-                }
+                self.close_cell();
+                self.close_innermost(Open::Table);
             }
             _ => {}
         }
@@ -380,7 +397,9 @@ impl<'w> Reader<'w> {
     /// Closes the cell that is open in the innermost table, with all in it, so that the table is what is open. False when
     /// there is no table.
     fn close_cell(&mut self) -> bool {
-        let Some(table) = self.open.iter().rposition(|open| *open == Open::Table) else { return false };
+        let Some(table) = self.open.iter().rposition(|open| *open == Open::Table) else {
+            return false;
+        };
         for open in self.open.split_off(table + 1).into_iter().rev() {
             self.close(open);
         }

@@ -10,6 +10,7 @@
 //! Methods do not return errors one by one: a writer that met a limit ignores what follows and says so in
 //! [`Writer::finish`]; long loops ask [`Writer::is_done_for`].
 
+mod cells;
 mod table;
 mod wrap;
 
@@ -17,7 +18,7 @@ use std::collections::HashMap;
 
 use crate::error::TextError;
 use crate::limits;
-use crate::options::{Links, Options, Tables};
+use crate::options::{Links, Options};
 use table::Table;
 pub use wrap::{display_width, wrap};
 
@@ -198,8 +199,15 @@ impl Writer {
         if self.options.links == Links::Omit || !is_address(target) {
             return;
         }
-        let target = target.chars().filter(|c| !c.is_control() && !c.is_whitespace()).collect();
-        self.link = Some(Link { target, start: self.inline.len(), is_told: false });
+        let target = target
+            .chars()
+            .filter(|c| !c.is_control() && !c.is_whitespace())
+            .collect();
+        self.link = Some(Link {
+            target,
+            start: self.inline.len(),
+            is_told: false,
+        });
     }
 
     /// The open link ends.
@@ -337,7 +345,9 @@ impl Writer {
     pub fn close(&mut self) -> bool {
         let Some(frame) = self.frames.last() else { return false };
         let gap = match frame {
-            Frame::List { .. } if self.frames.iter().filter(|f| matches!(f, Frame::List { .. })).count() > 1 => Gap::Line,
+            Frame::List { .. } if self.frames.iter().filter(|f| matches!(f, Frame::List { .. })).count() > 1 => {
+                Gap::Line
+            }
             Frame::List { .. } => Gap::Blank,
             Frame::Prefix { .. } | Frame::Inert => Gap::Line,
         };
@@ -373,119 +383,13 @@ impl Writer {
 
     fn push(&mut self, frame: Frame) {
         if self.frames.len() + self.tables.len() >= limits::NESTING {
-            self.fail(TextError::TooDeep { what: "lists, quotes and tables", limit: limits::NESTING });
+            self.fail(TextError::TooDeep {
+                what: "lists, quotes and tables",
+                limit: limits::NESTING,
+            });
             return;
         }
         self.frames.push(frame);
-    }
-
-    // --- tables -----------------------------------------------------------------------------------------------------
-
-    /// A table starts. One within another makes the outer one page layout.
-    pub fn table_start(&mut self) {
-        if self.in_cell {
-            self.flow();
-        }
-        self.block(Gap::Blank);
-        if self.frames.len() + self.tables.len() >= limits::NESTING {
-            self.fail(TextError::TooDeep { what: "lists, quotes and tables", limit: limits::NESTING });
-            return;
-        }
-        self.tables.push(TableState::Collected(Table::default()));
-    }
-
-    /// A row starts.
-    pub fn row_start(&mut self) {
-        self.cell_end();
-        match self.tables.last_mut() {
-            Some(TableState::Collected(table)) => table.row(),
-            Some(TableState::Flowing) => self.block(Gap::Line),
-            None => {}
-        }
-    }
-
-    /// A cell starts, ending the one that is open.
-    pub fn cell_start(&mut self, is_header: bool) {
-        self.cell_end();
-        // What stands in a table outside of its cells, such as its caption, comes before it.
-        self.block(Gap::Line);
-        match self.tables.last_mut() {
-            Some(TableState::Collected(table)) => {
-                if table.cells() >= limits::TABLE_CELLS {
-                    self.fail(TextError::too_large("a table", limits::TABLE_CELLS, "cells"));
-                    return;
-                }
-                table.cell(is_header);
-                self.in_cell = true;
-            }
-            Some(TableState::Flowing) | None => {}
-        }
-    }
-
-    /// The open cell ends.
-    pub fn cell_end(&mut self) {
-        if !self.in_cell {
-            return;
-        }
-        self.link_end();
-        self.in_cell = false;
-        if let Some(TableState::Collected(table)) = self.tables.last_mut() {
-            table.text(self.inline.trim());
-        }
-        self.inline.clear();
-    }
-
-    /// The innermost table ends.
-    pub fn table_end(&mut self) {
-        self.cell_end();
-        if let Some(state) = self.tables.pop() {
-            self.end_collected(state);
-        }
-        self.block(Gap::Blank);
-    }
-
-    fn end_collected(&mut self, state: TableState) {
-        self.in_cell = false;
-        let TableState::Collected(table) = state else { return };
-        self.block(Gap::Blank);
-        if table.is_layout() {
-            self.paragraphs(&table);
-            return;
-        }
-        let columns = self.columns();
-        match self.options.tables {
-            Tables::Omit => {}
-            Tables::Plain => table.write_plain(|line| self.line(line)),
-            Tables::Grid => {
-                if !table.write_grid(columns, |line| self.line(line)) {
-                    table.write_plain(|line| self.line(line));
-                }
-            }
-        }
-        self.block(Gap::Blank);
-    }
-
-    /// The table whose cell is open is page layout: what was collected is written, and its cells become paragraphs.
-    fn flow(&mut self) {
-        let open = std::mem::take(&mut self.inline);
-        self.in_cell = false;
-        if let Some(TableState::Collected(table)) =
-            self.tables.last_mut().map(|state| std::mem::replace(state, TableState::Flowing))
-        {
-            self.paragraphs(&table);
-        }
-        if let Some(link) = &mut self.link {
-            link.start = 0;
-        }
-        self.inline = open;
-        self.flush();
-    }
-
-    fn paragraphs(&mut self, table: &Table) {
-        for text in table.texts().filter(|text| !text.is_empty()) {
-            self.inline.push_str(text);
-            self.block(Gap::Line);
-        }
     }
 
     // --- lines ------------------------------------------------------------------------------------------------------
@@ -493,7 +397,11 @@ impl Writer {
     /// Columns that a line has for text here; `None` when lines are not wrapped.
     fn columns(&self) -> Option<usize> {
         let width = self.options.width;
-        (width != 0).then(|| width.saturating_sub(self.prefix.len()).max(limits::TEXT_COLUMNS_MIN.min(width)))
+        (width != 0).then(|| {
+            width
+                .saturating_sub(self.prefix.len())
+                .max(limits::TEXT_COLUMNS_MIN.min(width))
+        })
     }
 
     /// Writes the present paragraph.
@@ -513,12 +421,14 @@ impl Writer {
         }
         let inline = std::mem::take(&mut self.inline);
         if self.preformatted {
-            for line in inline.trim_end_matches('\n').split('\n').take(if inline.is_empty() { 0 } else { usize::MAX }) {
-                self.verbatim(line);
+            let text = inline.trim_end_matches('\n');
+            if !text.is_empty() {
+                text.split('\n').for_each(|line| self.verbatim(line));
             }
         } else {
             let text = inline.trim_matches([' ', '\n']);
-            if !text.is_empty() {
+            // Spaces that do not break are often all there is: they hold a place on a screen.
+            if !text.trim().is_empty() {
                 self.paragraph(text);
             }
         }
@@ -553,7 +463,8 @@ impl Writer {
             return;
         }
         if text.contains('\u{a0}') {
-            self.out.extend(text.chars().map(|c| if c == '\u{a0}' { ' ' } else { c }));
+            self.out
+                .extend(text.chars().map(|c| if c == '\u{a0}' { ' ' } else { c }));
         } else {
             self.out.push_str(text);
         }
@@ -578,19 +489,24 @@ impl Writer {
 
     /// Writes what stands before a line of this many bytes.
     fn start_line(&mut self, bytes: usize) {
-        if self.out.len() + bytes + 2 * self.prefix.len() + 8 > limits::OUTPUT_BYTES {
+        let is_apart = self.gap.take() == Some(Gap::Blank) && !self.out.is_empty();
+        let shared = if is_apart {
+            self.prefix[..self.shared_prefix.min(self.prefix.len())].trim_end()
+        } else {
+            ""
+        };
+        let before = self.lead.as_ref().unwrap_or(&self.prefix);
+        let ends = 1 + usize::from(is_apart);
+        if self.out.len() + shared.len() + before.len() + bytes + ends > limits::OUTPUT_BYTES {
             self.fail(TextError::output());
             return;
         }
-        if self.gap.take() == Some(Gap::Blank) && !self.out.is_empty() {
-            let shared = self.shared_prefix.min(self.prefix.len());
-            self.out.push_str(self.prefix[..shared].trim_end());
+        self.out.push_str(shared);
+        if is_apart {
             self.out.push('\n');
         }
-        match self.lead.take() {
-            Some(lead) => self.out.push_str(&lead),
-            None => self.out.push_str(&self.prefix),
-        }
+        self.out.push_str(before);
+        self.lead = None;
         self.shared_prefix = self.prefix.len();
     }
 
@@ -607,6 +523,10 @@ fn is_address(target: &str) -> bool {
     if target.is_empty() || target.starts_with('#') || target.len() > limits::LINK_BYTES {
         return false;
     }
-    let is = |scheme: &str| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    let is = |scheme: &str| {
+        target
+            .get(..scheme.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    };
     !(is("javascript:") || is("vbscript:") || is("data:"))
 }

@@ -1,7 +1,7 @@
 //! Tables: collected cell by cell, written when they end.
 
 use super::wrap::{display_width, wrap};
-use crate::limits::{CELL_COLUMNS, COLUMN_MIN, PAD_COLUMNS};
+use crate::limits::{CELL_COLUMNS, COLUMN_MIN, PAD_COLUMNS, WRAP_COLUMNS};
 
 /// Between two columns.
 const SEPARATOR: &str = " | ";
@@ -25,7 +25,11 @@ struct Cell {
 impl Table {
     /// Starts a row.
     pub(super) fn row(&mut self) {
-        if self.rows.last().is_none_or(|first| (*first as usize) < self.cells.len()) {
+        if self
+            .rows
+            .last()
+            .is_none_or(|first| (*first as usize) < self.cells.len())
+        {
             self.rows.push(self.cells.len() as u32);
         }
     }
@@ -36,7 +40,11 @@ impl Table {
             self.row();
         }
         let at = self.text.len() as u32;
-        self.cells.push(Cell { start: at, end: at, is_header });
+        self.cells.push(Cell {
+            start: at,
+            end: at,
+            is_header,
+        });
     }
 
     /// Gives the last cell its text.
@@ -60,7 +68,10 @@ impl Table {
     /// Whether this is page layout rather than data: one column, or cells that hold whole pages.
     pub(super) fn is_layout(&self) -> bool {
         self.rows().all(|row| row.len() <= 1)
-            || self.cells.iter().any(|cell| (cell.end - cell.start) as usize > CELL_COLUMNS)
+            || self
+                .cells
+                .iter()
+                .any(|cell| (cell.end - cell.start) as usize > CELL_COLUMNS)
     }
 
     fn text_of(&self, cell: &Cell) -> &str {
@@ -68,8 +79,17 @@ impl Table {
     }
 
     fn rows(&self) -> impl Iterator<Item = &[Cell]> {
-        let ends = self.rows.iter().skip(1).map(|first| *first as usize).chain([self.cells.len()]);
-        self.rows.iter().zip(ends).map(|(first, end)| &self.cells[*first as usize..end]).filter(|row| !row.is_empty())
+        let ends = self
+            .rows
+            .iter()
+            .skip(1)
+            .map(|first| *first as usize)
+            .chain([self.cells.len()]);
+        self.rows
+            .iter()
+            .zip(ends)
+            .map(|(first, end)| &self.cells[*first as usize..end])
+            .filter(|row| !row.is_empty())
     }
 
     /// Writes one line a row, cells separated by tabs.
@@ -81,7 +101,11 @@ impl Table {
                 if index > 0 {
                     buffer.push('\t');
                 }
-                buffer.extend(self.text_of(cell).chars().map(|c| if matches!(c, '\n' | '\t') { ' ' } else { c }));
+                buffer.extend(
+                    self.text_of(cell)
+                        .chars()
+                        .map(|c| if matches!(c, '\n' | '\t') { ' ' } else { c }),
+                );
             }
             line(buffer.trim_end_matches('\t'));
         }
@@ -89,8 +113,13 @@ impl Table {
 
     /// Writes aligned columns. False, and nothing written, when they do not fit into so many columns.
     pub(super) fn write_grid(&self, columns: Option<usize>, mut line: impl FnMut(&str)) -> bool {
-        let Some(widths) = self.widths(columns) else { return false };
-        let mut rule_due = self.rows().next().is_some_and(|row| row.iter().all(|cell| cell.is_header));
+        let Some(widths) = self.widths(columns) else {
+            return false;
+        };
+        let mut rule_due = self
+            .rows()
+            .next()
+            .is_some_and(|row| row.iter().all(|cell| cell.is_header));
         let mut buffer = String::new();
         for row in self.rows() {
             if rule_due && row.iter().any(|cell| !cell.is_header) {
@@ -102,7 +131,14 @@ impl Table {
         true
     }
 
-    fn write_row(&self, row: &[Cell], widths: &[usize], wrapped: bool, buffer: &mut String, line: &mut impl FnMut(&str)) {
+    fn write_row(
+        &self,
+        row: &[Cell],
+        widths: &[usize],
+        wrapped: bool,
+        buffer: &mut String,
+        line: &mut impl FnMut(&str),
+    ) {
         let mut height = 1;
         let lines: Vec<Vec<&str>> = row
             .iter()
@@ -144,6 +180,9 @@ impl Table {
             return Some(widths.into_iter().map(|width| width.min(PAD_COLUMNS)).collect());
         };
         let room = columns.checked_sub(SEPARATOR.len() * widths.len().saturating_sub(1))?;
+        for width in &mut widths {
+            *width = WRAP_COLUMNS.min(*width);
+        }
         if widths.iter().sum::<usize>() <= room {
             return Some(widths);
         }

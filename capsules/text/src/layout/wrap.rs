@@ -57,8 +57,16 @@ fn pieces(part: &str) -> impl Iterator<Item = (usize, usize)> + '_ {
         if rest.is_empty() {
             return None;
         }
-        let word = rest.as_bytes().iter().position(|byte| *byte == b' ').unwrap_or(rest.len());
-        let length = if rest.as_bytes()[..word].is_ascii() { word } else { unbroken(&rest[..word]) };
+        let word = rest
+            .as_bytes()
+            .iter()
+            .position(|byte| *byte == b' ')
+            .unwrap_or(rest.len());
+        let length = if rest.as_bytes()[..word].is_ascii() {
+            word
+        } else {
+            unbroken(&rest[..word])
+        };
         at = from + length;
         Some((from, at))
     })
@@ -113,11 +121,10 @@ mod tests {
 
     #[test]
     fn leaves_long_words_whole() {
-        assert_eq!(lines("see https://example.org/a/long/path for more", 12), [
-            "see",
-            "https://example.org/a/long/path",
-            "for more"
-        ]);
+        assert_eq!(
+            lines("see https://example.org/a/long/path for more", 12),
+            ["see", "https://example.org/a/long/path", "for more"]
+        );
     }
 
     #[test]

@@ -42,7 +42,13 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new() -> Self {
-        Self { unpacked: 0, operators: 0, fonts_read: 0, forms_drawn: 0, fonts: HashMap::new() }
+        Self {
+            unpacked: 0,
+            operators: 0,
+            fonts_read: 0,
+            forms_drawn: 0,
+            fonts: HashMap::new(),
+        }
     }
 
     /// Unpacks a stream of at most so many bytes, counting them.
@@ -66,7 +72,11 @@ impl Session {
         }
         self.fonts_read += 1;
         if self.fonts_read > limits::PDF_FONT_READS {
-            return Err(TextError::too_large(format!("the content up to {what}"), limits::PDF_FONT_READS, "fonts"));
+            return Err(TextError::too_large(
+                format!("the content up to {what}"),
+                limits::PDF_FONT_READS,
+                "fonts",
+            ));
         }
         let map = match font::to_unicode(dict) {
             Some(stream) => match self.unpack(&stream, limits::PDF_CMAP_BYTES, &format!("a character map of {what}")) {
@@ -206,7 +216,10 @@ impl<'s> Interpreter<'s> {
         match operator {
             b"q" => {
                 if self.saved.len() >= limits::PDF_STATES {
-                    return Err(TextError::TooDeep { what: "graphics states", limit: limits::PDF_STATES });
+                    return Err(TextError::TooDeep {
+                        what: "graphics states",
+                        limit: limits::PDF_STATES,
+                    });
                 }
                 self.saved.push(self.state.clone());
             }
@@ -300,7 +313,15 @@ impl<'s> Interpreter<'s> {
         self.advance(distance * self.state.scale);
         let (end, _, _) = self.place();
         if !text.is_empty() {
-            self.lines.add(&text, Place { start, end, direction, size });
+            self.lines.add(
+                &text,
+                Place {
+                    start,
+                    end,
+                    direction,
+                    size,
+                },
+            );
         }
     }
 
@@ -311,15 +332,25 @@ impl<'s> Interpreter<'s> {
         let y = matrix[5] + self.state.rise * matrix[3];
         let length = matrix[0].hypot(matrix[1]);
         // A font size may be negative, which turns the baseline around.
-        let sign = if self.state.size * self.state.scale < 0.0 { -1.0 } else { 1.0 };
-        let direction = if length > 0.0 { (sign * matrix[0] / length, sign * matrix[1] / length) } else { (1.0, 0.0) };
+        let sign = if self.state.size * self.state.scale < 0.0 {
+            -1.0
+        } else {
+            1.0
+        };
+        let direction = if length > 0.0 {
+            (sign * matrix[0] / length, sign * matrix[1] / length)
+        } else {
+            (1.0, 0.0)
+        };
         let size = (self.state.size * matrix[2].hypot(matrix[3])).abs();
         ((x, y), direction, if size.is_finite() { size } else { 0.0 })
     }
 
     /// Draws a form; images are passed over.
     fn form(&mut self, name: &Name<'_>, fonts: &Dict<'_>, forms: &Dict<'_>) -> Result<(), TextError> {
-        let Some(form) = forms.get::<Stream<'_>>(&**name) else { return Ok(()) };
+        let Some(form) = forms.get::<Stream<'_>>(&**name) else {
+            return Ok(());
+        };
         if form.dict().get::<Name<'_>>("Subtype").as_deref() != Some(b"Form") {
             return Ok(());
         }
@@ -328,7 +359,10 @@ impl<'s> Interpreter<'s> {
             return Err(TextError::Malformed(format!("a form on {} draws itself", self.page)));
         }
         if self.forms.len() >= limits::PDF_FORM_DEPTH {
-            return Err(TextError::TooDeep { what: "forms", limit: limits::PDF_FORM_DEPTH });
+            return Err(TextError::TooDeep {
+                what: "forms",
+                limit: limits::PDF_FORM_DEPTH,
+            });
         }
         self.session.forms_drawn += 1;
         if self.session.forms_drawn > limits::PDF_FORMS {

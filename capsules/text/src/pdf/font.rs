@@ -68,7 +68,9 @@ impl Font {
     }
 
     fn composite(dict: &Dict<'_>, map: Option<CMap>) -> Self {
-        let descendant = dict.get::<Array<'_>>("DescendantFonts").and_then(|fonts| fonts.iter::<Dict<'_>>().next());
+        let descendant = dict
+            .get::<Array<'_>>("DescendantFonts")
+            .and_then(|fonts| fonts.iter::<Dict<'_>>().next());
         if map.is_none()
             && let Some(encoding) = dict.get::<Name<'_>>("Encoding").and_then(|name| charset(&name))
         {
@@ -91,7 +93,11 @@ impl Font {
                     let index = usize::from(*code);
                     let start = if index == 0 { 0 } else { font.ends[index - 1] as usize };
                     let text = &font.text[start..font.ends[index] as usize];
-                    each(Decoded { text, width: font.widths[index], is_space: *code == b' ' });
+                    each(Decoded {
+                        text,
+                        width: font.widths[index],
+                        is_space: *code == b' ',
+                    });
                 }
             }
             Self::Composite(font) => {
@@ -100,13 +106,24 @@ impl Font {
                     let code = code.iter().fold(0, |code, byte| code << 8 | u16::from(*byte));
                     let text = known.entry(code).or_insert_with(|| font.text(code));
                     let width = font.widths.get(&code).copied().unwrap_or(font.default_width);
-                    each(Decoded { text, width, is_space: false });
+                    each(Decoded {
+                        text,
+                        width,
+                        is_space: false,
+                    });
                 }
             }
             Self::Charset(encoding) => {
                 let (text, _) = encoding.decode_without_bom_handling(string);
-                let width = text.chars().map(|c| if c.is_ascii() { WIDTH_GUESS } else { 1000.0 }).sum();
-                each(Decoded { text: &text, width, is_space: false });
+                let width = text
+                    .chars()
+                    .map(|c| if c.is_ascii() { WIDTH_GUESS } else { 1000.0 })
+                    .sum();
+                each(Decoded {
+                    text: &text,
+                    width,
+                    is_space: false,
+                });
             }
         }
     }
@@ -126,7 +143,11 @@ impl Simple {
     fn read(dict: &Dict<'_>, map: Option<&CMap>) -> Self {
         let mut names: [Option<Name<'_>>; 256] = [const { None }; 256];
         let base = encoding(dict, &mut names);
-        let mut font = Self { text: String::new(), ends: [0; 256], widths: widths(dict) };
+        let mut font = Self {
+            text: String::new(),
+            ends: [0; 256],
+            widths: widths(dict),
+        };
         for code in 0..=255_u8 {
             let index = usize::from(code);
             match map.and_then(|map| map.lookup_bf_string(u32::from(code))) {
@@ -146,7 +167,10 @@ impl Simple {
 
 /// As much of a code's text as is believed.
 fn shortened(text: &str) -> &str {
-    &text[..text.char_indices().nth(limits::PDF_CODE_CHARS).map_or(text.len(), |(at, _)| at)]
+    &text[..text
+        .char_indices()
+        .nth(limits::PDF_CODE_CHARS)
+        .map_or(text.len(), |(at, _)| at)]
 }
 
 /// What codes mean that have no name.
@@ -204,7 +228,11 @@ fn encoding<'a>(dict: &Dict<'a>, names: &mut [Option<Name<'a>>; 256]) -> Base {
                     }
                 }
             }
-            encoding.get::<Name<'_>>("BaseEncoding").as_ref().and_then(named).unwrap_or(built_in)
+            encoding
+                .get::<Name<'_>>("BaseEncoding")
+                .as_ref()
+                .and_then(named)
+                .unwrap_or(built_in)
         }
         _ => built_in,
     }
@@ -222,11 +250,17 @@ fn widths(dict: &Dict<'_>) -> [f32; 256] {
         return widths;
     };
     // The glyphs of a Type 3 font have a scale of their own.
-    let scale = match dict.get::<Array<'_>>("FontMatrix").and_then(|matrix| matrix.iter::<Number>().next()) {
+    let scale = match dict
+        .get::<Array<'_>>("FontMatrix")
+        .and_then(|matrix| matrix.iter::<Number>().next())
+    {
         Some(scale) => scale.as_f32().abs() * 1000.0,
         None => 1.0,
     };
-    let first = dict.get::<i32>("FirstChar").and_then(|first| usize::try_from(first).ok()).unwrap_or(0);
+    let first = dict
+        .get::<i32>("FirstChar")
+        .and_then(|first| usize::try_from(first).ok())
+        .unwrap_or(0);
     for (slot, width) in widths.iter_mut().skip(first).zip(given.iter::<Number>()) {
         *slot = width.as_f32() * scale;
     }
@@ -253,7 +287,9 @@ fn guessed_width(code: u8) -> f32 {
 /// The width table of a composite font: `first [w w ...]` and `first last w`.
 fn composite_widths(dict: &Dict<'_>) -> HashMap<u16, f32> {
     let mut widths = HashMap::new();
-    let Some(table) = dict.get::<Array<'_>>("W") else { return widths };
+    let Some(table) = dict.get::<Array<'_>>("W") else {
+        return widths;
+    };
     let mut room = limits::PDF_WIDTHS;
     let mut objects = table.raw_iter().take(limits::PDF_WIDTHS).map_while(|item| match item {
         MaybeRef::NotRef(object) => Some(object),
@@ -261,7 +297,9 @@ fn composite_widths(dict: &Dict<'_>) -> HashMap<u16, f32> {
         MaybeRef::Ref(_) => None,
     });
     while let (Some(Object::Number(first)), Some(next)) = (objects.next(), objects.next()) {
-        let Ok(first) = u16::try_from(first.as_i64()) else { return widths };
+        let Ok(first) = u16::try_from(first.as_i64()) else {
+            return widths;
+        };
         match next {
             Object::Array(list) => {
                 for (code, width) in (first..=u16::MAX).zip(list.iter::<Number>()).take(room) {
@@ -270,7 +308,9 @@ fn composite_widths(dict: &Dict<'_>) -> HashMap<u16, f32> {
                 }
             }
             Object::Number(last) => {
-                let Some(Object::Number(width)) = objects.next() else { return widths };
+                let Some(Object::Number(width)) = objects.next() else {
+                    return widths;
+                };
                 let last = u16::try_from(last.as_i64()).unwrap_or(u16::MAX);
                 for code in (first..=last).take(room) {
                     widths.entry(code).or_insert(width.as_f32());
@@ -286,7 +326,10 @@ fn composite_widths(dict: &Dict<'_>) -> HashMap<u16, f32> {
 /// The charset of a predefined character map's codes (ISO 32000-2, table 116). Vertical and horizontal are the same here.
 fn charset(name: &Name<'_>) -> Option<&'static Encoding> {
     let name = name.as_str();
-    let name = name.strip_suffix("-H").or_else(|| name.strip_suffix("-V")).unwrap_or(name);
+    let name = name
+        .strip_suffix("-H")
+        .or_else(|| name.strip_suffix("-V"))
+        .unwrap_or(name);
     if name.starts_with("Uni") && (name.contains("UCS2") || name.contains("UTF16")) {
         return Some(UTF_16BE);
     }

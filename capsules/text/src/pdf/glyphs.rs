@@ -81,7 +81,9 @@ fn greek(name: &str) -> Option<char> {
 
 /// A letter with an accent: `eacute`.
 fn composed(name: &str) -> Option<char> {
-    let (base, accent) = ACCENTS.iter().find_map(|(accent, mark)| name.strip_suffix(accent).map(|base| (base, *mark)))?;
+    let (base, accent) = ACCENTS
+        .iter()
+        .find_map(|(accent, mark)| name.strip_suffix(accent).map(|base| (base, *mark)))?;
     let base = match base {
         "dotlessi" => 'i',
         _ => single_letter(base)?,
@@ -97,8 +99,15 @@ fn single_letter(name: &str) -> Option<char> {
     }
 }
 
-const LIGATURES: &[(&str, &str)] =
-    &[("ff", "ff"), ("ffi", "ffi"), ("ffl", "ffl"), ("fi", "fi"), ("fl", "fl"), ("IJ", "IJ"), ("ij", "ij")];
+const LIGATURES: &[(&str, &str)] = &[
+    ("ff", "ff"),
+    ("ffi", "ffi"),
+    ("ffl", "ffl"),
+    ("fi", "fi"),
+    ("fl", "fl"),
+    ("IJ", "IJ"),
+    ("ij", "ij"),
+];
 
 const ACCENTS: &[(&str, char)] = &[
     ("hungarumlaut", '\u{30b}'),

@@ -7,7 +7,7 @@
 use hayro_syntax::object::{Dict, FromBytes, Name, Stream};
 use memchr::memmem;
 
-use super::stream::unpack;
+use super::stream::{has_predictor, unpack};
 use crate::error::TextError;
 use crate::limits;
 
@@ -50,7 +50,10 @@ pub(super) fn check(data: &[u8]) -> Result<(), TextError> {
     let is_encrypted = memmem::find(data, b"/Encrypt").is_some();
     let mut counts = Counts::default();
     for at in memmem::find_iter(data, b"obj") {
-        if !data[..at].last().is_some_and(|byte| byte.is_ascii_whitespace() || byte.is_ascii_digit()) {
+        if !data[..at]
+            .last()
+            .is_some_and(|byte| byte.is_ascii_whitespace() || byte.is_ascii_digit())
+        {
             continue;
         }
         counts.objects += 1;
@@ -64,7 +67,9 @@ pub(super) fn check(data: &[u8]) -> Result<(), TextError> {
 fn object(rest: &[u8], is_encrypted: bool, counts: &mut Counts) -> Result<(), TextError> {
     let length = scan(rest)?;
     counts.looked_at += length;
-    let Some(dict) = Dict::from_bytes(rest[..length].trim_ascii_start()) else { return Ok(()) };
+    let Some(dict) = Dict::from_bytes(rest[..length].trim_ascii_start()) else {
+        return Ok(());
+    };
     let kind = dict.get::<Name<'_>>("Type");
     let kind = kind.as_deref().unwrap_or_default();
     if kind == b"Page" {
@@ -72,8 +77,11 @@ fn object(rest: &[u8], is_encrypted: bool, counts: &mut Counts) -> Result<(), Te
     }
     let is_table = kind == b"XRef" || dict.contains_key("W");
     let is_container = kind == b"ObjStm" || (dict.contains_key("N") && dict.contains_key("First"));
-    if rest[length..].starts_with(b"stream") && (is_table || (is_container && !is_encrypted)) {
-        measure(rest, is_table, counts)?;
+    if rest[length..].starts_with(b"stream") && (is_table || is_container) {
+        has_predictor(&dict)?;
+        if is_table || !is_encrypted {
+            measure(rest, is_table, counts)?;
+        }
     }
     Ok(())
 }
@@ -104,7 +112,10 @@ fn scan(object: &[u8]) -> Result<usize, TextError> {
             _ => {}
         }
         if depth > limits::PDF_NESTING {
-            return Err(TextError::TooDeep { what: "arrays and dictionaries", limit: limits::PDF_NESTING });
+            return Err(TextError::TooDeep {
+                what: "arrays and dictionaries",
+                limit: limits::PDF_NESTING,
+            });
         }
         at += 1;
     }
@@ -154,7 +165,10 @@ fn measure(rest: &[u8], is_table: bool, counts: &mut Counts) -> Result<(), TextE
         counts.objects += unpacked.len() / entry.max(1);
         return Ok(());
     }
-    counts.objects += stream.dict().get::<u32>("N").map_or(0, |n| (n as usize).min(unpacked.len() / 4));
+    counts.objects += stream
+        .dict()
+        .get::<u32>("N")
+        .map_or(0, |n| (n as usize).min(unpacked.len() / 4));
     counts.pages += memmem::find_iter(&unpacked, b"/Page")
         .filter(|at| unpacked.get(at + 5).is_none_or(|byte| !byte.is_ascii_alphabetic()))
         .count();
@@ -168,10 +182,14 @@ fn measure(rest: &[u8], is_table: bool, counts: &mut Counts) -> Result<(), TextE
 /// Page trees refer to their pages. One that holds them itself could hold millions in no space.
 fn check_kids(data: &[u8]) -> Result<(), TextError> {
     for at in memmem::find_iter(data, b"/Kids") {
-        let Some(kids) = data[at + 5..].trim_ascii_start().strip_prefix(b"[") else { continue };
+        let Some(kids) = data[at + 5..].trim_ascii_start().strip_prefix(b"[") else {
+            continue;
+        };
         let end = memchr::memchr3(b']', b'<', b'/', kids);
         if end.is_some_and(|end| kids[end] == b'<') {
-            return Err(TextError::Malformed(String::from("its page tree is not made of references")));
+            return Err(TextError::Malformed(String::from(
+                "its page tree is not made of references",
+            )));
         }
     }
     Ok(())
@@ -195,7 +213,10 @@ mod tests {
     fn nesting_is_limited() {
         let nested = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
         assert!(scan(nested(limits::PDF_NESTING).as_bytes()).is_ok());
-        assert_eq!(scan(nested(limits::PDF_NESTING + 1).as_bytes()).unwrap_err().code(), "text.too-deep");
+        assert_eq!(
+            scan(nested(limits::PDF_NESTING + 1).as_bytes()).unwrap_err().code(),
+            "text.too-deep"
+        );
         assert_eq!(scan("<</A".repeat(200).as_bytes()).unwrap_err().code(), "text.too-deep");
     }
 }

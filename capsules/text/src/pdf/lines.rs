@@ -2,7 +2,7 @@
 //!
 //! A PDF has no lines and often no spaces: pieces of text are put at places. They are taken in the order of the file, which for
 //! nearly all writers is the order of reading, also in columns; a step across the line starts a new one, a gap along it is
-//! a space. Text in any direction is treated alike, relative to its own baseline.
+//! a space. What separates paragraphs is known at the end of a page. Text in any direction is treated alike, relative to its own baseline.
 
 /// A gap along the line that is a space, in font sizes. Justified text goes down to 0.2; kerning reaches 0.1.
 const SPACE_GAP: f64 = 0.17;
@@ -13,8 +13,11 @@ const COLUMN_GAP: f64 = 2.0;
 /// A step across the line that starts a new one, in font sizes. Exponents rise by about 0.4.
 const LINE_STEP: f64 = 0.5;
 
-/// A step across the line that separates paragraphs, in font sizes. Lines are usually 1.2 apart, in drafts 1.5.
-const PARAGRAPH_STEP: f64 = 1.75;
+/// A step across the line separates paragraphs when it is so much more than the page's usual one.
+const PARAGRAPH_STEP: f32 = 1.3;
+
+/// The usual step is believed to be in this range, in font sizes: single lines to double ones.
+const USUAL_STEPS: (f32, f32) = (1.1, 2.0);
 
 /// A step back along the line, in font sizes, after which text is not the same line's.
 const BACK_STEP: f64 = 2.0;
@@ -37,6 +40,16 @@ pub(super) struct Place {
 pub(super) struct Lines {
     text: String,
     last: Option<Place>,
+    breaks: Vec<Break>,
+}
+
+/// Between two lines.
+#[derive(Debug, Clone, Copy)]
+struct Break {
+    /// Where the second starts in the text.
+    at: usize,
+    /// How far it is from the first, in font sizes; infinite when it is elsewhere.
+    step: f32,
 }
 
 impl Lines {
@@ -69,7 +82,12 @@ impl Lines {
         let across = (step.0 * place.direction.1 - step.1 * place.direction.0).abs();
         let turned = last.direction.0 * place.direction.0 + last.direction.1 * place.direction.1 < 0.9;
         if turned || across > LINE_STEP * size || along < -BACK_STEP * size {
-            self.end_line(turned || across > PARAGRAPH_STEP * size);
+            let is_elsewhere = turned || across <= LINE_STEP * size;
+            self.end_line(if is_elsewhere {
+                f32::INFINITY
+            } else {
+                (across / size) as f32
+            });
         } else if along > COLUMN_GAP * size {
             self.trim();
             self.text.push_str("  ");
@@ -78,16 +96,14 @@ impl Lines {
         }
     }
 
-    fn end_line(&mut self, is_paragraph: bool) {
+    fn end_line(&mut self, step: f32) {
         self.trim();
-        if self.text.is_empty() {
-            return;
-        }
-        if !self.text.ends_with('\n') {
+        if !self.text.is_empty() && !self.text.ends_with('\n') {
             self.text.push('\n');
-        }
-        if is_paragraph && !self.text.ends_with("\n\n") {
-            self.text.push('\n');
+            self.breaks.push(Break {
+                at: self.text.len(),
+                step,
+            });
         }
     }
 
@@ -101,10 +117,33 @@ impl Lines {
         self.text.len()
     }
 
-    /// The text, in lines without white space at their ends.
+    /// The text, in lines without white space at their ends, and an empty line between paragraphs.
     pub(super) fn finish(mut self) -> String {
-        self.end_line(false);
-        self.text
+        self.end_line(0.0);
+        let mut steps: Vec<f32> = self
+            .breaks
+            .iter()
+            .map(|line| line.step)
+            .filter(|step| step.is_normal())
+            .collect();
+        // Within paragraphs lines are closest, and most pages are paragraphs: a quarter of the steps is enough to see it.
+        let quarter = steps.len() / 4;
+        let usual = if steps.is_empty() {
+            USUAL_STEPS.0
+        } else {
+            *steps.select_nth_unstable_by(quarter, f32::total_cmp).1
+        };
+        let paragraph = usual.clamp(USUAL_STEPS.0, USUAL_STEPS.1) * PARAGRAPH_STEP;
+        let mut text = String::with_capacity(self.text.len() + self.breaks.len());
+        let mut start = 0;
+        for line in &self.breaks {
+            text.push_str(&self.text[start..line.at]);
+            if line.step > paragraph && line.at < self.text.len() {
+                text.push('\n');
+            }
+            start = line.at;
+        }
+        text
     }
 }
 
@@ -113,7 +152,12 @@ mod tests {
     use super::*;
 
     fn at(x: f64, y: f64, width: f64) -> Place {
-        Place { start: (x, y), end: (x + width, y), direction: (1.0, 0.0), size: 10.0 }
+        Place {
+            start: (x, y),
+            end: (x + width, y),
+            direction: (1.0, 0.0),
+            size: 10.0,
+        }
     }
 
     #[test]
@@ -122,7 +166,13 @@ mod tests {
         lines.add("Hel", at(0.0, 100.0, 15.0));
         lines.add("lo", at(15.5, 100.0, 10.0));
         lines.add("world", at(28.5, 100.0, 25.0));
-        lines.add("2", Place { size: 7.0, ..at(53.5, 104.0, 4.0) });
+        lines.add(
+            "2",
+            Place {
+                size: 7.0,
+                ..at(53.5, 104.0, 4.0)
+            },
+        );
         lines.add("cell", at(100.0, 100.0, 20.0));
         lines.add("next", at(0.0, 88.0, 20.0));
         lines.add("far", at(0.0, 60.0, 20.0));
@@ -131,7 +181,12 @@ mod tests {
 
     #[test]
     fn turned_text_has_lines_of_its_own() {
-        let up = |x: f64, y: f64| Place { start: (x, y), end: (x, y + 10.0), direction: (0.0, 1.0), size: 10.0 };
+        let up = |x: f64, y: f64| Place {
+            start: (x, y),
+            end: (x, y + 10.0),
+            direction: (0.0, 1.0),
+            size: 10.0,
+        };
         let mut lines = Lines::default();
         lines.add("page", at(0.0, 0.0, 20.0));
         lines.add("si", up(50.0, 10.0));

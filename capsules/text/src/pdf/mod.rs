@@ -61,7 +61,11 @@ pub fn convert(data: Vec<u8>, options: Options) -> Result<Document, TextError> {
         let page = interpreter.page(page.raw(), page.resources())?;
         add_page(&mut text, &page, options)?;
     }
-    Ok(Document { title: title(&pdf), pages: pages.len(), text })
+    Ok(Document {
+        title: title(&pdf),
+        pages: pages.len(),
+        text,
+    })
 }
 
 fn add_page(text: &mut String, page: &str, options: Options) -> Result<(), TextError> {

@@ -6,12 +6,18 @@
 use std::borrow::Cow;
 
 use hayro_syntax::Filter;
-use hayro_syntax::object::{Array, Dict, Object, Stream};
+use hayro_syntax::object::{Dict, Number, Object, Stream};
 use miniz_oxide::inflate::{TINFLStatus, decompress_to_vec_with_limit, decompress_to_vec_zlib_with_limit};
 use weezl::{BitOrder, LzwStatus};
 
 use crate::error::TextError;
 use crate::limits;
+
+/// Components of a pixel: 32 is the most that PDF knows.
+const MAX_COLORS: i64 = 32;
+
+/// Pixels of a row. Data has rows of a few bytes, images of some thousand pixels.
+const MAX_COLUMNS: i64 = 1 << 20;
 
 /// The bytes of a stream, at most so many; `what` is its part in the error.
 ///
@@ -20,8 +26,13 @@ use crate::limits;
 pub(super) fn unpack<'a>(stream: &Stream<'a>, limit: usize, what: &str) -> Result<Cow<'a, [u8]>, TextError> {
     let filters = stream.filters();
     if filters.len() > limits::PDF_FILTERS {
-        return Err(TextError::too_large(format!("filters of {what}"), limits::PDF_FILTERS, "filters"));
+        return Err(TextError::too_large(
+            format!("filters of {what}"),
+            limits::PDF_FILTERS,
+            "filters",
+        ));
     }
+    let is_predicted = has_predictor(stream.dict())?;
     let mut data = stream.raw_data();
     for (index, filter) in filters.iter().enumerate() {
         let unpacked = match filter {
@@ -38,16 +49,20 @@ pub(super) fn unpack<'a>(stream: &Stream<'a>, limit: usize, what: &str) -> Resul
     if data.len() > limit {
         return Err(TextError::too_large(what, limit, "bytes"));
     }
-    if has_predictor(stream.dict()) {
+    if is_predicted {
         // Differences to the row above: rare outside of images and cross-references. The size is known to be harmless now.
-        return stream.decoded_data().map_err(|_| TextError::Malformed(format!("{what} cannot be unpacked")));
+        return stream
+            .decoded_data()
+            .map_err(|_| TextError::Malformed(format!("{what} cannot be unpacked")));
     }
     Ok(data)
 }
 
 /// The parameters of the filter at this index.
 fn parameters<'a>(dict: &Dict<'a>, index: usize) -> Option<Dict<'a>> {
-    let single = ["DecodeParms", "DP"].iter().find_map(|key| dict.get::<Object<'_>>(key))?;
+    let single = ["DecodeParms", "DP"]
+        .iter()
+        .find_map(|key| dict.get::<Object<'_>>(key))?;
     match single {
         Object::Dict(dict) => (index == 0).then_some(dict),
         Object::Array(array) => array.iter::<Object<'_>>().nth(index)?.into_dict(),
@@ -59,11 +74,36 @@ fn early_change(dict: &Dict<'_>, index: usize) -> bool {
     parameters(dict, index).and_then(|parameters| parameters.get::<i32>("EarlyChange")) != Some(0)
 }
 
-fn has_predictor(dict: &Dict<'_>) -> bool {
-    let filters = dict.get::<Array<'_>>("Filter").map_or(1, |filters| filters.raw_iter().count().min(limits::PDF_FILTERS));
-    (0..filters)
-        .filter_map(|index| parameters(dict, index))
-        .any(|parameters| parameters.get::<i32>("Predictor").is_some_and(|predictor| predictor > 1))
+/// Whether differences to the row above are to be undone.
+///
+/// # Errors
+/// `text.malformed` when the rows that the parameters tell cannot be: hayro-syntax computes with them as they are.
+pub(super) fn has_predictor(dict: &Dict<'_>) -> Result<bool, TextError> {
+    let mut found = false;
+    for index in 0..limits::PDF_FILTERS {
+        let Some(parameters) = parameters(dict, index) else {
+            continue;
+        };
+        if parameters
+            .get::<i32>("Predictor")
+            .is_none_or(|predictor| predictor <= 1)
+        {
+            continue;
+        }
+        found = true;
+        let value = |key: &str, default: i64| parameters.get::<Number>(key).map_or(default, |number| number.as_i64());
+        let (colors, bits, columns) = (value("Colors", 1), value("BitsPerComponent", 8), value("Columns", 1));
+        let is_sound = (1..=MAX_COLORS).contains(&colors)
+            && [1, 2, 4, 8, 16].contains(&bits)
+            && colors * bits <= i64::from(u8::MAX)
+            && (1..=MAX_COLUMNS).contains(&columns);
+        if !is_sound {
+            return Err(TextError::Malformed(format!(
+                "a stream with rows of {columns} times {colors} times {bits} bits"
+            )));
+        }
+    }
+    Ok(found)
 }
 
 /// Inflates at most `limit` bytes; `None` when there are more.
@@ -108,7 +148,9 @@ fn ascii_hex(data: &[u8]) -> Vec<u8> {
     let mut output = Vec::with_capacity(data.len() / 2);
     let mut high = None;
     for byte in data.iter().take_while(|byte| **byte != b'>') {
-        let Some(digit) = char::from(*byte).to_digit(16) else { continue };
+        let Some(digit) = char::from(*byte).to_digit(16) else {
+            continue;
+        };
         match high.take() {
             None => high = Some(digit as u8),
             Some(high) => output.push(high << 4 | digit as u8),
@@ -192,7 +234,9 @@ mod tests {
         assert_eq!(inflate(&packed[2..], 100_000).unwrap().len(), 100_000, "without header");
         assert_eq!(ascii_85(&[b'z'; 100], 200), None);
         assert_eq!(run_length(&[129, 0, 129, 0], 200), None);
-        let packed = weezl::encode::Encoder::with_tiff_size_switch(BitOrder::Msb, 8).encode(&[7; 50_000]).unwrap();
+        let packed = weezl::encode::Encoder::with_tiff_size_switch(BitOrder::Msb, 8)
+            .encode(&[7; 50_000])
+            .unwrap();
         assert_eq!(lzw(&packed, true, 49_999), None);
         assert_eq!(lzw(&packed, true, 50_000).unwrap(), [7; 50_000]);
     }

@@ -1,7 +1,9 @@
-//! The compiler child: this program again, with a component on its standard input and compiled code on its standard output.
+//! The compiler child: this program again, with a component on its standard input and compiled code on its standard
+//! output.
 //!
-//! It bounds itself before it reads a byte: niceness, memory, processor time, and no files. Its environment is empty, so that
-//! nothing there changes what it makes. It ends with whoever started it. Its output ends with a hash, so that half of one is not taken for a whole.
+//! It bounds itself before it reads a byte: niceness, memory, processor time, and no files. Its environment is empty,
+//! so that nothing there changes what it makes. It ends with whoever started it. Its output ends with a hash, so that
+//! half of one is not taken for a whole.
 
 use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
@@ -82,7 +84,8 @@ impl Compiler {
         Compiler { program, arguments }
     }
 
-    /// Compiles a component in a child, which is killed when this future is dropped. The thread that polls it must outlive the child.
+    /// Compiles a component in a child, which is killed when this future is dropped. The thread that polls it must
+    /// outlive the child.
     ///
     /// # Errors
     ///
@@ -169,8 +172,8 @@ fn checked(mut output: Vec<u8>) -> Result<Vec<u8>, CompileError> {
     Ok(output)
 }
 
-/// What the child does: bounds itself, reads a component, writes its code. Who calls this writes the error to standard error and
-/// exits with 1.
+/// What the child does: bounds itself, reads a component, writes its code. Who calls this writes the error to
+/// standard error and exits with 1.
 ///
 /// # Errors
 ///
@@ -223,7 +226,7 @@ fn bound_this_process() -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
     use wasmtime::Engine;
 

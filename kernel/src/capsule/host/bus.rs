@@ -59,12 +59,16 @@ impl From<Refused> for ReplyError {
 
 impl From<types::ReplyTo> for ReplyTo {
     fn from(to: types::ReplyTo) -> Self {
-        Self { high: to.high, low: to.low }
+        Self {
+            high: to.high,
+            low: to.low,
+        }
     }
 }
 
 fn topic(text: &str) -> Result<Topic, PublishError> {
-    text.parse().map_err(|e: astrid_wire::topic::TopicError| PublishError::InvalidTopic(e.to_string()))
+    text.parse()
+        .map_err(|e: astrid_wire::topic::TopicError| PublishError::InvalidTopic(e.to_string()))
 }
 
 fn body(content_type: &str, bytes: Vec<u8>) -> Result<Body, PublishError> {
@@ -72,21 +76,35 @@ fn body(content_type: &str, bytes: Vec<u8>) -> Result<Body, PublishError> {
         return Err(PublishError::TooLarge(BODY_BYTES_MAX as u64));
     }
     let content_type = ContentType::parse(content_type).ok_or(PublishError::InvalidContentType)?;
-    Ok(Body { content_type, bytes: bytes.into() })
+    Ok(Body {
+        content_type,
+        bytes: bytes.into(),
+    })
 }
 
 fn timeout(ms: Option<u32>) -> Duration {
-    ms.map_or(ASK_TIMEOUT, |ms| Duration::from_millis(ms.into())).min(ASK_TIMEOUT_MAX)
+    ms.map_or(ASK_TIMEOUT, |ms| Duration::from_millis(ms.into()))
+        .min(ASK_TIMEOUT_MAX)
 }
 
 impl Guest {
     fn saying(&self, body: Body) -> Saying {
         let source = Source::Capsule(Arc::clone(self.actor.capsule_name()));
-        Saying { principal: self.principal.clone(), source, body, public: false }
+        Saying {
+            principal: self.principal.clone(),
+            source,
+            body,
+            public: false,
+        }
     }
 
     /// Checks and reserves, in the order in which a mistake is cheapest to find.
-    fn prepare(&self, to: &str, content_type: &str, bytes: Vec<u8>) -> Result<(Permit<Say>, Saying, Slots), PublishError> {
+    fn prepare(
+        &self,
+        to: &str,
+        content_type: &str,
+        bytes: Vec<u8>,
+    ) -> Result<(Permit<Say>, Saying, Slots), PublishError> {
         self.commands.room(bytes.len())?;
         let body = body(content_type, bytes)?;
         let say = self.host().gate.say(self.subject(), topic(to)?)?;
@@ -127,7 +145,15 @@ impl Host for Guest {
             return Err(PublishError::NoSubscriber);
         }
         let weight = saying.body.bytes.len();
-        Ok(self.commands.push(Command::Ask { say, saying, slots, timeout: timeout(timeout_ms) }, weight))
+        Ok(self.commands.push(
+            Command::Ask {
+                say,
+                saying,
+                slots,
+                timeout: timeout(timeout_ms),
+            },
+            weight,
+        ))
     }
 
     fn reply(&mut self, to: types::ReplyTo, content_type: String, bytes: Vec<u8>) -> Result<u32, ReplyError> {
@@ -136,7 +162,14 @@ impl Host for Guest {
             return Err(ReplyError::TooLarge(BODY_BYTES_MAX as u64));
         }
         let content_type = ContentType::parse(&content_type).ok_or(ReplyError::InvalidContentType)?;
-        self.settle(to, Outcome::Answer(Body { content_type, bytes: bytes.into() }), weight)
+        self.settle(
+            to,
+            Outcome::Answer(Body {
+                content_type,
+                bytes: bytes.into(),
+            }),
+            weight,
+        )
     }
 
     fn refuse(&mut self, to: types::ReplyTo, problem: types::Problem) -> Result<u32, ReplyError> {
@@ -159,16 +192,19 @@ impl Host for Guest {
         };
         let (say, saying) = prepare(self).map_err(RequestError::Unsent)?;
         // A nested request never waits longer than whoever waits for this actor, nor than the actor may run.
-        let wait = timeout(timeout_ms).min(self.meter.time_left()).min(self.time_left_of_caller());
+        let wait = timeout(timeout_ms)
+            .min(self.meter.time_left())
+            .min(self.time_left_of_caller());
         let host = Arc::clone(self.host());
         let began = Instant::now();
         let outcome = host.bus.request(say, saying, wait).await;
         self.meter.waited(began.elapsed());
         self.look_at_clocks();
         match outcome.map_err(|no| RequestError::Unsent(no.into()))? {
-            Outcome::Answer(body) => {
-                Ok(Answer { content_type: body.content_type.as_str().to_owned(), body: body.bytes.to_vec() })
-            }
+            Outcome::Answer(body) => Ok(Answer {
+                content_type: body.content_type.as_str().to_owned(),
+                body: body.bytes.to_vec(),
+            }),
             Outcome::Refusal(problem) => Err(RequestError::Refused(guest_problem(&problem))),
             Outcome::Timeout => Err(RequestError::Timeout),
         }
@@ -192,10 +228,14 @@ impl Host for Guest {
             .hear(self.subject(), pattern)
             .map_err(|denied| SubscribeError::Denied(denied.to_string()))?;
         let Some(connection) = self.actor.connection() else {
-            return Err(SubscribeError::Denied("only a connection subscribes while it runs".into()));
+            return Err(SubscribeError::Denied(
+                "only a connection subscribes while it runs".into(),
+            ));
         };
         let route = self.actor.connection_route();
-        connection.subscribe(permit, &self.host().bus, route, SUBSCRIPTIONS_MAX).map_err(SubscribeError::TooMany)
+        connection
+            .subscribe(permit, &self.host().bus, route, SUBSCRIPTIONS_MAX)
+            .map_err(SubscribeError::TooMany)
     }
 
     fn unsubscribe(&mut self, pattern: String) -> bool {

@@ -1,6 +1,8 @@
 //! `astrid:kernel/connection`: who is on the other end of this actor's stream.
 
-use super::bindings::astrid::kernel::connection::{AuthenticateError, Host, PeerError, PeerInfo, Socket as GuestSocket};
+use super::bindings::astrid::kernel::connection::{
+    AuthenticateError, Host, PeerError, PeerInfo, Socket as GuestSocket,
+};
 use crate::capsule::guest::Guest;
 use crate::home::Socket;
 

@@ -32,7 +32,11 @@ impl Host for Guest {
         if fields.len() > FIELDS_MAX {
             named.insert("fields_dropped".into(), (fields.len() - FIELDS_MAX).into());
         }
-        let fields = if named.is_empty() { String::new() } else { serde_json::Value::from(named).to_string() };
+        let fields = if named.is_empty() {
+            String::new()
+        } else {
+            serde_json::Value::from(named).to_string()
+        };
         let (capsule, generation) = (self.actor.capsule_name().as_ref(), self.actor.generation());
         let (id, principal, text) = (self.message_id(), self.principal.as_str(), cut(&message));
         macro_rules! line {

@@ -21,7 +21,12 @@ use super::guest::Guest;
 
 /// What `wit/` says, as Rust.
 #[allow(missing_docs, unreachable_pub, reason = "generated; documented in wit/")]
-#[allow(clippy::all, clippy::unwrap_used, clippy::allow_attributes_without_reason, reason = "generated")]
+#[allow(
+    clippy::all,
+    clippy::unwrap_used,
+    clippy::allow_attributes_without_reason,
+    reason = "generated"
+)]
 pub mod bindings {
     wasmtime::component::bindgen!({
         path: "../wit",

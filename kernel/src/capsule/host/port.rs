@@ -19,7 +19,11 @@ impl From<Refused> for PortError {
 impl Guest {
     /// The actor's stream of that number: it can name only its own.
     fn stream(&self, port: u64) -> Result<Arc<Stream>, PortError> {
-        let stream = self.actor.connection().map(|c| c.stream()).filter(|s| s.id() == port && !s.is_closing());
+        let stream = self
+            .actor
+            .connection()
+            .map(|c| c.stream())
+            .filter(|s| s.id() == port && !s.is_closing());
         stream.cloned().ok_or(PortError::Unknown)
     }
 }
@@ -31,7 +35,13 @@ impl Host for Guest {
         let room = stream.room(bytes.len()).map_err(|free| PortError::Full(free as u64))?;
         let weight = bytes.len();
         let room = self.host().gate.own(self.subject(), room);
-        Ok(self.commands.push(Command::Write { room, bytes: bytes.into() }, weight))
+        Ok(self.commands.push(
+            Command::Write {
+                room,
+                bytes: bytes.into(),
+            },
+            weight,
+        ))
     }
 
     fn close(&mut self, port: u64) -> Result<u32, PortError> {

@@ -25,8 +25,11 @@ impl Host for Guest {
             return Err(too_many);
         }
         let id = self.host().bus.ids().port();
-        let timer =
-            self.host().gate.timer(self.subject(), id).map_err(|denied| TimerError::Denied(denied.to_string()))?;
+        let timer = self
+            .host()
+            .gate
+            .timer(self.subject(), id)
+            .map_err(|denied| TimerError::Denied(denied.to_string()))?;
         let spec = TimerSpec {
             after: Duration::from_millis(after_ms),
             every: every_ms.map(Duration::from_millis),

@@ -38,7 +38,16 @@ impl Probe {
     #[on("probe.v1.do.state")]
     fn state(&mut self, ctx: &mut Context, _body: Body) -> State {
         self.handled += 1;
-        State { handled: self.handled, principal: ctx.principal().to_owned() }
+        State {
+            handled: self.handled,
+            principal: ctx.principal().to_owned(),
+        }
+    }
+
+    /// Sends back what it got.
+    #[on("probe.v1.do.echo")]
+    fn echo(&mut self, body: Body) -> Body {
+        body
     }
 
     /// Panics, after it recorded an effect that must not happen.
@@ -88,17 +97,29 @@ impl Probe {
     /// Says something that its manifest does not declare; answers with the refusal.
     #[on("probe.v1.do.trespass")]
     fn trespass(&mut self, ctx: &mut Context, _body: Body) -> Said {
-        let text = ["other.v1.topic", "port.v1.stream.data", "astrid.v1.request.shutdown", "NOT A TOPIC"]
-            .map(|topic| ctx.publish(topic, Count { n: 1 }).map_or_else(|e| e.to_string(), |_| "allowed".to_owned()));
+        let text = [
+            "other.v1.topic",
+            "port.v1.stream.data",
+            "astrid.v1.request.shutdown",
+            "NOT A TOPIC",
+        ]
+        .map(|topic| {
+            ctx.publish(topic, Count { n: 1 })
+                .map_or_else(|e| e.to_string(), |_| "allowed".to_owned())
+        });
         Said { text: text.join("\n") }
     }
 
     /// Asks `hello` and waits in place.
     #[on("probe.v1.do.request")]
     fn request(&mut self, ctx: &mut Context, _body: Body) -> Result<Said> {
-        let greeting: Value =
-            ctx.request("hello.v1.greet", json!({"name": "probe"})).timeout(Duration::from_secs(1)).send()?;
-        Ok(Said { text: greeting["text"].as_str().unwrap_or_default().to_owned() })
+        let greeting: Value = ctx
+            .request("hello.v1.greet", json!({"name": "probe"}))
+            .timeout(Duration::from_secs(1))
+            .send()?;
+        Ok(Said {
+            text: greeting["text"].as_str().unwrap_or_default().to_owned(),
+        })
     }
 
     /// Keeps the question, and answers it when the timer that it sets fires.
@@ -113,7 +134,12 @@ impl Probe {
     #[timer("later")]
     fn now(&mut self, ctx: &mut Context) -> Result<()> {
         for to in self.parked.drain(..) {
-            ctx.reply(to, Said { text: "later".to_owned() })?;
+            ctx.reply(
+                to,
+                Said {
+                    text: "later".to_owned(),
+                },
+            )?;
         }
         Ok(())
     }
