@@ -17,7 +17,7 @@ use astrid_kernel::capsule::discover::Embedded;
 use astrid_kernel::capsule::{bundle, describe, engine};
 use astrid_kernel::config::Config;
 use astrid_kernel::home::{HomeError, Socket};
-use astrid_kernel::lock;
+use astrid_kernel::lock::{self, LockError};
 use astrid_wire::control::{Mode, Status};
 
 use crate::failure::Failure;
@@ -28,6 +28,9 @@ const EPHEMERAL_IDLE: Duration = Duration::from_secs(30);
 
 // The table of what was built in: `EMBEDDED`.
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
+
+/// The code of a start that failed because a daemon has the home already.
+pub(crate) const HELD: &str = "held";
 
 /// Names a directory of capsules, for development.
 const CAPSULES_VARIABLE: &str = "ASTRID_CAPSULES_DIR";
@@ -111,9 +114,15 @@ pub(crate) fn run(home: &Home, mode: Mode, safe: bool, ready: Option<File>) -> a
         ready,
         compiler: Compiler::this_program(),
     };
-    boot::run(options).map_err(|error| match hint(&error) {
-        Some(hint) => hinted(&hint, error),
-        None => error.into(),
+    boot::run(options).map_err(|error| {
+        let mut failure = Failure::failed(error.to_string()).caused_by(&error);
+        if let Some(hint) = hint(&error) {
+            failure = failure.hint(hint);
+        }
+        if matches!(error, BootError::Lock(LockError::Held(_))) {
+            failure = failure.coded(HELD);
+        }
+        failure.into()
     })
 }
 
@@ -181,13 +190,5 @@ pub(crate) fn compile_child() -> anyhow::Result<()> {
 
 /// An error of the kernel's with what it says can be done about it.
 fn hinted(hint: &str, error: impl std::error::Error) -> anyhow::Error {
-    let failure = Failure::failed(error.to_string()).hint(hint);
-    let causes: Vec<String> = std::iter::successors(error.source(), |cause| cause.source())
-        .map(ToString::to_string)
-        .collect();
-    if causes.is_empty() {
-        failure.into()
-    } else {
-        failure.source(causes.join(": ")).into()
-    }
+    Failure::failed(error.to_string()).caused_by(&error).hint(hint).into()
 }

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use astrid_wire::control::{self, Mode, State, Status};
+use astrid_wire::control::{self, Mode, Status};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::inotify;
 
@@ -22,15 +22,18 @@ use crate::cli::Context;
 use crate::client::Client;
 use crate::commands::{self, Command};
 use crate::daemon::{self, Home};
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, Report};
 use crate::launch::Launch;
 use crate::process::{self, Process};
 
 /// How long another's daemon may take to become ready, and ours to end.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How often a daemon may turn out to be on its way out just when it was joined.
-const ATTEMPTS: u32 = 3;
+/// How long a daemon may take to end once nobody uses it.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often a daemon may turn out to be on its way out just when it was joined, or another start to be faster.
+const ATTEMPTS_MAX: u32 = 5;
 
 /// Begins the name of a throwaway home. What is named otherwise is never thrown away.
 const PRIVATE_PREFIX: &str = "astrid-private-";
@@ -114,67 +117,96 @@ struct Session {
 
 impl Session {
     fn open(home: Home, mode: Mode) -> anyhow::Result<Self> {
-        let mut attempt = 1;
-        loop {
-            let opened = Self::try_open(&home, mode);
-            match opened {
-                Ok((client, started)) => {
-                    return Ok(Self {
-                        home,
-                        mode,
-                        client: Rc::new(RefCell::new(client)),
-                        started,
-                    });
-                }
-                // It was held by a daemon that ended just now, or there were two starts at once.
-                Err(error) if attempt < ATTEMPTS && is_passing(&home)? => {
-                    drop(error);
-                    attempt += 1;
-                }
-                Err(error) => {
-                    discard_private(&home, mode)?;
-                    return Err(error);
-                }
-            }
+        let opened = Self::try_open(&home, mode);
+        if opened.is_err() {
+            discard_private(&home, mode)?;
         }
-    }
-
-    fn try_open(home: &Home, mode: Mode) -> anyhow::Result<(Client, Option<Child>)> {
-        if let Some(pid) = daemon::holder_pid(home)? {
-            wait_until_ready(home, pid)?;
-            return Ok((Client::connect(home)?, None));
-        }
-        let mut child = Launch {
+        let (client, started) = opened?;
+        let client = Rc::new(RefCell::new(client));
+        Ok(Self {
             home,
             mode,
-            safe: false,
-            ends_with_client: true,
-        }
-        .run()?;
-        match Client::connect(home) {
-            Ok(client) => Ok((client, Some(child))),
-            Err(error) => {
-                end(&mut child)?;
-                Err(error)
+            client,
+            started,
+        })
+    }
+
+    /// Joins the daemon that is there, or starts one. Others may do the same at this moment, or the daemon may be just leaving.
+    fn try_open(home: &Home, mode: Mode) -> anyhow::Result<(Client, Option<Child>)> {
+        let mut attempts = 1;
+        loop {
+            let error = match daemon::holder_pid(home)? {
+                Some(pid) => match join(home, pid) {
+                    Ok(client) => return Ok((client, None)),
+                    Err(error) if is_passing(&error) && is_leaving(pid)? => error,
+                    Err(error) => return Err(error),
+                },
+                None => match start(home, mode) {
+                    Ok((client, child)) => return Ok((client, Some(child))),
+                    Err(error) if is_passing(&error) => error,
+                    Err(error) => return Err(error),
+                },
+            };
+            if attempts == ATTEMPTS_MAX {
+                return Err(error);
             }
+            attempts += 1;
         }
     }
 
-    /// Stops the daemon if it was started here and nobody else has joined.
+    /// Leaves, and waits for the end of a daemon that was started here, unless others use it.
+    ///
+    /// Whether it ends is the daemon's decision: only it knows who joins at this moment.
     fn close(mut self) -> anyhow::Result<()> {
         let Some(mut child) = self.started.take() else {
             return Ok(());
         };
-        // One that does not answer here any more is ending, or not well: it is ended either way.
         let ask = |client: &mut Client| client.ask(control::REQUEST_STATUS, &serde_json::json!({}));
         let status: Option<Status> = ask(&mut self.client.borrow_mut()).ok();
+        drop(self.client);
         if status.is_some_and(|status| status.connections > 1) {
             return Ok(());
         }
-        drop(self.client);
-        end(&mut child)?;
+        match Process::open(child.id())? {
+            Some(process) if !process.wait(LEAVE_TIMEOUT)? => return Ok(()),
+            _ => child.wait().context("cannot wait for the daemon")?,
+        };
         discard_private(&self.home, self.mode)
     }
+}
+
+fn join(home: &Home, pid: u32) -> anyhow::Result<Client> {
+    wait_until_ready(home, pid)?;
+    Client::connect(home)
+}
+
+fn start(home: &Home, mode: Mode) -> anyhow::Result<(Client, Child)> {
+    let mut child = Launch {
+        home,
+        mode,
+        safe: false,
+        ends_with_client: true,
+    }
+    .run()?;
+    match Client::connect(home) {
+        Ok(client) => Ok((client, child)),
+        Err(error) => {
+            end(&mut child)?;
+            Err(error)
+        }
+    }
+}
+
+/// Whether another attempt may go better: somebody else's start was faster, or the daemon has served another client meanwhile and
+/// was just leaving.
+fn is_passing(error: &anyhow::Error) -> bool {
+    let report = Report::of(error);
+    report.kind == Exit::Unreachable || report.problem.as_deref() == Some(daemon::HELD)
+}
+
+/// Whether a daemon that could not be joined is on its way out; waits for its end.
+fn is_leaving(pid: u32) -> anyhow::Result<bool> {
+    Process::open(pid)?.map_or(Ok(true), |process| process.wait(LEAVE_TIMEOUT))
 }
 
 /// Ends a daemon that this process started.
@@ -188,21 +220,6 @@ fn end(child: &mut Child) -> anyhow::Result<()> {
     }
     child.wait().context("cannot wait for the daemon")?;
     Ok(())
-}
-
-/// After a failed attempt: whether another has a chance. Waits for a daemon that is on its way out.
-fn is_passing(home: &Home) -> anyhow::Result<bool> {
-    let Some(pid) = daemon::holder_pid(home)? else {
-        return Ok(true);
-    };
-    let Some(process) = Process::open(pid)? else {
-        return Ok(true);
-    };
-    match daemon::saved_status(home)?.map(|status| status.state) {
-        Some(State::Stopping) => process.wait(TIMEOUT),
-        Some(State::Starting) | None => Ok(true),
-        Some(State::Ready | State::Degraded) => Ok(false),
-    }
 }
 
 /// Waits until another process's daemon serves.

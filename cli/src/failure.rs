@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use astrid_wire::{envelope, problem};
 use serde::{Deserialize, Serialize};
 
+use crate::daemon::HELD;
 use crate::output::{Closed, Format, Style, printable};
 
 /// What kind of failure it was, as the process's exit code.
@@ -68,9 +69,30 @@ impl Failure {
             .hint("start it with `astrid start`, or put `--ephemeral` before the command")
     }
 
+    /// The causes of an error whose own words this failure has.
+    pub(crate) fn caused_by(self, error: &dyn Error) -> Self {
+        let mut causes = Vec::new();
+        let mut next = error.source();
+        while let Some(cause) = next {
+            causes.push(cause.to_string());
+            next = cause.source();
+        }
+        if causes.is_empty() {
+            self
+        } else {
+            self.source(causes.join(": "))
+        }
+    }
+
     /// What can be done about it.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// For programs: which failure it is, where there is a choice.
+    pub(crate) fn coded(mut self, code: &str) -> Self {
+        self.problem = Some(code.to_owned());
         self
     }
 
@@ -112,7 +134,7 @@ pub(crate) struct Report {
     pub(crate) causes: Vec<String>,
     /// What can be done about it.
     pub(crate) hint: Option<String>,
-    /// The code of the refusal, when the daemon or a capsule refused.
+    /// For programs, where there is one: the code of a refusal by the daemon or a capsule, or `held`.
     pub(crate) problem: Option<String>,
 }
 
@@ -177,7 +199,11 @@ impl Report {
 
     fn to_text(&self, style: Style) -> String {
         let mut text = format!("{} {}", style.bad("error:"), printable(&self.message));
-        if let Some(code) = self.problem.as_deref().filter(|code| !self.message.contains(*code)) {
+        if let Some(code) = self
+            .problem
+            .as_deref()
+            .filter(|code| *code != HELD && !self.message.contains(*code))
+        {
             let _ = write!(text, " ({})", printable(code));
         }
         text.push('\n');

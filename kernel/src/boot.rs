@@ -350,7 +350,8 @@ async fn idle(mut connections: watch::Receiver<usize>, timeout: Option<Duration>
         return std::future::pending().await;
     };
     if timeout < STARTUP_GRACE {
-        let _ = tokio::time::timeout(STARTUP_GRACE, connections.wait_for(|open| *open > 0)).await;
+        // Any change: the first client may have come and gone before this is looked at.
+        let _ = tokio::time::timeout(STARTUP_GRACE, connections.changed()).await;
     }
     loop {
         let quiet = async {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use astrid_tests::daemon::Astrid;
@@ -86,12 +87,17 @@ fn commands_at_once() {
     let all: Vec<_> = (0..4)
         .map(|_| astrid.spawn(&["--ephemeral", "request", "astrid.v1.request.status", "{}"]))
         .collect();
+    let mut daemons = BTreeSet::new();
     for one in all {
-        let answer: Value =
-            serde_json::from_str(&one.stdout.as_ref().unwrap().next_line().unwrap_or_default()).unwrap();
+        let line = one.stdout.as_ref().unwrap().next_line();
+        let line = line.unwrap_or_else(|| panic!("no answer: {:?}", one.stderr.as_ref().unwrap().wait_for("error")));
+        let answer: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(answer["mode"], "ephemeral");
         assert_eq!(one.wait().code(), Some(0));
+        daemons.insert(u32::try_from(answer["pid"].as_u64().unwrap()).unwrap());
     }
+    // Who joined does not wait for the end of what it joined.
+    assert!(daemons.into_iter().all(ends));
     assert_eq!(astrid.run(&["status"]).code(), 3);
 }
 
@@ -110,6 +116,9 @@ fn in_the_foreground() {
 fn the_idle_timeout() {
     let astrid = Astrid::new();
     let daemon = astrid_tests::process::spawn(astrid.command(&["--ephemeral"]).env("ASTRID_IDLE_TIMEOUT_SECS", "1"));
+    daemon.stderr.as_ref().unwrap().wait_for("ready");
+    // The time counts from when the first client has left; until then there is more of it.
+    let _ = astrid.run(&["status"]).ok();
     assert_eq!(daemon.wait().code(), Some(0));
     for command in [&["--ephemeral"][..], &["start"]] {
         let outcome = run(astrid.command(command).env("ASTRID_IDLE_TIMEOUT_SECS", "soon"), b"");
@@ -152,7 +161,10 @@ fn private() {
 
     let mut command = astrid.command(&["--private"]);
     let daemon = astrid_tests::process::spawn(command.env("TMPDIR", &tmp).env("ASTRID_IDLE_TIMEOUT_SECS", "1"));
-    daemon.stderr.as_ref().unwrap().wait_for("home ");
+    let words = daemon.stderr.as_ref().unwrap();
+    let home = words.wait_for("home ").trim_start_matches("home ").to_owned();
+    words.wait_for("ready");
+    let _ = astrid.run(&["status", "--home", &home]).ok();
     assert_eq!(daemon.wait().code(), Some(0));
     assert_eq!(fs::read_dir(&tmp).unwrap().count(), 0);
     assert!(!astrid.home().exists());

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use astrid_tests::daemon::Astrid;
-use astrid_tests::process::{ends, run, send, spawn};
+use astrid_tests::process::{ends, run, send};
 use rustix::process::Signal;
 
 fn read_link(path: impl AsRef<Path>) -> String {
@@ -43,7 +43,11 @@ fn a_daemon_is_detached() {
         assert_eq!(read_link(process.join("fd").join(stdio)), "/dev/null");
     }
     for fd in fs::read_dir(process.join("fd")).unwrap() {
-        let target = read_link(fd.unwrap().path());
+        // One that was closed meanwhile is not held.
+        let target = fs::read_link(fd.unwrap().path())
+            .unwrap_or_default()
+            .display()
+            .to_string();
         assert!(!target.contains("inherited"), "the daemon holds {target}");
     }
     let environment = fs::read(process.join("environ")).unwrap();
@@ -247,17 +251,4 @@ fn a_named_home() {
     assert_eq!(astrid.run(&["status"]).code(), 3);
     assert_eq!(astrid.run(&["--home", home.to_str().unwrap(), "status"]).code(), 0);
     let _ = astrid.run(&["--home", home.to_str().unwrap(), "stop"]).ok();
-}
-
-/// A start that is interrupted leaves either a daemon or none, and the next one finds out.
-#[test]
-fn an_interrupted_start() {
-    let astrid = Astrid::new();
-    let start = spawn(&mut astrid.command(&["start"]));
-    start.signal(Signal::KILL);
-    start.wait();
-    let code = astrid.run(&["start"]).code();
-    assert!(code == 0 || code == 1, "{code}");
-    // One that was on its way when the second came is ready by the time it can be asked.
-    let _ = astrid.run(&["--ephemeral", "status"]).ok();
 }
