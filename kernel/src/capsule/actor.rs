@@ -430,7 +430,7 @@ impl Actor {
         let message = &delivery.message;
         let principal = self.acts_as(message);
         let usage = self.host.ledger.principal(&principal);
-        store.data_mut().begin(message, principal.clone(), self.capsule.fuel);
+        store.data_mut().begin(message, principal.clone());
         let prepared = store.set_fuel(self.capsule.fuel);
         store.set_epoch_deadline(1);
         let result = match prepared {
@@ -444,8 +444,8 @@ impl Actor {
         // A store that has fuel configured always tells it.
         let left = store.get_fuel().unwrap_or(0);
         let guest = store.data_mut();
-        guest.charge(left);
         let fuel = self.capsule.fuel.saturating_sub(left);
+        guest.charge(fuel);
         let memory = guest.limits.used();
         let committed = matches!(result, Ok(Ok(())));
         usage.add(fuel, memory, committed);
