@@ -126,7 +126,7 @@ pub fn run(options: BootOptions) -> Result<(), BootError> {
     let key = RuntimeKey::open(&options.home)?;
     let config = Config::load(&options.home)?;
     groups::prepare(&options.home)?;
-    let _logging = logging::start(&options.home, &config.log, options.foreground)?;
+    logging::start(&options.home, &config.log, options.foreground)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
