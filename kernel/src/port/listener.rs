@@ -260,6 +260,11 @@ impl Listener {
         })
     }
 
+    /// Which socket it is.
+    pub fn kind(&self) -> Socket {
+        self.kind
+    }
+
     /// Accepts until the future of this is dropped.
     pub async fn run(self, seats: Arc<Seats>, accept: Arc<dyn Accept>, metrics: Arc<Metrics>) {
         loop {
@@ -288,7 +293,7 @@ impl Listener {
                     metrics.connections_refused.increment();
                     let Some(peers) = seats.turn_away() else { continue };
                     tracing::warn!(
-                        peers,%reason, peer.uid, peer.pid, socket = self.kind.as_str(), "a connection is turned away");
+                        peers, %reason, peer.uid, peer.pid, socket = self.kind.as_str(), "a connection is turned away");
                 }
             }
         }
