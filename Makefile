@@ -53,7 +53,7 @@ test: build capsules ## Runs all tests; the last line counts them
 
 .PHONY: bench
 bench: build capsules ## Measures Astrid, and in the same run the limits it is held against
-	RUST_BACKTRACE=0 $(CARGO) bench -p astrid-tests
+	RUST_BACKTRACE=0 $(CARGO) bench --workspace --bench astrid
 
 .PHONY: lint
 lint: ## Checks format, lints, licences, scripts and the rules of the tree

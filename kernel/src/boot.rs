@@ -126,7 +126,7 @@ pub fn run(options: BootOptions) -> Result<(), BootError> {
     let key = RuntimeKey::open(&options.home)?;
     let config = Config::load(&options.home)?;
     groups::prepare(&options.home)?;
-    let _logging = logging::start(&options.home, &config.log, options.foreground)?;
+    logging::start(&options.home, &config.log, options.foreground)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -211,6 +211,7 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
     // Signals are caught before anything exists that a default action would leave behind.
     let mut terminate = signal(SignalKind::terminate()).map_err(io("cannot watch for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("cannot watch for SIGINT"))?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(io("cannot watch for SIGHUP"))?;
     let home = options.home.clone();
     let host = make_host(&config, BootToken::create(&home)?, started)?;
     let _exporter = metrics::export(&config.metrics, &host.metrics)?;
@@ -246,6 +247,8 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
+            // The terminal of a daemon in the foreground was closed.
+            _ = hangup.recv() => "SIGHUP",
             () = control.stop.notified() => "a request",
         }
     };
@@ -293,10 +296,13 @@ async fn start(
     let found = discover::discover(&options.home, options.embedded, directory, options.safe);
     for broken in found.broken {
         tracing::error!(origin = %broken.origin, error = %broken.error, "a bundle cannot be used");
-        control.missing(broken.to_string());
+        control.missing(&broken.to_string());
     }
     control.set_state(State::Starting);
     manager.start(graph::plan(found.bundles)).await;
+    if !manager.operators_can_connect() {
+        rescue(options, manager, control).await;
+    }
     let loaded = Body::json(&Capsules {
         capsules: manager.reports(),
     });
@@ -305,6 +311,27 @@ async fn start(
         Saying::announcement(loaded),
     );
     Ok(())
+}
+
+/// Nobody listens for operators: something replaced the built-in uplinks, or one of them failed. They are started all the same, so that
+/// there is a way in.
+async fn rescue(options: &BootOptions, manager: &Manager, control: &Control) {
+    let embedded = discover::discover(&options.home, options.embedded, None, true);
+    for uplink in embedded
+        .bundles
+        .into_iter()
+        .filter(|b| b.manifest.capabilities.listen.is_some())
+    {
+        let name = uplink.name().to_owned();
+        tracing::warn!(
+            capsule = name,
+            "nobody listens for operators: the built-in uplink is started"
+        );
+        control.missing(&format!(
+            "{name}: what is installed in its place does not listen for operators, so the built-in one runs"
+        ));
+        manager.rescue(uplink).await;
+    }
 }
 
 /// Says to everybody who waits for it that the daemon is ready (K3, A22).

@@ -154,7 +154,25 @@ pub fn holder(home: &Home) -> Option<Holder> {
             thread::sleep(TRY_AGAIN_AFTER);
         }
     }
-    Some(Holder { pid: None })
+    // The file is gone or says nothing: the operating system knows who locked the directory.
+    Some(Holder {
+        pid: locker_of_directory(home),
+    })
+}
+
+/// Which process has locked the home's directory, by `/proc/locks` (proc(5)): lines of
+/// `1: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF`. None where that is not mounted, or the process is not of this namespace.
+fn locker_of_directory(home: &Home) -> Option<u32> {
+    let directory = fs::metadata(home.root()).ok()?;
+    let (major, minor) = (rustix::fs::major(directory.dev()), rustix::fs::minor(directory.dev()));
+    let place = format!("{major:02x}:{minor:02x}:{}", directory.ino());
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    locks.lines().find_map(|line| {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        let exclusive = words.next() == Some("FLOCK") && words.next().is_some() && words.next() == Some("WRITE");
+        let pid = words.next()?.parse().ok().filter(|pid| *pid != 0)?;
+        (exclusive && words.next() == Some(&place)).then_some(pid)
+    })
 }
 
 /// Whether somebody holds the lock, and what is written in its file.
@@ -290,16 +308,14 @@ mod tests {
     }
 
     /// K1: whatever is unlinked under a live holder, there is no second one.
+    /// K1: a file that is gone frees nothing, and the holder can still be named, so that it can be stopped.
     #[test]
     fn an_unlinked_file_frees_nothing() {
         let (_directory, home) = home();
         let _lock = Lock::acquire(&home).unwrap();
         fs::remove_file(home.lock_file()).unwrap();
-        assert_eq!(holder(&home), Some(Holder { pid: None }));
-        assert!(matches!(
-            Lock::acquire(&home),
-            Err(LockError::Held(Holder { pid: None }))
-        ));
+        assert_eq!(holder(&home), Some(this()));
+        assert!(matches!(Lock::acquire(&home), Err(LockError::Held(holder)) if holder == this()));
         fs::remove_dir_all(home.run_dir()).unwrap();
         home.create().unwrap();
         assert!(matches!(Lock::acquire(&home), Err(LockError::Held(_))));

@@ -151,7 +151,6 @@ impl Bed {
     ///
     /// # Panics
     /// It is not a topic.
-    #[must_use]
     #[expect(clippy::unwrap_used, reason = "the topics of tests are constants")]
     pub fn say(&self, topic: &str) -> Permit<Say> {
         self.host.gate.kernel_says(topic.parse().unwrap())

@@ -323,3 +323,42 @@ fn two_shards() {
         }
     });
 }
+
+/// Who would stop waiting before the restart is told at once, and a body that the actor could not hold is refused, not tried.
+#[test]
+fn refusals_without_an_instance() {
+    run(async {
+        let bed = Bed::new(&["hello", "probe"]).await;
+        let big = Body::text("x".repeat(2 << 20));
+        assert_eq!(
+            refusal(bed.ask_as("default", "probe.v1.do.state", big).await),
+            codes::TOO_LARGE
+        );
+        assert_eq!(
+            refusal(bed.ask("probe.v1.do.panic", json!({})).await),
+            codes::FAULT_TRAP
+        );
+        let began = std::time::Instant::now();
+        let impatient = bed
+            .host
+            .bus
+            .request(bed.say("probe.v1.do.state"), saying(&json!({})), Duration::from_secs(1));
+        assert_eq!(refusal(impatient.await.unwrap()), codes::UNAVAILABLE);
+        assert!(began.elapsed() < Duration::from_secs(1), "it need not wait");
+        let patient = bed.ask("probe.v1.do.state", json!({})).await;
+        assert_eq!(answer(patient)["handled"], 1);
+    });
+}
+
+/// K6: one principal's failing actor restarts, and status says so; another's does not notice.
+#[test]
+fn others_do_not_notice() {
+    run(async {
+        let bed = Bed::new(&["hello", "probe"]).await;
+        let _ = refusal(bed.ask_as("bad", "probe.v1.do.panic", Body::json(&json!({}))).await);
+        let good = bed.ask_as("good", "probe.v1.do.state", Body::json(&json!({}))).await;
+        assert_eq!(answer(good)["handled"], 1);
+        let report = bed.manager.reports().into_iter().find(|r| r.name == "probe").unwrap();
+        assert_eq!(report.state, astrid_wire::control::CapsuleState::Restarting);
+    });
+}

@@ -7,6 +7,7 @@
 //! One actor serves one connection, so its state is that conversation. A handler here never gives up: a roll-back would drop
 //! the conversation, and what goes wrong is the client's to hear.
 
+use astrid_sdk::error::SendError;
 use astrid_sdk::prelude::*;
 use astrid_sdk::{MessageId, Socket};
 use astrid_wire::envelope;
@@ -109,6 +110,14 @@ fn body(said: Said<'_>) -> Body {
     Body::new(said.content_type.to_owned(), said.body)
 }
 
+/// What a client did wrong is not a failure of this capsule.
+fn problem(error: SendError) -> Problem {
+    match error {
+        SendError::InvalidTopic(_) | SendError::InvalidContentType => Problem::new(codes::INVALID, error.to_string()),
+        other => other.into(),
+    }
+}
+
 /// The kernel as a session has it.
 struct Host<'a> {
     ctx: &'a mut Context,
@@ -121,8 +130,7 @@ impl Kernel for Host<'_> {
     }
 
     fn publish(&mut self, said: Said<'_>) -> Result<(), Problem> {
-        self.ctx.publish(said.topic, body(said))?;
-        Ok(())
+        self.ctx.publish(said.topic, body(said)).map(|_| ()).map_err(problem)
     }
 
     fn ask(&mut self, said: Said<'_>, timeout_ms: Option<u32>) -> Result<AskId, Problem> {
@@ -131,7 +139,7 @@ impl Kernel for Host<'_> {
             Some(ms) => ask.timeout(std::time::Duration::from_millis(ms.into())),
             None => ask,
         };
-        Ok(ask_id(ask.send()?))
+        ask.send().map(ask_id).map_err(problem)
     }
 
     fn subscribe(&mut self, pattern: &str) -> Result<(), Problem> {

@@ -44,7 +44,7 @@ pub(super) fn run(context: &Context, _: &Args) -> anyhow::Result<()> {
         None => match daemon::saved_status(&home)?.filter(|status| status.pid == pid) {
             Some(status) => (aged(status), false),
             None => {
-                let failure = Failure::unreachable(format!("pid {pid} is starting and has not said more yet"));
+                let failure = Failure::unreachable(format!("pid {pid} is starting or stopping and has not said more"));
                 return Err(failure.hint("try again in a moment").into());
             }
         },

@@ -5,11 +5,9 @@ use astrid_wire::manifest::Manifest;
 use astrid_wire::{Pattern, Principal, Topic};
 
 use super::Permit;
+use crate::bus::KERNEL_DOMAIN;
 use crate::bus::message::PortId;
 use crate::home::Socket;
-
-/// The domain of the kernel's own requests and announcements.
-const ASTRID_DOMAIN: &str = "astrid";
 
 /// Permission to say something on a topic.
 #[derive(Debug)]
@@ -102,7 +100,7 @@ impl Gate {
         if RESERVED_DOMAINS.contains(&topic.domain()) {
             return Err(Denied::Reserved(topic));
         }
-        if topic.domain() == ASTRID_DOMAIN {
+        if topic.domain() == KERNEL_DOMAIN {
             return self.say_to_kernel(subject, topic);
         }
         if subject.acl.publish.iter().any(|p| p.matches(&topic)) {

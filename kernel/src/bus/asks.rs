@@ -105,6 +105,10 @@ impl Asks {
                 deadline,
             },
         );
+        // On another thread the deadline may have come before the row did.
+        if until <= Instant::now() {
+            self.settle(address, Outcome::Timeout, Source::Kernel);
+        }
         address
     }
 

@@ -249,6 +249,24 @@ impl Inbox {
         Poll::Pending
     }
 
+    /// Takes out what is chosen, wherever it waits, and is woken by what arrives next. Looks at everything that waits.
+    pub fn poll_chosen(&self, cx: &Context<'_>, chosen: impl Fn(&Message) -> bool) -> Vec<Delivery> {
+        let mut state = self.state.lock();
+        let (taken, left): (VecDeque<Delivery>, VecDeque<Delivery>) = std::mem::take(&mut state.queue)
+            .into_iter()
+            .partition(|d| chosen(&d.message));
+        state.queue = left;
+        for delivery in &taken {
+            state.bytes -= delivery.weight();
+            if let Some(lane) = delivery.lane() {
+                state.lanes[lane].taken -= 1;
+            }
+        }
+        state.receiver = Some(cx.waker().clone());
+        drop(state);
+        taken.into()
+    }
+
     /// The next message, if there is one now.
     pub fn try_next(&self) -> Option<Delivery> {
         match self.poll_next(&Context::from_waker(Waker::noop())) {

@@ -61,6 +61,8 @@ pub enum Role {
     /// Watches: it hears an ask as an event, without the address for the answer, and does not count as somebody who could
     /// answer.
     Observer,
+    /// The kernel itself: as a receiver, and the only one for what is asked of the kernel.
+    Kernel,
 }
 
 /// One pattern that somebody hears.
@@ -77,6 +79,9 @@ impl std::fmt::Debug for Subscription {
             .finish_non_exhaustive()
     }
 }
+
+/// The domain of the kernel's own requests and announcements.
+pub const KERNEL_DOMAIN: &str = "astrid";
 
 /// Hearers up to which a list is searched for one that was found before.
 const SEARCHED_LIST_MAX: usize = 32;
@@ -99,7 +104,7 @@ impl Slots {
 
     fn push(&mut self, slot: Slot, role: Role) {
         match role {
-            Role::Receiver => self.receivers.push(slot),
+            Role::Receiver | Role::Kernel => self.receivers.push(slot),
             Role::Observer => self.observers.push(slot),
         }
     }
@@ -229,10 +234,15 @@ impl Bus {
                     !seen.insert(Arc::as_ptr(&inbox))
                 };
                 if !known {
+                    // What is asked of the kernel is answered by nobody in its place.
+                    let role = match subscription.role {
+                        Role::Receiver if topic.domain() == KERNEL_DOMAIN => Role::Observer,
+                        role => role,
+                    };
                     found.push(Hearer {
                         inbox,
                         lane: subscription.lane,
-                        role: subscription.role,
+                        role,
                     });
                 }
             });
@@ -382,7 +392,7 @@ impl Bus {
         let route: Arc<dyn Route> = Arc::new(Direct(Arc::clone(&inbox)));
         let subscribed = patterns
             .into_iter()
-            .map(|p| self.subscribe(p, Arc::clone(&route), 0, Role::Receiver))
+            .map(|p| self.subscribe(p, Arc::clone(&route), 0, Role::Kernel))
             .collect();
         (inbox, subscribed)
     }

@@ -208,3 +208,36 @@ async fn observers_do_not_answer() {
     }
     assert_eq!(inbox.len(), 1);
 }
+
+/// A capsule that subscribes to the kernel's own requests only watches them: it cannot answer in the kernel's place.
+#[tokio::test]
+async fn nobody_answers_for_the_kernel() {
+    struct Everything(Arc<Inbox>);
+    impl super::Route for Everything {
+        fn inboxes(&self, _: &super::Heard<'_>, found: &mut dyn FnMut(Arc<Inbox>)) {
+            found(Arc::clone(&self.0));
+        }
+    }
+    let (bus, _) = bus();
+    let lane = LanePolicy {
+        capacity: 9,
+        overflow: Overflow::Reject,
+        retry: 0,
+    };
+    let capsule = Inbox::new("capsule".into(), &[lane]);
+    let pattern = Gate::default().declared(">".parse().unwrap());
+    let _capsule = bus.subscribe(
+        pattern,
+        Arc::new(Everything(Arc::clone(&capsule))),
+        0,
+        super::Role::Receiver,
+    );
+    let (kernel, _k) = hear(&bus, &["astrid.v1.request.status"], 9);
+    let asking = bus.request(say("astrid.v1.request.status"), saying("?"), Duration::from_secs(9));
+    assert!(
+        tokio::time::timeout(Duration::from_millis(1), asking).await.is_err(),
+        "nobody answered"
+    );
+    assert!(matches!(kernel.try_next().unwrap().message.kind, Kind::Ask(_)));
+    assert_eq!(capsule.try_next().unwrap().message.kind, Kind::Event);
+}

@@ -4,10 +4,11 @@
 //! if it has none, calls `handle`, and then either commits what that recorded or drops the instance. The instance is the
 //! only thing that a guest can spoil, and the only thing that is thrown away.
 
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use astrid_wire::problem::codes;
 use astrid_wire::{Principal, Problem};
@@ -29,6 +30,9 @@ use crate::bus::asks::OpenAsks;
 use crate::bus::inbox::{Delivery, Inbox};
 use crate::bus::message::{Kind, Message, Source};
 use crate::port::timer::Timers;
+
+/// A body may take this part of its receiver's memory: it is copied in, parsed, worked on and answered.
+const BODY_PART_OF_MEMORY: u64 = 8;
 
 /// Which actor of its capsule.
 #[derive(Clone, Debug)]
@@ -268,7 +272,7 @@ impl Actor {
             let goes_on = if self.state() == ActorState::Down {
                 self.turn_away(&delivery.message);
                 true
-            } else if self.is_stale(&delivery) {
+            } else if self.is_stale(&delivery) || self.is_too_large(&delivery.message) {
                 true
             } else {
                 self.take(&mut instance, &mut health, delivery).await
@@ -291,6 +295,18 @@ impl Actor {
             _ => false,
         };
         cancelled || message.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    }
+
+    /// Refuses an ask whose body alone would take a large part of what the actor may have in memory: to handle it would be a
+    /// fault, and who sends it would take the actor from everybody else.
+    fn is_too_large(&self, message: &Message) -> bool {
+        let max = self.capsule.manifest.runtime.memory.0 / BODY_PART_OF_MEMORY;
+        let too_large = matches!(message.kind, Kind::Ask(_)) && message.body.bytes.len() as u64 > max;
+        if too_large {
+            let text = format!("{} takes bodies of at most {max} bytes", self.capsule.name);
+            report::refuse(&self.host.bus, message, Problem::new(codes::TOO_LARGE, text));
+        }
+        too_large
     }
 
     /// Handles one message, and lives with what comes of it. False when the actor ends.
@@ -352,7 +368,7 @@ impl Actor {
             None => {}
             Some(Next::Restart(wait)) => {
                 self.set_state(ActorState::Restarting);
-                tokio::time::sleep(wait).await;
+                self.wait_for_restart(wait).await;
                 self.set_state(ActorState::Up);
             }
             Some(Next::Down) => {
@@ -361,6 +377,25 @@ impl Actor {
             }
         }
         self.hear_about_itself(&self.host.topics.restarted.clone(), true);
+    }
+
+    /// Waits, and tells those who would have stopped waiting before the restart that they need not.
+    async fn wait_for_restart(&self, wait: Duration) {
+        let up = Instant::now() + wait;
+        let mut sleep = std::pin::pin!(tokio::time::sleep(wait));
+        std::future::poll_fn(|cx| {
+            for late in self
+                .inbox
+                .poll_chosen(cx, |m| m.deadline.is_some_and(|deadline| deadline <= up))
+            {
+                let left = up.saturating_duration_since(Instant::now());
+                let text = format!("{} failed and restarts in {:.0?}", self.capsule.name, left);
+                let problem = Problem::new(codes::UNAVAILABLE, text).with_hint("try again then");
+                report::refuse(&self.host.bus, &late.message, problem);
+            }
+            sleep.as_mut().poll(cx)
+        })
+        .await;
     }
 
     fn set_state(&self, state: ActorState) {
@@ -430,7 +465,7 @@ impl Actor {
         let message = &delivery.message;
         let principal = self.acts_as(message);
         let usage = self.host.ledger.principal(&principal);
-        store.data_mut().begin(message, principal.clone(), self.capsule.fuel);
+        store.data_mut().begin(message, principal.clone());
         let prepared = store.set_fuel(self.capsule.fuel);
         store.set_epoch_deadline(1);
         let result = match prepared {
@@ -444,8 +479,8 @@ impl Actor {
         // A store that has fuel configured always tells it.
         let left = store.get_fuel().unwrap_or(0);
         let guest = store.data_mut();
-        guest.charge(left);
         let fuel = self.capsule.fuel.saturating_sub(left);
+        guest.charge(fuel);
         let memory = guest.limits.used();
         let committed = matches!(result, Ok(Ok(())));
         usage.add(fuel, memory, committed);

@@ -121,12 +121,15 @@ impl Connection {
         } else {
             state.handshake = Handshake::Refused;
             host.metrics.connections_unauthenticated.increment();
-            tracing::warn!(
-                peer.uid = self.peer.uid,
-                peer.pid = self.peer.pid,
-                socket = self.socket.as_str(),
-                "a credential is refused"
-            );
+            if let Some(peers) = self.seat.turn_away() {
+                tracing::warn!(
+                    peers,
+                    peer.uid = self.peer.uid,
+                    peer.pid = self.peer.pid,
+                    socket = self.socket.as_str(),
+                    "a credential is refused"
+                );
+            }
             return Err(AuthenticateError::Refused);
         };
         state.handshake = Handshake::Accepted;

@@ -10,6 +10,7 @@ use wasmtime::{ResourceLimiter, StoreContextMut, UpdateDeadline};
 use super::Host;
 use super::actor::Actor;
 use super::commands::Commands;
+use super::shard::TICK_FUEL;
 use super::ticker::TICK;
 use crate::authority::Subject;
 use crate::bus::message::{Message, MessageId};
@@ -41,8 +42,6 @@ pub struct Meter {
     timeout: Duration,
     /// Ran and waited so far. Running is counted in ticks, so it is exact to one.
     used: Duration,
-    /// Fuel in the store when it was last looked at.
-    fuel: u64,
     /// Who waits for this handling stops doing so then.
     deadline: Option<Instant>,
 }
@@ -144,7 +143,6 @@ impl Guest {
         let meter = Meter {
             timeout: runtime.timeout.0,
             used: Duration::ZERO,
-            fuel: 0,
             deadline: None,
         };
         Self {
@@ -163,12 +161,11 @@ impl Guest {
         }
     }
 
-    /// Begins handling a message with this much fuel.
-    pub fn begin(&mut self, message: &Message, principal: Principal, fuel: u64) {
+    /// Begins handling a message.
+    pub fn begin(&mut self, message: &Message, principal: Principal) {
         self.principal = principal;
         self.message = message.id;
         self.meter.used = Duration::ZERO;
-        self.meter.fuel = fuel;
         self.meter.deadline = message.deadline;
         self.log_lines = 0;
         self.look_at_clocks();
@@ -209,12 +206,9 @@ impl Guest {
             .map_or(Duration::MAX, |d| d.saturating_duration_since(Instant::now()))
     }
 
-    /// Charges the fuel used since the last look, given what is left now. Returns it.
-    pub fn charge(&mut self, left: u64) -> u64 {
-        let spent = self.meter.fuel.saturating_sub(left);
-        self.meter.fuel = left;
-        self.actor.spent().fetch_add(spent, Ordering::Relaxed);
-        spent
+    /// Tells the shard what this turn cost: a tick that was used up, or what a handling that ended sooner used.
+    pub fn charge(&mut self, fuel: u64) {
+        self.actor.spent().fetch_add(fuel.min(TICK_FUEL), Ordering::Relaxed);
     }
 }
 
@@ -223,9 +217,9 @@ impl Guest {
 /// # Errors
 /// [`Stop`], as a trap.
 pub fn at_tick(mut cx: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadline> {
-    let left = cx.get_fuel()?;
     let guest = cx.data_mut();
-    guest.charge(left);
+    // The fuel left is in a register of the running guest and cannot be read here, so a tick has a price.
+    guest.charge(TICK_FUEL);
     guest.meter.used += TICK;
     if guest.meter.used >= guest.meter.timeout {
         return Err(Stop::Time.into());

@@ -3,7 +3,7 @@
 //! Start: uplinks first, then level by level, each level in parallel (K3). A capsule that cannot be loaded keeps its row, with the
 //! reason; what needs it is kept out with it, and the rest starts. Stop: in the reverse order (K4).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -62,6 +62,8 @@ pub struct Manager {
     /// Names in the order in which they started.
     order: Mutex<Vec<String>>,
     listeners: Mutex<JoinSet<()>>,
+    /// Sockets that somebody listens on.
+    bound: Mutex<BTreeSet<Socket>>,
 }
 
 impl std::fmt::Debug for Manager {
@@ -94,7 +96,8 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         text.push_str(&cause.to_string());
         source = cause.source();
     }
-    text
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    lines.join("; ")
 }
 
 impl Manager {
@@ -133,6 +136,7 @@ impl Manager {
             rows: Mutex::default(),
             order: Mutex::default(),
             listeners: Mutex::default(),
+            bound: Mutex::default(),
         }))
     }
 
@@ -165,6 +169,30 @@ impl Manager {
         if late {
             uplinks.await;
         }
+    }
+
+    /// Whether operators can connect.
+    pub fn operators_can_connect(&self) -> bool {
+        self.bound.lock().contains(&Socket::Operator)
+    }
+
+    /// Starts a built-in uplink in the place of what replaced it and does not listen.
+    pub async fn rescue(&self, uplink: Bundle) {
+        let present = match self.rows.lock().get(uplink.name()) {
+            Some(Row {
+                stage: Stage::Running(actors),
+                ..
+            }) => Some(Arc::clone(actors)),
+            _ => None,
+        };
+        if let Some(actors) = present {
+            actors.stop();
+        }
+        self.order.lock().retain(|name| name != uplink.name());
+        self.rows
+            .lock()
+            .insert(uplink.name().to_owned(), Row::new(&uplink, Stage::Loading));
+        self.start_one(uplink).await;
     }
 
     async fn start_one(&self, bundle: Bundle) {
@@ -217,6 +245,7 @@ impl Manager {
         let actors = Actors::start(capsule, Arc::clone(&self.host), Arc::clone(&self.shards));
         let accept: Arc<dyn Accept> = Arc::new(AcceptInto::new(&actors, Arc::clone(&self.host.topics.stream)));
         for (listener, seats) in bound {
+            self.bound.lock().insert(listener.kind());
             let (accept, metrics) = (Arc::clone(&accept), Arc::clone(&self.host.metrics));
             self.listeners.lock().spawn(listener.run(seats, accept, metrics));
         }

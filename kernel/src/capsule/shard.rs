@@ -23,8 +23,10 @@ use tokio::sync::Notify;
 
 use super::ticker::Ticker;
 
-/// Fuel that a principal may spend before the next one's turn: about what a guest spends in one tick, so that the
-/// round goes on as often as guests yield.
+/// The price of a tick that a guest used up. The fuel that it really used is known only when it has ended.
+pub(super) const TICK_FUEL: u64 = 1_000_000;
+
+/// What a principal may spend before the next one's turn: a tick, so that the round goes on as often as guests yield.
 const QUANTUM_FUEL: i64 = 1_000_000;
 
 /// What a turn costs besides the guest's fuel, so that turns that spend none (waiting, queueing) are shared fairly too.
@@ -202,7 +204,7 @@ impl Shard {
             .max(-64 * QUANTUM_FUEL);
     }
 
-    /// Polls actors for as long as the strand that runs this lives.
+    /// Polls actors until this is dropped.
     pub async fn run(self: Arc<Self>) {
         loop {
             let burst = Instant::now();

@@ -66,8 +66,10 @@ impl Control {
     }
 
     /// Something is missing, and will be said in status.
-    pub fn missing(&self, what: String) {
-        self.reasons.lock().push(what);
+    pub fn missing(&self, what: &str) {
+        // One line each, also of errors that come with a hint below them.
+        let lines: Vec<&str> = what.lines().map(str::trim).collect();
+        self.reasons.lock().push(lines.join("; "));
     }
 
     /// The daemon as it is now.

@@ -49,6 +49,8 @@ pub struct Seats {
     /// Failures that connections of a user caused, and when the last was.
     faults: Mutex<HashMap<u32, (u32, Instant)>>,
     metrics: Arc<Metrics>,
+    /// When somebody was last said to be turned away, and how many were since: a flood of peers must not be a flood of lines.
+    turned_away: Mutex<(Option<Instant>, u64)>,
     /// Connections of all sockets, for whoever waits for them to end.
     open: watch::Sender<usize>,
 }
@@ -59,6 +61,9 @@ const FAULTS_MAX: u32 = 5;
 /// How long after its last failure a user who caused too many is turned away.
 const FAULT_PENALTY: Duration = Duration::from_secs(60);
 
+/// How often the log has a line about peers that are turned away.
+const LINE_EVERY: Duration = Duration::from_secs(1);
+
 /// A connection's place.
 #[derive(Debug)]
 pub struct Seat {
@@ -67,6 +72,11 @@ pub struct Seat {
 }
 
 impl Seat {
+    /// As [`Seats::turn_away`].
+    pub fn turn_away(&self) -> Option<u64> {
+        self.seats.turn_away()
+    }
+
     /// The connection's handler failed on what its peer sent.
     pub fn count_fault(&self) {
         let mut faults = self.seats.faults.lock();
@@ -117,8 +127,20 @@ impl Seats {
             taken: Mutex::default(),
             faults: Mutex::default(),
             metrics,
+            turned_away: Mutex::default(),
             open,
         })
+    }
+
+    /// Somebody is turned away. Returns how many were since the last line about it, when it is time for another.
+    pub fn turn_away(&self) -> Option<u64> {
+        let mut state = self.turned_away.lock();
+        state.1 += 1;
+        if state.0.is_some_and(|last| last.elapsed() < LINE_EVERY) {
+            return None;
+        }
+        state.0 = Some(Instant::now());
+        Some(std::mem::take(&mut state.1))
     }
 
     /// How many are taken.
@@ -238,6 +260,11 @@ impl Listener {
         })
     }
 
+    /// Which socket it is.
+    pub fn kind(&self) -> Socket {
+        self.kind
+    }
+
     /// Accepts until the future of this is dropped.
     pub async fn run(self, seats: Arc<Seats>, accept: Arc<dyn Accept>, metrics: Arc<Metrics>) {
         loop {
@@ -264,7 +291,9 @@ impl Listener {
                 Ok(seat) => accept.accept(stream, peer, self.kind, seat),
                 Err(reason) => {
                     metrics.connections_refused.increment();
-                    tracing::warn!(%reason, peer.uid, peer.pid, socket = self.kind.as_str(), "a connection is turned away");
+                    let Some(peers) = seats.turn_away() else { continue };
+                    tracing::warn!(
+                        peers, %reason, peer.uid, peer.pid, socket = self.kind.as_str(), "a connection is turned away");
                 }
             }
         }

@@ -1,8 +1,8 @@
 //! The world's edges: what the kernel holds for an actor, and tells it about by messages.
 //!
-//! - [`stream`]: bytes to and from a peer, under credit;
-//! - [`listener`]: sockets that accept streams;
-//! - [`timer`]: instants.
+//! - [`stream`] for bytes to and from a peer, under credit;
+//! - [`listener`] for sockets that accept streams;
+//! - [`timer`] for instants.
 //!
 //! A port knows its owner only as an inbox. Every event carries a [`Credit`](crate::bus::inbox::Credit): the port delivers the next one when
 //! that was consumed by a commit, so an owner that does not handle is backpressure that reaches the socket.

@@ -1,3 +1,5 @@
+//! Compiled code is used only whole, ours and for this engine; what is in its place otherwise is not.
+
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;

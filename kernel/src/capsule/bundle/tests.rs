@@ -1,3 +1,5 @@
+//! What was assembled is read; whatever else is named for what it is.
+
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use proptest::prelude::*;

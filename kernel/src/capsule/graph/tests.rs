@@ -1,3 +1,5 @@
+//! Orders and refusals, by example and for arbitrary graphs.
+
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::HashSet;

@@ -84,7 +84,7 @@ fn handle(runtime: &tokio::runtime::Runtime) {
     const UNITS: u64 = 20_000;
     let bed = runtime.block_on(Bed::new(&["hello", "probe"]));
     let who = Principal::default_owner();
-    let bare = std::cell::RefCell::new(runtime.block_on(BareCall::new()));
+    let bare = tokio::sync::Mutex::new(runtime.block_on(BareCall::new()));
     let body = body();
     let ask = |topic: &'static str, body: Body| {
         let (bed, who) = (&bed, &who);
@@ -109,7 +109,7 @@ fn handle(runtime: &tokio::runtime::Runtime) {
     let call = || {
         runtime.block_on(async {
             let bytes = [7_u8; 256];
-            let mut bare = bare.borrow_mut();
+            let mut bare = bare.lock().await;
             let began = std::time::Instant::now();
             for _ in 0..UNITS {
                 std::hint::black_box(bare.call(&bytes).await);

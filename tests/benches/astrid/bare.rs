@@ -24,7 +24,7 @@ const ECHO: &str = r#"
       (i32.const 16)))
   (core instance $i (instantiate $m (with "h" (instance (export "host" (func $host'))))))
   (func (export "handle") (param "body" (list u8)) (result (list u8))
-    (canon lift (core func $i "handle") (memory $i "memory") (realloc (func $i "realloc")))))
+    (canon lift (core func $i "handle") (memory (core memory $i "memory")) (realloc (core func $i "realloc")))))
 "#;
 
 /// Nanoseconds of one asynchronous component call with one host call, metered as Astrid's are.
