@@ -264,6 +264,8 @@ impl Bus {
                     Ok(slot) => slots.push(slot, role),
                     // Who only watches does not hold up anybody: it misses this.
                     Err(NoPlace::Full(_)) if role == Role::Observer => self.metrics.bus_refused.increment(),
+                    // One that has left has no successor, and is forgotten in a moment.
+                    Err(NoPlace::Closed(_)) if role == Role::Observer => {}
                     Err(NoPlace::Closed(_)) => ended = true,
                     Err(full) => {
                         self.metrics.bus_refused.increment();

@@ -207,6 +207,9 @@ async fn observers_do_not_answer() {
         bus.publish(say("q.v1.other"), saying("!")).unwrap();
     }
     assert_eq!(inbox.len(), 1);
+    // Nor does one that has left, and is not forgotten yet.
+    drop(inbox.close());
+    bus.publish(say("q.v1.other"), saying("!")).unwrap();
 }
 
 /// A capsule that subscribes to the kernel's own requests only watches them: it cannot answer in the kernel's place.
