@@ -35,6 +35,8 @@ suite() { # name command...
 }
 
 suite host cargo test --release --workspace --no-fail-fast
+# The schema generator is not compiled into anything else.
+suite schema cargo test --release -p astrid-wire --features schema manifest
 # Optimised a little, since they parse megabytes, and with overflow checks, since what they parse is hostile.
 export CARGO_PROFILE_DEV_OPT_LEVEL=1
 suite guests cargo test --manifest-path capsules/Cargo.toml --workspace --target-dir target/guest --no-fail-fast

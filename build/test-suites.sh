@@ -32,7 +32,7 @@ echo 'test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out
 echo 'test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s'
 CARGO
     run
-    expect 0 "17 passed, 0 failed"
+    expect 0 "24 passed, 0 failed"
 }
 
 test_a_failure_is_counted_and_the_other_suites_still_run() {
@@ -43,7 +43,7 @@ case $* in
 esac
 CARGO
     run
-    expect 1 "9 passed, 2 failed"
+    expect 1 "10 passed, 4 failed"
 }
 
 test_a_suite_that_does_not_compile_is_a_failure() {
@@ -52,7 +52,7 @@ case $* in *capsules*) echo 'error: could not compile'; exit 101 ;; esac
 echo 'test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured'
 CARGO
     run
-    expect 1 "4 passed, 1 failed"
+    expect 1 "5 passed, 1 failed"
     case $OUT in *"guests ended with exit status 101 before it could count"*) ;; *) fail "not said: $OUT" ;; esac
 }
 

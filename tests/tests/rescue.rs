@@ -5,7 +5,7 @@
 use std::fs;
 
 use astrid_kernel::capsule::bundle::assemble;
-use astrid_tests::bed::read_bundle;
+use astrid_tests::bed::{bundle_file, read_bundle};
 use astrid_tests::daemon::Astrid;
 use serde_json::{Value, json};
 
@@ -49,6 +49,34 @@ fn a_replaced_uplink_that_does_not_listen() {
     // `--safe` does not look at what is installed.
     let _ = astrid.run(&["start", "--safe"]).ok();
     assert_eq!(self::status(&astrid)["state"], "ready");
+}
+
+/// K4: a capsule with `drain = true` is told of the stop, finishes, and says so; nobody waits longer than that.
+#[test]
+fn a_capsule_finishes_before_the_stop() {
+    let astrid = Astrid::new();
+    let _ = astrid.run(&["start"]).ok();
+    for name in ["hello", "probe"] {
+        fs::copy(
+            bundle_file(name),
+            astrid.home().join(format!("capsules/{name}.capsule")),
+        )
+        .unwrap();
+    }
+    let _ = astrid.run(&["restart"]).ok();
+    let _ = astrid.run(&["request", "probe.v1.do.state", "{}"]).ok();
+    let began = std::time::Instant::now();
+    let _ = astrid.run(&["stop"]).ok();
+    assert!(
+        began.elapsed() < std::time::Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    let log = fs::read_to_string(astrid.home().join("log/astrid.log")).unwrap();
+    assert!(
+        log.contains("finished") && !log.contains("did not finish in time"),
+        "{log}"
+    );
 }
 
 /// A capsule that hears everything cannot answer for the kernel.

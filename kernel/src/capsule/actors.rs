@@ -15,9 +15,10 @@ use super::connection::Connection;
 use super::loaded::Capsule;
 use super::shard::Shard;
 use crate::bus::inbox::Inbox;
-use crate::bus::message::{PortId, Source};
+use crate::bus::message::{Body, PortId, Source};
 use crate::bus::{Heard, Role, Route, Subscribed};
 use crate::home::Socket;
+use crate::port;
 use crate::port::listener::{Accept, Peer, Seat};
 use crate::port::stream::{Stream, StreamTopics};
 
@@ -99,7 +100,11 @@ impl Actors {
         self.subscribed.lock().clear();
         for actor in self.all() {
             if let Some(connection) = actor.connection() {
-                connection.stream().close_when_written();
+                // As if the peer had said its last word: the handler answers what it still owes, and closes.
+                let (ids, topic) = (self.host.bus.ids(), &self.host.topics.stream.closed);
+                let body = Body::text("the daemon stops");
+                let stream = connection.stream().id();
+                port::tell(actor.inbox(), ids, stream, topic, connection.principal(), body, None);
             } else {
                 // What waited is refused by the actor's end.
                 drop(actor.inbox().close());

@@ -283,7 +283,8 @@ impl Manager {
     pub fn draining(&self) -> Vec<Arc<str>> {
         let rows = self.rows.lock();
         let running = rows.values().filter_map(|row| match &row.stage {
-            Stage::Running(actors) => Some(actors.capsule()),
+            // Without an actor nobody is there who could have something to finish, or say so.
+            Stage::Running(actors) if actors.count().0 > 0 => Some(actors.capsule()),
             _ => None,
         });
         running.filter(|c| c.drains()).map(|c| Arc::clone(&c.name)).collect()

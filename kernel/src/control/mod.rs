@@ -136,6 +136,10 @@ impl Control {
                 // Whoever stopped waiting is not told.
                 self.host.bus.asks().settle(address, outcome, Source::Kernel);
             }
+            if Verb::of(&message.topic) == Some(Verb::Shutdown) {
+                tracing::info!(principal = %message.principal, message_id = %message.id, "asked to stop");
+                self.stop.notify_one();
+            }
         }
     }
 
@@ -165,11 +169,7 @@ impl Control {
                 Body::json(&self.manager.detail(&request.name).ok_or_else(missing)?)
             }
             Verb::Interfaces => Body::json(&self.manager.interfaces()),
-            Verb::Shutdown => {
-                tracing::info!(principal = %message.principal, message_id = %message.id, "asked to stop");
-                self.stop.notify_one();
-                Body::json(&serde_json::json!({}))
-            }
+            Verb::Shutdown => Body::json(&serde_json::json!({})),
         })
     }
 }

@@ -172,7 +172,9 @@ impl Seats {
             return Err(TurnedAway::SocketFull);
         }
         let mine = taken.entry(uid).or_insert(0);
-        if *mine >= self.caps.per_uid {
+        // On the operator socket there is nobody but the owner to keep places for.
+        let owner = self.kind == Socket::Operator && uid == self.own_uid;
+        if !owner && *mine >= self.caps.per_uid {
             return Err(TurnedAway::UserFull);
         }
         *mine += 1;

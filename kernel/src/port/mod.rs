@@ -19,7 +19,7 @@ use crate::bus::inbox::{Credit, Inbox};
 use crate::bus::message::{Body, Ids, Kind, Message, PortId, Source};
 
 /// Tells the owner of a port what happened. False when the owner has ended.
-fn tell(
+pub(crate) fn tell(
     inbox: &Inbox,
     ids: &Ids,
     port: PortId,

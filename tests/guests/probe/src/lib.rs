@@ -159,6 +159,14 @@ impl Probe {
         panic!("at every attempt");
     }
 
+    /// Finishes before the daemon stops.
+    #[on("astrid.v1.shutdown")]
+    fn finish(&mut self, ctx: &mut Context) -> Result<()> {
+        info!("finished", handled = self.handled);
+        ctx.publish("astrid.v1.shutdown.done", Count { n: self.handled })?;
+        Ok(())
+    }
+
     /// Says that it was restarted.
     #[on("lifecycle.v1.restarted")]
     fn restarted(&mut self, ctx: &mut Context) -> Result<()> {
