@@ -186,7 +186,7 @@ impl Drop for ShardThreads {
     }
 }
 
-fn make_host(config: &Config, token: BootToken, started: Instant) -> Result<Arc<Host>, BootError> {
+fn make_host(home: &Home, config: &Config, token: BootToken, started: Instant) -> Result<Arc<Host>, BootError> {
     let metrics = Arc::new(Metrics::default());
     let ids = Arc::new(Ids::new(rand::random()));
     let deadlines = Arc::new(Deadlines::default());
@@ -198,6 +198,7 @@ fn make_host(config: &Config, token: BootToken, started: Instant) -> Result<Arc<
         ledger: Ledger::default(),
         census: Arc::new(Census::new(config.limits.live_actors, Arc::clone(&metrics))),
         metrics,
+        home: home.clone(),
         token,
         own_uid: rustix::process::geteuid().as_raw(),
         started,
@@ -213,7 +214,7 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("cannot watch for SIGINT"))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(io("cannot watch for SIGHUP"))?;
     let home = options.home.clone();
-    let host = make_host(&config, BootToken::create(&home)?, started)?;
+    let host = make_host(&home, &config, BootToken::create(&home)?, started)?;
     let _exporter = metrics::export(&config.metrics, &host.metrics)?;
     let ticker = Arc::new(Ticker::start(&host.engine).map_err(io("cannot start the epoch thread"))?);
     let shards: Arc<[Arc<Shard>]> = (0..config.daemon.shards.get())

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! $ASTRID_HOME  (default ~/.astrid)
-//! ├── etc/       astrid.toml, groups.toml, profiles/{principal}.toml
+//! ├── etc/       astrid.toml, groups.toml, profiles/{principal}.toml, documents of capsules
 //! ├── var/       what the daemon must not lose
 //! ├── run/       0700: astrid.lock, operator.sock, session.sock, token, pid, ready, status.json
 //! ├── keys/      0700: runtime.key (0600, 32 raw bytes)
@@ -26,8 +26,12 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use astrid_wire::manifest::DocumentName;
+
+mod document;
 mod files;
 
+pub use document::DocumentFault;
 pub(crate) use files::{Durability, PRIVATE_FILE, read_operators_file, remove_file, replace_file, write_run_file};
 
 /// Bytes of a socket's path that the kernel's `sockaddr_un` holds, without the final zero.
@@ -251,6 +255,12 @@ impl Home {
     #[must_use]
     pub fn config_file(&self) -> PathBuf {
         self.root.join("etc/astrid.toml")
+    }
+
+    /// A document of the operator, in `etc/`.
+    #[must_use]
+    pub fn document_file(&self, name: &DocumentName) -> PathBuf {
+        self.root.join("etc").join(name.as_str())
     }
 
     /// `etc/groups.toml`: the operator's groups.

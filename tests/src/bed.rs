@@ -113,6 +113,7 @@ impl Bed {
             ledger: Ledger::default(),
             census: Arc::new(Census::new(settings.live_actors, Arc::clone(&metrics))),
             metrics,
+            home: home.clone(),
             token: BootToken::create(&home).unwrap(),
             own_uid: rustix::process::geteuid().as_raw(),
             started: Instant::now(),

@@ -1,7 +1,7 @@
 //! Decisions.
 
 use astrid_wire::control::{self, RESERVED_DOMAINS};
-use astrid_wire::manifest::Manifest;
+use astrid_wire::manifest::{DocumentName, Manifest, Program};
 use astrid_wire::{Pattern, Principal, Topic};
 
 use super::Permit;
@@ -26,6 +26,8 @@ pub struct Acl {
     imports: Vec<Pattern>,
     timer: bool,
     drain: bool,
+    programs: Vec<Program>,
+    documents: Vec<DocumentName>,
 }
 
 impl Acl {
@@ -40,6 +42,8 @@ impl Acl {
             imports,
             timer: capabilities.timer.is_some(),
             drain: manifest.runtime.drain,
+            programs: capabilities.child.iter().flat_map(|c| &c.allow).cloned().collect(),
+            documents: capabilities.document.iter().flat_map(|c| &c.allow).cloned().collect(),
         }
     }
 }
@@ -76,6 +80,16 @@ pub enum Denied {
     /// Needs the operator socket.
     #[error("{0} is for operators: it is refused on the session socket")]
     OperatorOnly(Topic),
+    /// Only the daemon's owner may.
+    #[error("{principal} may not {action} {object}: only the owner of the daemon may")]
+    OwnerOnly {
+        /// Who tried.
+        principal: Principal,
+        /// What.
+        action: &'static str,
+        /// On what.
+        object: String,
+    },
     /// An anonymous connection tried to act.
     #[error("an anonymous connection may not {action} {object}")]
     Anonymous {
@@ -170,7 +184,44 @@ impl Gate {
         Err(undeclared(subject, "set", "a timer", "[capabilities] timer"))
     }
 
-    /// May this subject act on a stream? An actor holds only its own, which were given to it: the lookup was the decision, and
+    /// May this subject read and replace that document? It must be asked for, and it is the owner's.
+    ///
+    /// # Errors
+    /// [`Denied`] names the rule.
+    pub fn document(&self, subject: Subject<'_>, name: &str) -> Result<Permit<DocumentName>, Denied> {
+        let Some(document) = subject.acl.documents.iter().find(|d| d.as_str() == name) else {
+            return Err(undeclared(subject, "use the document", name, "[capabilities] document"));
+        };
+        owner(subject, "use the document", name)?;
+        Ok(Permit {
+            object: document.clone(),
+        })
+    }
+
+    /// May this subject run programs at all? Asked before a program is looked for, so that who may not learns nothing.
+    ///
+    /// # Errors
+    /// [`Denied`] names the rule.
+    pub fn may_run(&self, subject: Subject<'_>, program: &str) -> Result<(), Denied> {
+        if subject.acl.programs.is_empty() {
+            return Err(undeclared(subject, "run", program, "[capabilities] child"));
+        }
+        owner(subject, "run", program)
+    }
+
+    /// May this subject run that program? Decided on what was found, which the permit holds.
+    ///
+    /// # Errors
+    /// [`Denied`] names the rule.
+    pub fn run<T>(&self, subject: Subject<'_>, path: &str, found: T) -> Result<Permit<T>, Denied> {
+        self.may_run(subject, path)?;
+        if subject.acl.programs.iter().any(|p| p.covers(path)) {
+            return Ok(Permit { object: found });
+        }
+        Err(undeclared(subject, "run", path, "[capabilities] child"))
+    }
+
+    /// May this subject act on a port? An actor holds only its own, which were given to it: the lookup was the decision, and
     /// this makes its proof.
     pub fn own<T>(&self, _: Subject<'_>, held: T) -> Permit<T> {
         Permit { object: held }
@@ -196,6 +247,18 @@ fn known(subject: Subject<'_>, action: &'static str, object: &impl ToString) -> 
         });
     }
     Ok(())
+}
+
+/// Until there are rules for others, what reaches outside of the bus is for the owner alone.
+fn owner(subject: Subject<'_>, action: &'static str, object: &str) -> Result<(), Denied> {
+    if *subject.principal == Principal::default_owner() {
+        return Ok(());
+    }
+    Err(Denied::OwnerOnly {
+        principal: subject.principal.clone(),
+        action,
+        object: object.to_owned(),
+    })
 }
 
 fn undeclared(subject: Subject<'_>, action: &'static str, object: &str, section: &'static str) -> Denied {

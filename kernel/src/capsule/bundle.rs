@@ -21,7 +21,7 @@ use wasmparser::{Chunk, ComponentTypeRef, Encoding, Parser, Payload};
 /// Most bytes of a bundle: several times the largest guest that is known to run (an embedded interpreter).
 pub const BUNDLE_BYTES_MAX: usize = 64 << 20;
 
-/// Most imports and exports of a component, each. The kernel offers eight.
+/// Most imports and exports of a component, each. The kernel offers ten.
 const NAMES_MAX: usize = 64;
 
 /// Most sections at the top of a component. What compilers make has some dozens.
@@ -41,7 +41,7 @@ const PACKAGE: &str = "astrid:kernel/";
 const PACKAGE_VERSION: semver::Version = semver::Version::new(0, 1, 0);
 
 /// Interfaces of the package, and the capability that importing one needs.
-const INTERFACES: [(&str, Option<&str>); 8] = [
+const INTERFACES: [(&str, Option<&str>); 10] = [
     ("types", None),
     ("bus", None),
     ("log", None),
@@ -50,6 +50,8 @@ const INTERFACES: [(&str, Option<&str>); 8] = [
     ("timer", Some("timer")),
     ("port", Some("listen")),
     ("connection", Some("listen")),
+    ("child", Some("child")),
+    ("document", Some("document")),
 ];
 
 /// Why bytes are not a bundle. Whoever made it is to blame.
@@ -418,6 +420,8 @@ fn check_imports(imports: &BTreeSet<String>, manifest: &Manifest) -> Result<(), 
         let asked = match needed {
             Some("timer") => manifest.capabilities.timer.is_some(),
             Some("listen") => manifest.capabilities.listen.is_some(),
+            Some("child") => manifest.capabilities.child.is_some(),
+            Some("document") => manifest.capabilities.document.is_some(),
             _ => true,
         };
         if let (Some(capability), false) = (needed, asked) {

@@ -418,12 +418,16 @@ fn reasons(capabilities: &Capabilities) -> BTreeMap<String, String> {
         listen,
         timer,
         subscribe,
+        child,
+        document,
     } = capabilities;
     let mut reasons = BTreeMap::new();
     let mut add = |name: &str, reason: Option<&String>| reasons.extend(reason.map(|r| (name.to_owned(), r.clone())));
     add("listen", listen.as_ref().map(|c| &c.reason));
     add("timer", timer.as_ref().map(|c| &c.reason));
     add("subscribe", subscribe.as_ref().map(|c| &c.reason));
+    add("child", child.as_ref().map(|c| &c.reason));
+    add("document", document.as_ref().map(|c| &c.reason));
     reasons
 }
 

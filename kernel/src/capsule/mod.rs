@@ -44,6 +44,7 @@ use self::census::Census;
 use crate::authority::Gate;
 use crate::bus::Bus;
 use crate::deadlines::Deadlines;
+use crate::home::Home;
 use crate::keys::BootToken;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
@@ -101,6 +102,8 @@ pub struct Host {
     pub metrics: Arc<Metrics>,
     /// Knows who is live.
     pub census: Arc<Census>,
+    /// Where files are.
+    pub home: Home,
     /// What a client of the daemon's own user shows.
     pub token: BootToken,
     /// The daemon's own user.

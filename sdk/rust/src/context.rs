@@ -10,7 +10,10 @@ use astrid_wire::Problem;
 use crate::bindings::astrid::kernel::connection::PeerInfo;
 use crate::bindings::astrid::kernel::types::{self, CommandId, Kind, MessageId, PortId, ReplyTo, Source};
 use crate::body::{Body, IntoBody};
-use crate::error::{ConnectionError, PortError, ReplyError, SendError, SubscribeError};
+use crate::child::{Reach, Signal, Spec, Usage};
+use crate::error::{
+    ChildError, ConnectionError, DocumentError, PortError, ReplyError, SendError, SpawnError, SubscribeError, TailError,
+};
 use crate::send::{Ask, Request, Timer};
 use crate::sys;
 
@@ -270,6 +273,87 @@ impl Context {
     /// At once: ends a subscription of this connection. False when there was none.
     pub fn unsubscribe(&mut self, pattern: &str) -> bool {
         sys::bus::unsubscribe(pattern)
+    }
+}
+
+/// Programs outside of the daemon. Need `[capabilities] child`; see [`crate::child`].
+impl Context {
+    /// Command: starts a program. What can be checked is checked now; `port.v1.child.started` or `.failed` says what became of it.
+    ///
+    /// # Errors
+    /// Refused when checked; nothing was recorded.
+    pub fn spawn(&mut self, spec: &Spec) -> Result<PortId, SpawnError> {
+        Ok(sys::child::spawn(spec)?)
+    }
+
+    /// Command: sends a child a signal.
+    ///
+    /// # Errors
+    /// Refused when checked.
+    pub fn signal(&mut self, child: PortId, signal: Signal, reach: Reach) -> Result<CommandId, ChildError> {
+        let ordinal = sys::child::send_signal(child, signal, reach)?;
+        Ok(self.command(ordinal))
+    }
+
+    /// Command: writes to a child's standard input.
+    ///
+    /// # Errors
+    /// Refused when checked. [`ChildError::Full`] says how much would fit.
+    pub fn write_input(&mut self, child: PortId, bytes: &[u8]) -> Result<CommandId, ChildError> {
+        let ordinal = sys::child::write(child, bytes)?;
+        Ok(self.command(ordinal))
+    }
+
+    /// Command: closes a child's standard input once what was written has arrived.
+    ///
+    /// # Errors
+    /// Refused when checked.
+    pub fn close_input(&mut self, child: PortId) -> Result<CommandId, ChildError> {
+        let ordinal = sys::child::close_input(child)?;
+        Ok(self.command(ordinal))
+    }
+
+    /// At once: what a child and everything that it has started use.
+    ///
+    /// # Errors
+    /// [`ChildError::Unknown`].
+    pub fn measure(&self, child: PortId) -> Result<Usage, ChildError> {
+        Ok(sys::child::measure(child)?)
+    }
+
+    /// At once: the last lines of a log file that a child's output goes to; at most 10,000 and 1 MiB.
+    ///
+    /// # Errors
+    /// Not there, or not readable.
+    pub fn tail(&self, name: &str, lines: u32) -> Result<Vec<u8>, TailError> {
+        Ok(sys::child::tail(name, lines)?)
+    }
+
+    /// At once: where a log file is, for whoever reads it on this machine.
+    ///
+    /// # Errors
+    /// [`TailError::InvalidName`].
+    pub fn log_path(&self, name: &str) -> Result<String, TailError> {
+        Ok(sys::child::log_path(name)?)
+    }
+}
+
+/// Documents of the operator. Need `[capabilities] document`.
+impl Context {
+    /// At once: a document's text, if it exists.
+    ///
+    /// # Errors
+    /// Denied, or not readable.
+    pub fn read_document(&self, name: &str) -> Result<Option<String>, DocumentError> {
+        Ok(sys::document::read(name)?)
+    }
+
+    /// At once, whatever becomes of this handler: replaces a document, whole and durably, if it still is what was read.
+    ///
+    /// # Errors
+    /// Denied, changed by somebody else, or not writable; the document is as it was.
+    pub fn replace_document(&mut self, name: &str, was: Option<&str>, text: &str) -> Result<(), DocumentError> {
+        Ok(sys::document::replace(name, was, text)?)
     }
 }
 

@@ -8,7 +8,7 @@
 use astrid_wire::Problem;
 use astrid_wire::problem::codes;
 
-use crate::bindings::astrid::kernel::{bus, connection, port, timer, types};
+use crate::bindings::astrid::kernel::{bus, child, connection, document, port, timer, types};
 use crate::body::Unserializable;
 
 /// What a handler returns that can fail: `Result<T>` fails with a [`Failure`], `Result<T, E>` with an `E` of choice.
@@ -356,6 +356,177 @@ impl ConnectionError {
     }
 }
 
+/// Why a program is not started.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SpawnError {
+    /// The gate refused; names what is lacking. Often `[capabilities] child` in the manifest.
+    #[error("denied: {0}")]
+    Denied(String),
+    /// There is no such program; says where it was looked for.
+    #[error("no such program: {0}")]
+    NotFound(String),
+    /// It may not be executed.
+    #[error("not executable: {0}")]
+    NotExecutable(String),
+    /// The working directory is none, or cannot be entered.
+    #[error("no such directory: {0}")]
+    NoDirectory(String),
+    /// A part of the spec is not valid; names it.
+    #[error("not valid: {0}")]
+    Invalid(String),
+    /// This machine cannot do what is asked.
+    #[error("not supported here: {0}")]
+    Unsupported(String),
+    /// This many children are held, or commands recorded: the limit.
+    #[error("more than {0} children")]
+    TooMany(u32),
+}
+
+impl From<child::SpawnError> for SpawnError {
+    fn from(error: child::SpawnError) -> Self {
+        match error {
+            child::SpawnError::Denied(why) => Self::Denied(why),
+            child::SpawnError::NotFound(what) => Self::NotFound(what),
+            child::SpawnError::NotExecutable(what) => Self::NotExecutable(what),
+            child::SpawnError::NoDirectory(what) => Self::NoDirectory(what),
+            child::SpawnError::Invalid(what) => Self::Invalid(what),
+            child::SpawnError::Unsupported(what) => Self::Unsupported(what),
+            child::SpawnError::TooMany(limit) => Self::TooMany(limit),
+        }
+    }
+}
+
+impl SpawnError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Denied(_) => codes::DENIED,
+            Self::NotFound(_) => "child.not-found",
+            Self::NotExecutable(_) => "child.not-executable",
+            Self::NoDirectory(_) => "child.no-directory",
+            Self::Invalid(_) => codes::INVALID,
+            Self::Unsupported(_) => "child.unsupported",
+            Self::TooMany(_) => codes::TOO_MANY,
+        }
+    }
+}
+
+/// Why a child could not be acted on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChildError {
+    /// This actor has no such child.
+    #[error("no such child")]
+    Unknown,
+    /// It has no input that could be written to.
+    #[error("it has no input")]
+    NoInput,
+    /// It has not read what was written before; this many bytes are free.
+    #[error("{0} bytes are free")]
+    Full(u64),
+    /// This `handle` has recorded this many commands, the limit.
+    #[error("more than {0} commands for one message")]
+    TooMany(u32),
+}
+
+impl From<child::ChildError> for ChildError {
+    fn from(error: child::ChildError) -> Self {
+        match error {
+            child::ChildError::Unknown => Self::Unknown,
+            child::ChildError::NoInput => Self::NoInput,
+            child::ChildError::Full(free) => Self::Full(free),
+            child::ChildError::TooMany(limit) => Self::TooMany(limit),
+        }
+    }
+}
+
+impl ChildError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Unknown => codes::NOT_FOUND,
+            Self::NoInput => codes::UNSUPPORTED,
+            Self::Full(_) => codes::FULL,
+            Self::TooMany(_) => codes::TOO_MANY,
+        }
+    }
+}
+
+/// Why a log file was not read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TailError {
+    /// Not a name of a log file.
+    #[error("not a name of a log file")]
+    InvalidName,
+    /// There is none of that name.
+    #[error("no such log file")]
+    NotFound,
+    /// Reading failed; says how.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<child::TailError> for TailError {
+    fn from(error: child::TailError) -> Self {
+        match error {
+            child::TailError::InvalidName => Self::InvalidName,
+            child::TailError::NotFound => Self::NotFound,
+            child::TailError::Failed(why) => Self::Failed(why),
+        }
+    }
+}
+
+impl TailError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidName => codes::INVALID,
+            Self::NotFound => codes::NOT_FOUND,
+            Self::Failed(_) => codes::UNAVAILABLE,
+        }
+    }
+}
+
+/// Why a document was not read or replaced.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DocumentError {
+    /// The gate refused; names what is lacking. Often `[capabilities] document` in the manifest.
+    #[error("denied: {0}")]
+    Denied(String),
+    /// It has more bytes than this, the limit.
+    #[error("larger than {0} bytes")]
+    TooLarge(u64),
+    /// It is not UTF-8.
+    #[error("it is not UTF-8 text")]
+    NotText,
+    /// Somebody has changed it meanwhile.
+    #[error("somebody else has changed it meanwhile")]
+    Changed,
+    /// The operating system refused; says why.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<document::DocumentError> for DocumentError {
+    fn from(error: document::DocumentError) -> Self {
+        match error {
+            document::DocumentError::Denied(why) => Self::Denied(why),
+            document::DocumentError::TooLarge(limit) => Self::TooLarge(limit),
+            document::DocumentError::NotText => Self::NotText,
+            document::DocumentError::Changed => Self::Changed,
+            document::DocumentError::Failed(why) => Self::Failed(why),
+        }
+    }
+}
+
+impl DocumentError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Denied(_) => codes::DENIED,
+            Self::TooLarge(_) => codes::TOO_LARGE,
+            Self::NotText => codes::INVALID,
+            Self::Changed => "document.changed",
+            Self::Failed(_) => codes::UNAVAILABLE,
+        }
+    }
+}
+
 macro_rules! problem_from {
     ($($error:ty),*) => {$(
         impl From<$error> for Problem {
@@ -372,7 +543,11 @@ problem_from!(
     SubscribeError,
     TimerError,
     PortError,
-    ConnectionError
+    ConnectionError,
+    SpawnError,
+    ChildError,
+    TailError,
+    DocumentError
 );
 
 impl From<RequestError> for Problem {

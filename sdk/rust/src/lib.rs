@@ -32,7 +32,7 @@
 //! Reading order: [`capsule`] (handlers: which messages they take, what their results mean), [`Context`] (what they can do), [`Body`],
 //! [`mod@error`] (three ways to end), [`testing`] (a fake kernel, so that all of it is tested natively).
 //!
-//! A `handle` is a transaction: what a handler records (publish, ask, reply, timers, writes to streams) happens after it returned, in
+//! A `handle` is a transaction: what a handler records (publish, ask, reply, timers, writes to streams, programs to start) happens after it returned, in
 //! order, or not at all. State is the value itself, kept between messages and lost with the instance: after a rollback, a fault or an
 //! eviction the next message meets `Default`.
 //!
@@ -48,6 +48,7 @@ pub mod answer;
 #[doc(hidden)]
 pub mod bindings;
 pub mod body;
+pub mod child;
 pub mod context;
 #[doc(hidden)]
 pub mod describe;

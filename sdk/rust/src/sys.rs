@@ -4,6 +4,6 @@
 //! nothing at run time.
 
 #[cfg(target_arch = "wasm32")]
-pub(crate) use crate::bindings::astrid::kernel::{bus, clock, connection, log, port, random, timer};
+pub(crate) use crate::bindings::astrid::kernel::{bus, child, clock, connection, document, log, port, random, timer};
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use crate::testing::sys::{bus, clock, connection, log, port, random, timer};
+pub(crate) use crate::testing::sys::{bus, child, clock, connection, document, log, port, random, timer};

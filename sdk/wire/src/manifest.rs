@@ -24,7 +24,7 @@ mod schema;
 mod units;
 
 pub use error::ManifestError;
-pub use names::{CapsuleName, InterfaceVersion, NameError, VersionError};
+pub use names::{CapsuleName, DocumentName, InterfaceVersion, NameError, Program, ResourceError, VersionError};
 pub use rules::{
     DESCRIPTION_BYTES_MAX, DOCUMENT_BYTES_MAX, ENTRIES_MAX, FUEL_MAX, IDLE_MAX, INSTANCES_MAX, MEMORY_MAX, MEMORY_MIN,
     QUEUE_MAX, REASON_BYTES_MAX, RETRY_MAX, TIMEOUT_MAX, TIMEOUT_MIN,
@@ -231,6 +231,12 @@ pub struct Capabilities {
     /// Subscribes its connection, while it runs, to patterns that these cover.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subscribe: Option<Capability<Pattern>>,
+    /// Runs programs outside of the daemon.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub child: Option<Capability<Program>>,
+    /// Reads and replaces these documents of the operator, in the home's `etc/`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document: Option<Capability<DocumentName>>,
 }
 
 /// One thing that is asked for.

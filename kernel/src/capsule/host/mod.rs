@@ -8,8 +8,10 @@
 //! told what it did wrong.
 
 pub(crate) mod bus;
+mod child;
 mod clock;
 mod connection;
+mod document;
 mod log;
 mod port;
 mod random;

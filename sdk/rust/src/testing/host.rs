@@ -10,6 +10,7 @@ use std::time::Duration;
 use astrid_wire::manifest::Manifest;
 use astrid_wire::{Pattern, Problem, Topic};
 
+use super::children::Children;
 use super::connection::Connection;
 use super::seen::{Ask, LogLine, Said};
 use crate::bindings::astrid::kernel::bus::{PublishError, ReplyError, RequestError, SubscribeError};
@@ -57,6 +58,7 @@ enum Command {
     CancelTimer(PortId),
     Write(Vec<u8>),
     Close,
+    Child(PortId, super::children::Command),
 }
 
 /// A timer that runs.
@@ -106,6 +108,9 @@ pub(super) struct Host {
     /// Asks of the test, and their answers.
     pub(super) replies: BTreeMap<ReplyTo, Option<Reply>>,
     pub(super) timers: BTreeMap<PortId, SetTimer>,
+    pub(super) children: Children,
+    /// Documents of the operator.
+    pub(super) documents: BTreeMap<String, String>,
 }
 
 /// Between two handlers.
@@ -142,6 +147,7 @@ impl Host {
                     .connection
                     .iter_mut()
                     .for_each(|connection| connection.closed = true),
+                Command::Child(port, command) => self.children.carry_out(port, command),
             }
         }
     }
@@ -166,8 +172,21 @@ impl Host {
         mixed ^ (mixed >> 31)
     }
 
+    /// Records something about a child.
+    pub(super) fn push_child(&mut self, port: PortId, command: super::children::Command) {
+        self.commands.push(Command::Child(port, command));
+    }
+
+    /// Children that are recorded and not carried out.
+    pub(super) fn recorded_children(&self) -> impl Iterator<Item = (PortId, &super::children::Command)> {
+        self.commands.iter().filter_map(|command| match command {
+            Command::Child(port, command) => Some((*port, command)),
+            _ => None,
+        })
+    }
+
     /// The ordinal of the command that is about to be recorded.
-    fn room(&self) -> Result<u32, u32> {
+    pub(super) fn room(&self) -> Result<u32, u32> {
         let recorded = u32::try_from(self.commands.len()).unwrap_or(u32::MAX);
         if recorded < COMMANDS_MAX {
             Ok(recorded)

@@ -53,11 +53,13 @@ use crate::context::Context;
 use crate::dispatch::Capsule;
 use crate::error::{Rollback, SendError};
 
+mod children;
 mod connection;
 mod host;
 mod seen;
 pub(crate) mod sys;
 
+pub use children::Child;
 pub use seen::{Ask, Asked, Handled, LogLine, Said};
 
 use host::{BOOT, Host, Responder};

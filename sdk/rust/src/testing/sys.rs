@@ -168,3 +168,50 @@ pub(crate) mod connection {
         host(|host| host.authenticate(credential))
     }
 }
+
+pub(crate) mod child {
+    use super::host;
+    use crate::bindings::astrid::kernel::child::{ChildError, Reach, Signal, SpawnError, Spec, TailError, Usage};
+    use crate::bindings::astrid::kernel::types::PortId;
+
+    pub(crate) fn spawn(spec: &Spec) -> Result<PortId, SpawnError> {
+        host(|host| host.spawn(spec))
+    }
+
+    pub(crate) fn send_signal(child: PortId, signal: Signal, reach: Reach) -> Result<u32, ChildError> {
+        host(|host| host.signal(child, signal, reach))
+    }
+
+    pub(crate) fn write(child: PortId, bytes: &[u8]) -> Result<u32, ChildError> {
+        host(|host| host.write_input(child, bytes))
+    }
+
+    pub(crate) fn close_input(child: PortId) -> Result<u32, ChildError> {
+        host(|host| host.close_input(child))
+    }
+
+    pub(crate) fn measure(child: PortId) -> Result<Usage, ChildError> {
+        host(|host| host.measure(child))
+    }
+
+    pub(crate) fn tail(name: &str, lines: u32) -> Result<Vec<u8>, TailError> {
+        host(|host| host.tail(name, lines))
+    }
+
+    pub(crate) fn log_path(name: &str) -> Result<String, TailError> {
+        host(|host| host.log_path(name))
+    }
+}
+
+pub(crate) mod document {
+    use super::host;
+    use crate::bindings::astrid::kernel::document::DocumentError;
+
+    pub(crate) fn read(name: &str) -> Result<Option<String>, DocumentError> {
+        host(|host| host.read_document(name))
+    }
+
+    pub(crate) fn replace(name: &str, was: Option<&str>, text: &str) -> Result<(), DocumentError> {
+        host(|host| host.replace_document(name, was, text))
+    }
+}

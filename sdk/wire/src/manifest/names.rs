@@ -95,6 +95,102 @@ impl<'de> Deserialize<'de> for CapsuleName {
     }
 }
 
+/// Why a text is not a program of a capability, or not a document.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResourceError {
+    /// Neither `*` nor an absolute path.
+    #[error("`{0}` is not a program: write an absolute path, or \"*\" for every program")]
+    Program(String),
+    /// Not a file name of the operator's `etc/`.
+    #[error(
+        "`{0}` is not a document: a name of a-z, 0-9 and `-` that ends in \".toml\", and none that the daemon reads itself"
+    )]
+    Document(String),
+}
+
+/// Most bytes of a program's path in a manifest.
+const PROGRAM_BYTES_MAX: usize = 1024;
+
+/// Documents in `etc/` that are the daemon's own.
+const RESERVED_DOCUMENTS: [&str; 2] = ["astrid.toml", "groups.toml"];
+
+/// A program that may be run: `*` for every one, or an absolute path.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Program(String);
+
+impl Program {
+    /// Whether it stands for the program at that absolute path.
+    #[must_use]
+    pub fn covers(&self, path: &str) -> bool {
+        self.0 == "*" || self.0 == path
+    }
+}
+
+impl FromStr for Program {
+    type Err = ResourceError;
+
+    fn from_str(text: &str) -> Result<Self, ResourceError> {
+        let path = text.starts_with('/') && text.len() <= PROGRAM_BYTES_MAX && !text.contains('\0');
+        if path || text == "*" {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(ResourceError::Program(
+                crate::text::cut(text, NAME_BYTES_MAX).to_owned(),
+            ))
+        }
+    }
+}
+
+/// A document of the operator: a file name in the home's `etc/`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DocumentName(String);
+
+impl DocumentName {
+    /// The file's name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for DocumentName {
+    type Err = ResourceError;
+
+    fn from_str(text: &str) -> Result<Self, ResourceError> {
+        let stem = text.strip_suffix(".toml").unwrap_or_default();
+        let plain = stem
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+        if stem.is_empty() || !plain || text.len() > NAME_BYTES_MAX || RESERVED_DOCUMENTS.contains(&text) {
+            return Err(ResourceError::Document(
+                crate::text::cut(text, NAME_BYTES_MAX).to_owned(),
+            ));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+macro_rules! serde_as_text {
+    ($type:ty) => {
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?
+                    .parse()
+                    .map_err(de::Error::custom)
+            }
+        }
+    };
+}
+
+serde_as_text!(Program);
+serde_as_text!(DocumentName);
+
 /// Why a text is not the version of an interface.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not the version of an interface: two numbers, as in \"1.0\"")]

@@ -205,6 +205,8 @@ fn check_capabilities(capabilities: &Capabilities, scope: Scope) -> Result<(), B
         listen,
         timer,
         subscribe,
+        child,
+        document,
     } = capabilities;
     for (name, asked) in [
         (
@@ -215,6 +217,11 @@ fn check_capabilities(capabilities: &Capabilities, scope: Scope) -> Result<(), B
         (
             "subscribe",
             subscribe.as_ref().map(|asked| (asked.allow.len(), &asked.reason)),
+        ),
+        ("child", child.as_ref().map(|asked| (asked.allow.len(), &asked.reason))),
+        (
+            "document",
+            document.as_ref().map(|asked| (asked.allow.len(), &asked.reason)),
         ),
     ] {
         let Some((allowed, reason)) = asked else {

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::{ByteSize, CapsuleName, Import, InterfaceVersion, Manifest, Time};
+use super::{ByteSize, CapsuleName, DocumentName, Import, InterfaceVersion, Manifest, Program, Time};
 use crate::topic::{self, Pattern};
 
 /// The schema, as committed in `etc/schema/capsule-manifest.json`.
@@ -34,6 +34,16 @@ text_schema!(
     CapsuleName,
     "CapsuleName",
     json_schema!({ "type": "string", "pattern": "^[a-z0-9-]{1,64}$" })
+);
+text_schema!(
+    Program,
+    "Program",
+    json_schema!({ "type": "string", "pattern": "^(\\*|/.*)$" })
+);
+text_schema!(
+    DocumentName,
+    "DocumentName",
+    json_schema!({ "type": "string", "pattern": "^[a-z0-9-]+\\.toml$" })
 );
 text_schema!(
     Pattern,

@@ -197,7 +197,7 @@ fn errors_have_place_words_and_hint() {
         ),
         (
             "[capabilities]\nnet = {}",
-            "7:1: unknown key `net`\nhint: there is `listen`, `timer`, `subscribe`",
+            "7:1: unknown key `net`\nhint: there is `listen`, `timer`, `subscribe`, `child`, `document`",
         ),
         (
             "[publish]\n\"a.>.b\" = {}",

@@ -1,0 +1,32 @@
+//! `astrid:kernel/document`: documents of the operator.
+
+use super::bindings::astrid::kernel::document::{DocumentError, Host};
+use crate::capsule::guest::Guest;
+use crate::home::DocumentFault;
+
+impl From<DocumentFault> for DocumentError {
+    fn from(fault: DocumentFault) -> Self {
+        match fault {
+            DocumentFault::TooLarge(limit) => Self::TooLarge(limit),
+            DocumentFault::NotText => Self::NotText,
+            DocumentFault::Changed => Self::Changed,
+            DocumentFault::File(error) => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl Host for Guest {
+    fn read(&mut self, name: String) -> Result<Option<String>, DocumentError> {
+        let host = self.host();
+        let permit = host.gate.document(self.subject(), &name);
+        let document = permit.map_err(|denied| DocumentError::Denied(denied.to_string()))?;
+        Ok(host.home.read_document(document.object())?)
+    }
+
+    fn replace(&mut self, name: String, was: Option<String>, text: String) -> Result<(), DocumentError> {
+        let host = self.host();
+        let permit = host.gate.document(self.subject(), &name);
+        let document = permit.map_err(|denied| DocumentError::Denied(denied.to_string()))?;
+        Ok(host.home.replace_document(document.object(), was.as_deref(), &text)?)
+    }
+}
