@@ -344,6 +344,18 @@ impl Home {
         self.root.join("log")
     }
 
+    /// `log/children/`: what programs outside of the daemon write, a directory for each principal.
+    #[must_use]
+    pub fn child_log_dir(&self) -> PathBuf {
+        self.root.join("log/children")
+    }
+
+    /// What no child may reach: sockets and token, keys, configuration, and what the daemon must not lose.
+    #[must_use]
+    pub fn private_dirs(&self) -> Vec<PathBuf> {
+        ["run", "keys", "etc", "var"].map(|name| self.root.join(name)).into()
+    }
+
     /// `log/astrid.log`: the daemon's log; rotated ones have `.1` and up behind that.
     #[must_use]
     pub fn log_file(&self) -> PathBuf {

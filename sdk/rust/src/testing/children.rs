@@ -128,15 +128,10 @@ impl Host {
         Ok(port)
     }
 
-    /// The spec of a child that this actor has, or will have by the commit.
+    /// The spec of a child that this actor has: one that is only recorded cannot be acted on yet.
     fn child(&self, port: PortId) -> Result<&Spec, ChildError> {
-        let recorded = self.recorded_children().find_map(|(at, command)| match command {
-            Command::Spawn(spec) if at == port => Some(spec),
-            _ => None,
-        });
-        recorded
-            .or_else(|| self.children.held.get(&port).map(|child| &child.spec))
-            .ok_or(ChildError::Unknown)
+        let held = self.children.held.get(&port);
+        held.map(|child| &child.spec).ok_or(ChildError::Unknown)
     }
 
     pub(super) fn signal(&mut self, port: PortId, signal: Signal, reach: Reach) -> Result<u32, ChildError> {
