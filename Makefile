@@ -15,6 +15,8 @@ CARGO ?= cargo
 # Where `make install` puts things; DESTDIR is put in front, for packagers.
 PREFIX ?= /usr/local
 DESTDIR ?=
+# Rounds of `make soak`.
+ROUNDS ?= 200
 
 # The paths below are the ones that the build, the tests and the scripts agree on.
 unexport CARGO_TARGET_DIR CARGO_BUILD_TARGET CARGO_BUILD_TARGET_DIR
@@ -54,6 +56,10 @@ test: build capsules ## Runs all tests; the last line counts them
 .PHONY: bench
 bench: build capsules ## Measures Astrid, and in the same run the limits it is held against
 	RUST_BACKTRACE=0 $(CARGO) bench --workspace --bench astrid
+
+.PHONY: soak
+soak: build capsules ## Kills everything at random, ROUNDS times (200): nothing may be left, nothing may run twice
+	ASTRID_ROUNDS=$(ROUNDS) $(CARGO) test --release --workspace --test kills -- --nocapture
 
 .PHONY: lint
 lint: ## Checks format, lints, licences, scripts and the rules of the tree
