@@ -6,9 +6,9 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use astrid_wire::Topic;
 use astrid_wire::control::{self, Capsules, Mode, State};
 use astrid_wire::manifest::Overflow;
-use astrid_wire::Topic;
 use astrid_wire::topic::TopicError;
 use rustix::process::Resource;
 use tokio::signal::unix::{SignalKind, signal};
@@ -219,7 +219,12 @@ impl Drop for ShardThreads {
 }
 
 fn make_host(parts: Parts<'_>, token: BootToken, started: Instant) -> Result<Arc<Host>, BootError> {
-    let Parts { home, config, key, open_files } = parts;
+    let Parts {
+        home,
+        config,
+        key,
+        open_files,
+    } = parts;
     let metrics = Arc::new(Metrics::default());
     let boot = rand::random();
     let ids = Arc::new(Ids::new(boot));
@@ -434,7 +439,9 @@ async fn keep_status(control: Arc<Control>, host: Arc<Host>, file: StatusFile) {
 /// Tells the service manager that the daemon is alive, for as long as a message goes through the bus and is answered. The only thing here
 /// that is done again and again, and only where a watchdog is asked for.
 async fn keep_alive(host: Arc<Host>, every: Duration) {
-    let Ok(topic) = control::REQUEST_INTERFACES.parse::<Topic>() else { return };
+    let Ok(topic) = control::REQUEST_INTERFACES.parse::<Topic>() else {
+        return;
+    };
     loop {
         let say = host.gate.kernel_says(topic.clone());
         let answer = host.bus.request(say, Saying::announcement(Body::EMPTY), every).await;

@@ -51,7 +51,9 @@ impl Herd {
         // Held before it is looked at: what was read is about this one.
         let pidfd = pidfd_open(raw(pid)?, PidfdFlags::empty()).ok()?;
         let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
-        let marked = environment.split(|byte| *byte == 0).any(|variable| variable == self.needle);
+        let marked = environment
+            .split(|byte| *byte == 0)
+            .any(|variable| variable == self.needle);
         marked.then_some(Member { pid, pidfd })
     }
 

@@ -23,7 +23,11 @@ const PAUSE_MAX: Duration = Duration::from_millis(12);
 const PROGRAMS: [(&str, &str, usize); 4] = [
     ("plain", "exec sleep 1000000", 1),
     ("forker", "(setsid sleep 1000000 &); exec sleep 1000000", 2),
-    ("stubborn", "trap '' TERM HUP INT; sleep 1000000 & wait; sleep 1000000", 2),
+    (
+        "stubborn",
+        "trap '' TERM HUP INT; sleep 1000000 & wait; sleep 1000000",
+        2,
+    ),
     ("closer", "exec 0<&- 1>&- 2>&-; exec sleep 1000000", 1),
 ];
 
@@ -73,7 +77,9 @@ fn wait_until_whole(astrid: &Astrid, herd: &Herd) {
             let running = listed["processes"].as_array().unwrap().iter().all(|process| {
                 let instance = &process["instances"][0];
                 instance["state"] == "running"
-                    && members.iter().any(|member| u64::from(member.pid) == instance["pid"].as_u64().unwrap_or(0))
+                    && members
+                        .iter()
+                        .any(|member| u64::from(member.pid) == instance["pid"].as_u64().unwrap_or(0))
             });
             if running {
                 return;
@@ -127,7 +133,10 @@ fn whatever_is_killed_nothing_is_left_and_everything_comes_back() {
                 std::thread::sleep(PAUSE_MAX.mul_f64(chance.below(1000) as f64 / 1000.0));
             }
         }
-        println!("round {round} (ASTRID_SEED={}): killed {names:?}", seed.wrapping_add(round));
+        println!(
+            "round {round} (ASTRID_SEED={}): killed {names:?}",
+            seed.wrapping_add(round)
+        );
         if chosen.contains(&daemon) {
             // Who could end the rest is gone too when all three are; then the next daemon does it.
             if !(chosen.contains(&keeper) && chosen.contains(&guard)) {

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use astrid_wire::control::{CapsuleRequest, ChildCount, CapsuleState, Capsules, Messages, Mode, Sockets, State, Status, Verb};
+use astrid_wire::control::{
+    CapsuleRequest, CapsuleState, Capsules, ChildCount, Messages, Mode, Sockets, State, Status, Verb,
+};
 use astrid_wire::manifest::Overflow;
 use astrid_wire::problem::codes;
 use astrid_wire::topic::TopicError;

@@ -242,7 +242,9 @@ impl Inherited {
         let mut passed = listenfd::ListenFd::from_env();
         let mut sockets = HashMap::new();
         for n in 0..passed.len() {
-            let Ok(Some(socket)) = passed.take_unix_listener(n) else { continue };
+            let Ok(Some(socket)) = passed.take_unix_listener(n) else {
+                continue;
+            };
             let address = socket.local_addr().ok();
             match address.as_ref().and_then(|address| address.as_pathname()) {
                 Some(path) => drop(sockets.insert(path.to_owned(), socket)),
@@ -376,7 +378,8 @@ impl Drop for Listener {
         let ours = std::fs::symlink_metadata(&self.path).is_ok_and(|m| m.ino() == self.inode);
         if ours
             && !self.inherited
-            && let Err(error) = std::fs::remove_file(&self.path) {
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
             tracing::warn!(%error, socket = %self.path.display(), "cannot remove the socket");
         }
     }

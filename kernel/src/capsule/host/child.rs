@@ -72,7 +72,8 @@ fn number(signal: GuestSignal) -> i32 {
 fn limits(asked: GuestLimits) -> Result<Limits, SpawnError> {
     if asked.processes.is_some() && rustix::process::geteuid().is_root() {
         return Err(SpawnError::Unsupported(
-            "limits.processes: it does not bind root, as whom this daemon runs; run the daemon as another user".to_owned(),
+            "limits.processes: it does not bind root, as whom this daemon runs; run the daemon as another user"
+                .to_owned(),
         ));
     }
     Ok(Limits {
@@ -134,7 +135,7 @@ impl Guest {
     }
 
     /// Everything that can be checked now.
-    fn prepare(&self, spec: Spec) -> Result<(Permit<Program>, Launch), SpawnError> {
+    fn prepare_launch(&self, spec: Spec) -> Result<(Permit<Program>, Launch), SpawnError> {
         let host = self.host();
         let denied = |denied: crate::authority::Denied| SpawnError::Denied(denied.to_string());
         host.gate.may_run(self.subject(), &spec.program).map_err(denied)?;
@@ -162,7 +163,11 @@ impl Guest {
             None => None,
         };
         let launch = Launch {
-            name: if spec.program == OWN_PROGRAM { found } else { spec.program },
+            name: if spec.program == OWN_PROGRAM {
+                found
+            } else {
+                spec.program
+            },
             tag: spec.tag,
             args: spec.args,
             env,
@@ -193,12 +198,17 @@ impl Host for Guest {
             Err(Refused::TooMany(limit)) => return Err(SpawnError::TooMany(limit)),
             Err(Refused::TooLarge(_)) => return Err(SpawnError::TooMany(0)),
         }
-        let (program, launch) = self.prepare(spec)?;
-        let id = self.host().bus.ids().port();
+        let (program, launch) = self.prepare_launch(spec)?;
         let owner = Owner {
             capsule: Arc::clone(self.actor.capsule_name()),
             principal: self.principal.clone(),
         };
+        if !launch.can_be_adopted(&owner) {
+            return Err(SpawnError::Invalid(
+                "adopt: tag, secrets and log files are too long to be kept".to_owned(),
+            ));
+        }
+        let id = self.host().bus.ids().port();
         self.commands.push(
             Command::Spawn {
                 program,

@@ -85,6 +85,10 @@ impl Child {
         self.input.as_ref()
     }
 
+    pub(super) fn is_terminal(&self) -> bool {
+        self.input.is_some() && !self.input_closes
+    }
+
     /// Whether its standard input can be closed.
     pub fn input_closes(&self) -> bool {
         self.input_closes

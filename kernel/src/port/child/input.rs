@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
@@ -116,8 +117,12 @@ impl Input {
     }
 
     /// Moves bytes into the descriptor until it is closed, from whichever side.
+    #[expect(
+        deprecated,
+        reason = "what it warns of is a descriptor that changes; this one is owned and does not"
+    )]
     pub(super) async fn drive(self: Arc<Self>, descriptor: OwnedFd) {
-        let descriptor = match AsyncFd::new(descriptor) {
+        let descriptor = match AsyncFd::with_interest(descriptor, Interest::WRITABLE) {
             Ok(descriptor) => descriptor,
             Err(error) => {
                 tracing::warn!(%error, "a child's input cannot be written to");
@@ -134,7 +139,7 @@ impl Input {
                 }
                 Next::Write(bytes) => bytes,
             };
-            let write = descriptor.async_io(tokio::io::Interest::WRITABLE, |fd| {
+            let write = descriptor.async_io(Interest::WRITABLE, |fd| {
                 rustix::io::write(fd, &bytes).map_err(io::Error::from)
             });
             tokio::select! {
@@ -192,7 +197,10 @@ mod tests {
         let (reader, writer) = std::io::pipe().unwrap();
         rustix::io::ioctl_fionbio(&writer, true).unwrap();
         let input = Arc::new(Input::default());
-        input.room(INPUT_BYTES_MAX).unwrap().fill(vec![0; INPUT_BYTES_MAX].into());
+        input
+            .room(INPUT_BYTES_MAX)
+            .unwrap()
+            .fill(vec![0; INPUT_BYTES_MAX].into());
         let driver = tokio::spawn(Arc::clone(&input).drive(writer.into()));
         drop(reader);
         driver.await.unwrap();

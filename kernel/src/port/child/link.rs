@@ -4,7 +4,7 @@
 //! do is found by its mark. Only then the owners are told, so that nobody starts a second one beside one that still lives.
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +18,10 @@ use tokio::task::JoinSet;
 use super::held::{Child, Owner};
 use super::{Children, Notes, Stream};
 use crate::bus::message::Body;
-use crate::keeper::protocol::{self, ChildId, FromKeeper, Kept, Stage, ToKeeper};
-use crate::keeper;
+use crate::keeper::protocol::{
+    ChildId, Connection, Failure, FromKeeper, ProtocolError, Reach, Stage, Streams, ToKeeper, VERSION,
+};
+use crate::keeper::{self, Earlier};
 
 /// How long the guard may take to end what a lost keeper left.
 const GUARD_TIME_MAX: Duration = Duration::from_secs(10);
@@ -28,50 +30,108 @@ const GUARD_TIME_MAX: Duration = Duration::from_secs(10);
 const EARLIER_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// An open conversation.
-struct Link {
-    socket: AsyncFd<OwnedFd>,
+pub(super) struct Link {
+    socket: AsyncFd<Socket>,
     /// The guard, when this daemon started it.
     guard: Option<std::process::Child>,
 }
 
+/// How long a keeper may take to greet.
+const GREETING_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// A child that an earlier daemon started.
+struct Kept {
+    id: ChildId,
+    pid: i32,
+    started_at_ms: u64,
+    notes: String,
+    streams: Streams,
+    descriptors: Vec<OwnedFd>,
+}
+
 impl Children {
-    /// Takes over what an earlier daemon left: adopted children, or leftovers of one that died together with its keeper.
+    /// Takes over what an earlier daemon left: adopted children, or what outlived a daemon that died together with its keeper.
     ///
     /// # Errors
     /// What the operating system says; nothing was taken over.
     pub async fn reclaim(self: &Arc<Self>) -> io::Result<()> {
-        let (home, secret) = (self.home.clone(), self.secret);
-        let earlier = tokio::task::spawn_blocking(move || keeper::earlier(&home, &secret));
-        let earlier = earlier.await.map_err(io::Error::other)??;
-        match earlier {
-            keeper::Earlier::None => {}
-            keeper::Earlier::Swept(0) => {}
-            keeper::Earlier::Swept(count) => {
+        let home = self.home.clone();
+        let earlier = tokio::task::spawn_blocking(move || keeper::earlier(&home));
+        match earlier.await.map_err(io::Error::other)?? {
+            Earlier::None | Earlier::Swept(0) => {}
+            Earlier::Swept(count) => {
                 tracing::warn!(count, "processes that a killed daemon and its keeper left were ended");
             }
-            keeper::Earlier::Adopting(adopting) => {
-                tracing::info!(children = adopting.children.len(), "children of an earlier daemon are taken over");
-                let mut table = self.table.lock();
-                table.keeper = Some(adopting.pid);
-                drop(table);
-                for (kept, descriptors) in adopting.children {
-                    self.take_over(kept, descriptors);
+            Earlier::Ending => tracing::info!("the keeper of an earlier daemon still ends its children"),
+            Earlier::Adopting(connection) => {
+                let link = Link::of(connection, None)?;
+                let (pid, kept) = self.greet(&link).await?;
+                tracing::info!(
+                    children = kept.len(),
+                    pid,
+                    "children of an earlier daemon are taken over"
+                );
+                self.table.lock().keeper = Some(pid.cast_unsigned());
+                for kept in kept {
+                    self.take_over(kept);
                 }
-                *self.reclaimed.lock() = Some(adopting.socket);
+                *self.reclaimed.lock() = Some(link);
                 self.wanted.notify_one();
-            }
-            keeper::Earlier::Ending => {
-                tracing::info!("the keeper of an earlier daemon still ends its children");
             }
         }
         Ok(())
     }
 
-    fn take_over(&self, kept: Kept, descriptors: Vec<OwnedFd>) {
+    /// Says who this is, and hears whom the keeper keeps.
+    async fn greet(&self, link: &Link) -> io::Result<(i32, Vec<Kept>)> {
+        let hello = ToKeeper::Hello {
+            version: VERSION,
+            secret: hex::encode(self.secret),
+            nofile: self.open_files,
+        };
+        let greeting = async {
+            link.send(&hello).await?;
+            let (pid, mut left) = match link.receive().await?.0 {
+                FromKeeper::Hello { version, pid, kept } if version == VERSION => (pid, kept),
+                other => return Err(unexpected(&other)),
+            };
+            let mut all = Vec::new();
+            while left > 0 {
+                match link.receive().await? {
+                    (
+                        FromKeeper::Kept {
+                            id,
+                            pid,
+                            started_at_ms,
+                            notes,
+                            streams,
+                        },
+                        descriptors,
+                    ) => all.push(Kept {
+                        id,
+                        pid,
+                        started_at_ms,
+                        notes,
+                        streams,
+                        descriptors,
+                    }),
+                    (other, _) => return Err(unexpected(&other)),
+                }
+                left -= 1;
+            }
+            Ok((pid, all))
+        };
+        let greeted = tokio::time::timeout(GREETING_TIME_MAX, greeting).await;
+        greeted
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the keeper does not greet"))?
+            .map_err(io::Error::other)
+    }
+
+    fn take_over(&self, kept: Kept) {
         let notes: Notes = match serde_json::from_str(&kept.notes) {
             Ok(notes) => notes,
             Err(error) => {
-                tracing::error!(%error, pid = kept.pid, "a child of an earlier daemon cannot be understood; it is ended");
+                tracing::error!(%error, kept.pid, "a child of an earlier daemon is not understood, and ended");
                 self.request(kill(kept.id));
                 return;
             }
@@ -80,14 +140,14 @@ impl Children {
             capsule: notes.capsule.as_str().into(),
             principal: notes.principal,
         };
-        let (input, outputs) = split(descriptors, kept.input, kept.terminal);
+        let (input, outputs) = split(kept.descriptors, kept.streams, notes.terminal);
         let child = Arc::new(Child {
             id: self.ids.port(),
             key: kept.id,
             tag: notes.tag.as_str().into(),
             owner: owner.clone(),
             input: input.is_some().then(Arc::default),
-            input_closes: notes.input_closes && !kept.terminal,
+            input_closes: input.is_some() && !notes.terminal,
             unprotected: notes.unprotected,
             adopt: true,
             stdout: notes.stdout,
@@ -98,7 +158,7 @@ impl Children {
         });
         {
             let mut progress = child.progress.lock();
-            progress.pid = Some(kept.pid);
+            progress.pid = Some(kept.pid.cast_unsigned());
             progress.started_at_ms = Some(kept.started_at_ms);
             progress.unread = outputs;
         }
@@ -126,7 +186,7 @@ impl Children {
         while !self.is_over() {
             let reclaimed = self.reclaimed.lock().take();
             let link = match reclaimed {
-                Some(socket) => Link::of(socket, None),
+                Some(link) => Ok(link),
                 None if self.is_wanted() => self.start_keeper().await,
                 None => {
                     self.wanted.notified().await;
@@ -158,15 +218,14 @@ impl Children {
 
     async fn start_keeper(&self) -> io::Result<Link> {
         let (home, program) = (self.home.clone(), self.own_program.clone());
-        let (secret, open_files) = (self.secret, self.open_files);
-        let started = tokio::task::spawn_blocking(move || {
-            keeper::start(&home, &program, &secret, open_files, EARLIER_TIME_MAX)
-        });
-        let started = started.await.map_err(io::Error::other)??;
-        tracing::info!(pid = started.pid, "the keeper runs");
-        self.table.lock().keeper = Some(started.pid);
+        let started = tokio::task::spawn_blocking(move || keeper::start(&home, &program, EARLIER_TIME_MAX));
+        let (connection, guard) = started.await.map_err(io::Error::other)??;
+        let link = Link::of(connection, Some(guard))?;
+        let (pid, _) = self.greet(&link).await?;
+        tracing::info!(pid, "the keeper runs");
+        self.table.lock().keeper = Some(pid.cast_unsigned());
         self.changed.notify_one();
-        Link::of(started.socket, Some(started.guard))
+        Ok(link)
     }
 
     /// One conversation, to its end.
@@ -221,7 +280,10 @@ impl Children {
         };
         for child in waiting {
             let text = format!("the keeper cannot be started: {error}");
-            self.failed(&child, &Problem::new("child.no-keeper", text).with_hint("see `astrid logs`"));
+            self.failed(
+                &child,
+                &Problem::new("child.no-keeper", text).with_hint("see `astrid logs`"),
+            );
         }
     }
 
@@ -241,14 +303,12 @@ impl Children {
     }
 
     /// Says and hears until the socket closes; returns why it did.
-    async fn converse(self: &Arc<Self>, link: &Link, settling: &mut JoinSet<()>) -> io::Error {
+    async fn converse(self: &Arc<Self>, link: &Link, settling: &mut JoinSet<()>) -> ProtocolError {
         loop {
             let next = self.table.lock().requests.front().cloned();
             tokio::select! {
-                sent = link.send(next.as_ref()), if next.is_some() => match sent {
-                    Ok(()) => {
-                        self.table.lock().requests.pop_front();
-                    }
+                sent = link.send_some(next.as_ref()), if next.is_some() => match sent {
+                    Ok(()) => drop(self.table.lock().requests.pop_front()),
                     Err(error) => return error,
                 },
                 heard = link.receive() => match heard {
@@ -271,14 +331,20 @@ impl Children {
                 id,
                 pid,
                 started_at_ms,
+                streams,
             } => {
                 if let Some(child) = self.row(id) {
-                    self.started(&child, pid, started_at_ms, descriptors);
+                    self.started(
+                        &child,
+                        pid.cast_unsigned(),
+                        started_at_ms,
+                        split(descriptors, streams, child.is_terminal()),
+                    );
                 }
             }
-            FromKeeper::Failed { id, stage, message } => {
+            FromKeeper::Failed { id, failure } => {
                 if let Some(child) = self.row(id) {
-                    self.failed(&child, &problem(&stage, &message));
+                    self.failed(&child, &problem(&failure));
                 }
             }
             FromKeeper::Exited {
@@ -301,16 +367,15 @@ impl Children {
                     children.exited(&child, exit, cpu_ms, left_behind);
                 });
             }
+            FromKeeper::Refused { message } => tracing::error!(message, "the keeper refuses to go on"),
             // Only said at the beginning.
-            FromKeeper::Hello { .. } | FromKeeper::Kept(_) => {
+            FromKeeper::Hello { .. } | FromKeeper::Kept { .. } => {
                 tracing::error!("the keeper greets in the middle of a conversation");
             }
         }
     }
 
-    fn started(&self, child: &Arc<Child>, pid: u32, started_at_ms: u64, descriptors: Vec<OwnedFd>) {
-        let terminal = child.input.is_some() && !child.input_closes;
-        let (input, outputs) = split(descriptors, child.input_closes, terminal);
+    fn started(&self, child: &Arc<Child>, pid: u32, started_at_ms: u64, (input, outputs): Ends) {
         if let (Some(input), Some(descriptor)) = (&child.input, input) {
             self.drive(input, descriptor);
         }
@@ -333,31 +398,35 @@ impl Children {
     }
 }
 
-/// What a child's descriptors are, in the order in which the keeper sends them: input, output, errors.
-fn split(descriptors: Vec<OwnedFd>, input: bool, terminal: bool) -> (Option<OwnedFd>, Vec<(OwnedFd, Stream)>) {
+/// The daemon's ends of a child's streams: its input, and its outputs.
+type Ends = (Option<OwnedFd>, Vec<(OwnedFd, Stream)>);
+
+/// What the descriptors beside a packet are.
+fn split(descriptors: Vec<OwnedFd>, streams: Streams, terminal: bool) -> Ends {
     let mut descriptors = descriptors.into_iter();
-    let input = if terminal {
+    let mut input = if streams.input { descriptors.next() } else { None };
+    let stdout = if streams.output { descriptors.next() } else { None };
+    let stderr = if streams.errors { descriptors.next() } else { None };
+    if terminal {
         // One descriptor for both directions.
-        descriptors.as_slice().first().and_then(|fd| fd.try_clone().ok())
-    } else if input {
-        descriptors.next()
-    } else {
-        None
-    };
-    (input, descriptors.zip([Stream::Stdout, Stream::Stderr]).collect())
+        input = stdout.as_ref().and_then(|fd| fd.try_clone().ok());
+    }
+    let outputs = [(stdout, Stream::Stdout), (stderr, Stream::Stderr)];
+    let outputs = outputs.into_iter().filter_map(|(fd, stream)| Some((fd?, stream)));
+    (input, outputs.collect())
 }
 
 fn kill(id: ChildId) -> ToKeeper {
     ToKeeper::Signal {
         id,
         signal: rustix::process::Signal::KILL.as_raw(),
-        reach: protocol::Reach::Tree,
+        reach: Reach::Tree,
     }
 }
 
 /// Why a child did not start, for its owner.
-fn problem(stage: &Stage, message: &str) -> Problem {
-    let (code, hint) = match stage {
+fn problem(failure: &Failure) -> Problem {
+    let (code, hint) = match failure.stage {
         Stage::Program => ("child.not-executable", None),
         Stage::Directory => ("child.no-directory", None),
         Stage::Limit(_) => (
@@ -366,39 +435,75 @@ fn problem(stage: &Stage, message: &str) -> Problem {
         ),
         Stage::Sandbox => (
             "child.sandbox",
-            Some("`sandbox = \"none\"` starts it without protection of the daemon's home"),
+            Some("sandbox = \"none\" starts it without protection of the daemon's home"),
         ),
-        Stage::Other => ("child.failed", None),
+        Stage::Machine => ("child.failed", None),
     };
-    let problem = match stage {
-        Stage::Limit(name) => Problem::new(code, format!("the limit {name} cannot be applied: {message}")),
-        _ => Problem::new(code, message.to_owned()),
-    };
+    let problem = Problem::new(code, failure.message.clone());
     match hint {
         Some(hint) => problem.with_hint(hint),
         None => problem,
     }
 }
 
+fn unexpected(message: &FromKeeper) -> ProtocolError {
+    match message {
+        FromKeeper::Refused { message } => ProtocolError::NotUnderstood(message.clone()),
+        FromKeeper::Hello { version, .. } => {
+            ProtocolError::NotUnderstood(format!("it speaks version {version}, this daemon {VERSION}"))
+        }
+        _ => ProtocolError::NotUnderstood("it does not greet".to_owned()),
+    }
+}
+
+/// A conversation as the runtime watches it.
+struct Socket(Connection);
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
 impl Link {
-    fn of(socket: OwnedFd, guard: Option<std::process::Child>) -> io::Result<Self> {
-        rustix::io::ioctl_fionbio(&socket, true)?;
+    #[expect(
+        deprecated,
+        reason = "what it warns of is a descriptor that changes; a connection keeps its own for its life"
+    )]
+    fn of(connection: Connection, guard: Option<std::process::Child>) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&connection, true)?;
+        let socket = Socket(connection);
         Ok(Self {
             socket: AsyncFd::with_interest(socket, Interest::READABLE | Interest::WRITABLE)?,
             guard,
         })
     }
 
-    async fn send(&self, message: Option<&ToKeeper>) -> io::Result<()> {
-        let Some(message) = message else { return Ok(()) };
-        self.socket
-            .async_io(Interest::WRITABLE, |socket| protocol::send(socket.as_fd(), message, &[]))
-            .await
+    async fn send_some(&self, message: Option<&ToKeeper>) -> Result<(), ProtocolError> {
+        match message {
+            Some(message) => self.send(message).await,
+            None => Ok(()),
+        }
     }
 
-    async fn receive(&self) -> io::Result<(FromKeeper, Vec<OwnedFd>)> {
-        self.socket
-            .async_io(Interest::READABLE, |socket| protocol::receive(socket.as_fd()))
-            .await
+    async fn send(&self, message: &ToKeeper) -> Result<(), ProtocolError> {
+        loop {
+            let mut ready = self.socket.writable().await.map_err(ProtocolError::Io)?;
+            match ready.get_inner().0.send(message, &[]) {
+                Err(ProtocolError::WouldBlock) => ready.clear_ready(),
+                done => return done,
+            }
+        }
+    }
+
+    async fn receive(&self) -> Result<(FromKeeper, Vec<OwnedFd>), ProtocolError> {
+        let mut buffer = Vec::new();
+        loop {
+            let mut ready = self.socket.readable().await.map_err(ProtocolError::Io)?;
+            match ready.get_inner().0.receive(&mut buffer) {
+                Err(ProtocolError::WouldBlock) => ready.clear_ready(),
+                done => return done,
+            }
+        }
     }
 }

@@ -100,10 +100,36 @@ pub struct Launch {
 }
 
 impl Launch {
+    /// What the next daemon must know of it; nothing, when there will be none.
+    fn notes(&self, owner: &Owner) -> String {
+        if !self.adopt {
+            return String::new();
+        }
+        let notes = Notes {
+            capsule: owner.capsule.to_string(),
+            principal: owner.principal.clone(),
+            tag: self.tag.clone(),
+            secrets: self.secrets.clone(),
+            stdout: self.stdout.clone(),
+            stderr: self.stderr.clone(),
+            terminal: self.terminal,
+            unprotected: !self.protect,
+        };
+        // Strings and numbers: it cannot fail.
+        serde_json::to_string(&notes).unwrap_or_default()
+    }
+
+    /// Whether the keeper could keep what the next daemon must know of it.
+    pub fn can_be_adopted(&self, owner: &Owner) -> bool {
+        self.notes(owner).len() <= NOTES_BYTES_MAX
+    }
+
     /// Whether its output goes to that file.
     pub fn writes_log(&self, path: &Path) -> bool {
         let outputs = std::iter::once(&self.stdout).chain(&self.stderr);
-        outputs.filter_map(|output| output.file.as_ref()).any(|file| file.path == path)
+        outputs
+            .filter_map(|output| output.file.as_ref())
+            .any(|file| file.path == path)
     }
 }
 
@@ -116,7 +142,7 @@ struct Notes {
     secrets: Vec<String>,
     stdout: Output,
     stderr: Option<Output>,
-    input_closes: bool,
+    terminal: bool,
     unprotected: bool,
 }
 
@@ -146,7 +172,6 @@ struct Table {
 }
 
 /// All children of the daemon.
-#[derive(Debug)]
 pub struct Children {
     home: Home,
     /// The daemon's own program: the keeper is the same.
@@ -169,10 +194,18 @@ pub struct Children {
     running: watch::Sender<usize>,
     /// Set once the keeper has ended for good.
     ended: watch::Sender<bool>,
-    /// The socket of a keeper that an earlier daemon left.
-    reclaimed: Mutex<Option<OwnedFd>>,
+    /// The keeper that an earlier daemon left.
+    reclaimed: Mutex<Option<link::Link>>,
     /// What moves bytes into children.
     drivers: Mutex<JoinSet<()>>,
+}
+
+impl std::fmt::Debug for Children {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Children")
+            .field("count", &self.count())
+            .finish_non_exhaustive()
+    }
 }
 
 /// What children are made with.
@@ -270,7 +303,9 @@ impl Children {
 
     /// Whether a process is a child, or was started by one. When that cannot be told any more (it has ended), it counts as one.
     pub fn includes(&self, pid: u32) -> bool {
-        let Some(keeper) = self.table.lock().keeper else { return false };
+        let Some(keeper) = self.table.lock().keeper else {
+            return false;
+        };
         keeper::is_descendant(pid.cast_signed(), keeper.cast_signed()).unwrap_or(true)
     }
 
@@ -288,16 +323,7 @@ impl Children {
             boot: self.boot,
             port: id,
         };
-        let notes = Notes {
-            capsule: owner.capsule.to_string(),
-            principal: owner.principal.clone(),
-            tag: launch.tag.clone(),
-            secrets: launch.secrets.clone(),
-            stdout: launch.stdout.clone(),
-            stderr: launch.stderr.clone(),
-            input_closes: launch.input,
-            unprotected: !launch.protect,
-        };
+        let notes = launch.notes(&owner);
         let child = Arc::new(Child {
             id,
             key,
@@ -336,8 +362,7 @@ impl Children {
             limits: launch.limits,
             protect: launch.protect.then(|| self.home.private_dirs()),
             adopt: launch.adopt,
-            // Only the next daemon reads it.
-            notes: serde_json::to_string(&notes).unwrap_or_default(),
+            notes,
         };
         child.progress.lock().program = Some(program);
         held.insert(Arc::clone(&child));
@@ -395,7 +420,9 @@ impl Children {
 
     /// Gives an actor the children that an earlier daemon left to it.
     pub fn claim(&self, owner: &Owner, held: &Arc<Held>, inbox: &Arc<Inbox>) {
-        let Some(children) = self.table.lock().unclaimed.remove(owner) else { return };
+        let Some(children) = self.table.lock().unclaimed.remove(owner) else {
+            return;
+        };
         for child in children {
             *child.told.lock() = Some(Told {
                 inbox: Arc::clone(inbox),
@@ -519,7 +546,9 @@ impl Children {
 /// Log files that a child's output goes to.
 fn files(child: &Child) -> Vec<PathBuf> {
     let outputs = std::iter::once(&child.stdout).chain(&child.stderr);
-    outputs.filter_map(|output| Some(output.file.as_ref()?.path.clone())).collect()
+    outputs
+        .filter_map(|output| Some(output.file.as_ref()?.path.clone()))
+        .collect()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -545,7 +574,15 @@ impl Messages {
             bytes,
         };
         let principal = self.child.owner.principal.clone();
-        tell(&told.inbox, &self.ids, self.child.id, &self.topic, principal, body, credit);
+        tell(
+            &told.inbox,
+            &self.ids,
+            self.child.id,
+            &self.topic,
+            principal,
+            body,
+            credit,
+        );
     }
 }
 
