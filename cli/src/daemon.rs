@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+pub(crate) use astrid_kernel::keeper;
 use astrid_kernel::boot::{self, BootError, BootOptions};
 use astrid_kernel::capsule::aot::{self, Compiler};
 use astrid_kernel::capsule::discover::Embedded;

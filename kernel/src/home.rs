@@ -287,6 +287,24 @@ impl Home {
         self.root.join("run/astrid.lock")
     }
 
+    /// `run/keeper.lock`: held for as long as somebody lives who may hold children of this home.
+    #[must_use]
+    pub fn keeper_lock_file(&self) -> PathBuf {
+        self.root.join("run/keeper.lock")
+    }
+
+    /// `run/keeper`: the process ids of the keeper and its guard, until they have ended in order.
+    #[must_use]
+    pub fn keeper_file(&self) -> PathBuf {
+        self.root.join("run/keeper")
+    }
+
+    /// `run/keeper.sock`: where a daemon finds the keeper that an earlier one left.
+    #[must_use]
+    pub fn keeper_socket(&self) -> PathBuf {
+        self.root.join("run/keeper.sock")
+    }
+
     /// `run/operator.sock` or `run/session.sock`.
     #[must_use]
     pub fn socket(&self, socket: Socket) -> PathBuf {

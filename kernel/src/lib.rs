@@ -9,6 +9,7 @@
 //! - [`metrics`], [`logging`], [`notify`], [`status`]: what it tells about itself;
 //! - [`keeper`]: the process that forks programs;
 //! - [`deadlines`], [`ledger`]: time, and what was used;
+//! - [`keeper`]: the processes that start and end programs;
 //! - [`bus`]: messages; [`authority`]: who may say and hear them;
 //! - [`port`]: sockets, streams, timers;
 //! - [`capsule`]: bundles, compiled code, actors;
