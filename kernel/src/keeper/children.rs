@@ -12,7 +12,9 @@ use astrid_wire::child::{Exit, MARK_VARIABLE};
 use rustix::fs::{Mode, OFlags, fcntl_setfl, open};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, getpid, kill_process_group, pidfd_open, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, getpid, kill_process_group, pidfd_open, waitid,
+};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 
 use super::launcher::LAUNCHER_ARGUMENT;
@@ -51,11 +53,7 @@ impl Ends {
     }
 
     pub(super) fn try_clone(&self) -> Result<Ends, Errno> {
-        let copy = |end: &Option<OwnedFd>| {
-            end.as_ref()
-                .map(|end| fcntl_dupfd_cloexec(end, FIRST_FREE))
-                .transpose()
-        };
+        let copy = |end: &Option<OwnedFd>| end.as_ref().map(|end| fcntl_dupfd_cloexec(end, FIRST_FREE)).transpose();
         Ok(Ends {
             input: copy(&self.input)?,
             output: copy(&self.output)?,
@@ -191,7 +189,10 @@ impl Children {
 
     /// Waits for a child that has ended, and kills what is left of its process group before its number is free.
     pub(super) fn reap(&mut self, pid: Pid) -> Option<(Child, Ended)> {
-        let status = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT);
+        let status = waitid(
+            WaitId::Pid(pid),
+            WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT,
+        );
         let Ok(Some(status)) = status else { return None };
         let cpu_ms = tree::stat(pid).map_or(0, |stat| stat.cpu_ms);
         let _ = kill_process_group(pid, Signal::KILL);
@@ -238,7 +239,12 @@ fn machine(message: &str, errno: i32) -> Failure {
 }
 
 fn lacking(what: &str) -> impl Fn(std::io::Error) -> Failure {
-    move |error| machine(&format!("cannot make {what}: {error}"), error.raw_os_error().unwrap_or(0))
+    move |error| {
+        machine(
+            &format!("cannot make {what}: {error}"),
+            error.raw_os_error().unwrap_or(0),
+        )
+    }
 }
 
 /// The child's ends of its streams.
@@ -253,7 +259,8 @@ fn start(id: ChildId, mut spec: Box<Spec>, common: &Common) -> Result<Child, Fai
     let (control, launcher) = Connection::pair().map_err(lacking("a socket"))?;
     let (adopt, notes) = (spec.adopt, std::mem::take(&mut spec.notes));
     spec.env.retain(|(name, _)| name != MARK_VARIABLE);
-    spec.env.push((MARK_VARIABLE.to_owned(), mark::of_child(&common.mark, id)));
+    spec.env
+        .push((MARK_VARIABLE.to_owned(), mark::of_child(&common.mark, id)));
     let launch = Launch {
         keeper: getpid().as_raw_pid(),
         nofile: common.nofile,
@@ -310,7 +317,13 @@ fn streams(spec: &Spec) -> Result<(Ends, Theirs), Errno> {
             input,
         };
         let output = Some(ours);
-        return Ok((Ends { output, ..Ends::default() }, theirs));
+        return Ok((
+            Ends {
+                output,
+                ..Ends::default()
+            },
+            theirs,
+        ));
     }
     let null = || open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
     let (theirs, input) = if spec.input {

@@ -189,7 +189,9 @@ fn set(name: &str, resource: Resource, limit: u64, grace: u64) -> Result<(), Fai
     let hard = getrlimit(resource).maximum;
     let wanted = limit.saturating_add(grace);
     // More than this process may have itself is refused by the system, and not quietly made less.
-    let maximum = hard.filter(|hard| limit <= *hard).map_or(wanted, |hard| hard.min(wanted));
+    let maximum = hard
+        .filter(|hard| limit <= *hard)
+        .map_or(wanted, |hard| hard.min(wanted));
     let limit = Rlimit {
         current: Some(limit),
         maximum: Some(maximum),

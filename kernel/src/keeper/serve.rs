@@ -16,16 +16,14 @@ use rustix::net::{
 };
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    Pid, PidfdFlags, Resource, Rlimit, Signal, getpid, getrlimit, kill_process, kill_process_group, pidfd_open, set_child_subreaper,
-    setrlimit,
+    Pid, PidfdFlags, Resource, Rlimit, Signal, getpid, getrlimit, kill_process, kill_process_group, pidfd_open,
+    set_child_subreaper, setrlimit,
 };
 use subtle::ConstantTimeEq as _;
 
 use super::children::{Child, Children, Common, Ended, Launching, Phase};
 use super::guard::{end_everything_below, forget, ignore_signals, is_parent};
-use super::protocol::{
-    ChildId, Connection, FromKeeper, ProtocolError, Reach, SECRET_BYTES, ToKeeper, VERSION, encode,
-};
+use super::protocol::{ChildId, Connection, FromKeeper, ProtocolError, Reach, SECRET_BYTES, ToKeeper, VERSION, encode};
 use super::{mark, tree};
 use crate::home::{Home, remove_file};
 
@@ -215,7 +213,11 @@ impl Keeper {
             }
             events.clear();
             let timeout = self.timeout().map(tree::timespec);
-            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
+            match epoll::wait(
+                &self.epoll,
+                rustix::buffer::spare_capacity(&mut events),
+                timeout.as_ref(),
+            ) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -342,7 +344,11 @@ impl Keeper {
 
     fn obey(&mut self, request: ToKeeper, greeted: bool) -> Result<(), String> {
         match request {
-            ToKeeper::Hello { version, secret, nofile } if !greeted => {
+            ToKeeper::Hello {
+                version,
+                secret,
+                nofile,
+            } if !greeted => {
                 self.secret = Some(known(version, &secret)?);
                 self.greet(nofile);
                 Ok(())
@@ -493,9 +499,17 @@ impl Keeper {
         }
         self.connections += 1;
         let connection = Connection::new(socket);
-        if epoll::add(&self.epoll, &connection, about(CANDIDATE, self.connections), EventFlags::IN).is_ok() {
+        if epoll::add(
+            &self.epoll,
+            &connection,
+            about(CANDIDATE, self.connections),
+            EventFlags::IN,
+        )
+        .is_ok()
+        {
             let until = Instant::now() + HELLO_MAX;
-            self.candidates.insert(self.connections, Candidate { connection, until });
+            self.candidates
+                .insert(self.connections, Candidate { connection, until });
         }
     }
 
@@ -505,7 +519,14 @@ impl Keeper {
             return Ok(());
         };
         let (nofile, said) = match candidate.connection.receive::<ToKeeper>(&mut self.buffer) {
-            Ok((ToKeeper::Hello { version, secret, nofile }, _)) => (nofile, known(version, &secret)),
+            Ok((
+                ToKeeper::Hello {
+                    version,
+                    secret,
+                    nofile,
+                },
+                _,
+            )) => (nofile, known(version, &secret)),
             Ok(_) => (0, Err("a greeting comes first".to_owned())),
             Err(error) => (0, Err(error.to_string())),
         };
@@ -605,7 +626,9 @@ impl Keeper {
     fn ended(&mut self, pid: Pid) {
         // What its launcher said last comes first.
         self.launching(pid);
-        let Some((child, ended)) = self.children.reap(pid) else { return };
+        let Some((child, ended)) = self.children.reap(pid) else {
+            return;
+        };
         if matches!(child.phase, Phase::Running) {
             self.exits.push(Exit {
                 child,

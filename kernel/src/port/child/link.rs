@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use astrid_wire::Problem;
 use astrid_wire::child::{self as wire, Exit};
@@ -18,10 +18,10 @@ use tokio::task::JoinSet;
 use super::held::{Child, Owner};
 use super::{Children, Notes, Stream};
 use crate::bus::message::Body;
+use crate::keeper;
 use crate::keeper::protocol::{
     ChildId, Connection, Failure, FromKeeper, ProtocolError, Reach, Stage, Streams, ToKeeper, VERSION,
 };
-use crate::keeper::{self, Earlier};
 
 /// How long the guard may take to end what a lost keeper left.
 const GUARD_TIME_MAX: Duration = Duration::from_secs(10);
@@ -35,6 +35,12 @@ pub(super) struct Link {
     /// The guard, when this daemon started it.
     guard: Option<std::process::Child>,
 }
+
+/// How long the start of a daemon waits for a keeper to offer the children of an earlier one.
+const RECLAIM_TIME_MAX: Duration = Duration::from_millis(500);
+
+/// Between looks at a keeper that is about to end: the end of a process that is nobody's child here gives no sign.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// How long a keeper may take to greet.
 const GREETING_TIME_MAX: Duration = Duration::from_secs(10);
@@ -55,29 +61,46 @@ impl Children {
     /// # Errors
     /// What the operating system says; nothing was taken over.
     pub async fn reclaim(self: &Arc<Self>) -> io::Result<()> {
-        let home = self.home.clone();
-        let earlier = tokio::task::spawn_blocking(move || keeper::earlier(&home));
-        match earlier.await.map_err(io::Error::other)?? {
-            Earlier::None | Earlier::Swept(0) => {}
-            Earlier::Swept(count) => {
-                tracing::warn!(count, "processes that a killed daemon and its keeper left were ended");
-            }
-            Earlier::Ending => tracing::info!("the keeper of an earlier daemon still ends its children"),
-            Earlier::Adopting(connection) => {
-                let link = Link::of(connection, None)?;
-                let (pid, kept) = self.greet(&link).await?;
-                tracing::info!(
-                    children = kept.len(),
-                    pid,
-                    "children of an earlier daemon are taken over"
-                );
-                self.table.lock().keeper = Some(pid.cast_unsigned());
-                for kept in kept {
-                    self.take_over(kept);
+        let until = Instant::now() + RECLAIM_TIME_MAX;
+        while keeper::held(&self.home) {
+            match keeper::reconnect(&self.home) {
+                Ok(socket) => return self.take_all_over(socket).await,
+                // It may not have noticed yet that its daemon is gone.
+                Err(_) if Instant::now() < until => tokio::time::sleep(LOOK_AGAIN_AFTER).await,
+                Err(_) => {
+                    tracing::info!("the keeper of an earlier daemon still ends its children");
+                    return Ok(());
                 }
-                *self.reclaimed.lock() = Some(link);
-                self.wanted.notify_one();
             }
+        }
+        self.sweep("processes that a killed daemon and its keeper left were ended")
+            .await
+    }
+
+    async fn take_all_over(&self, socket: OwnedFd) -> io::Result<()> {
+        let link = Link::of(Connection::new(socket), None)?;
+        let (pid, kept) = self.greet(&link).await?;
+        tracing::info!(
+            children = kept.len(),
+            pid,
+            "children of an earlier daemon are taken over"
+        );
+        self.table.lock().keeper = Some(pid.cast_unsigned());
+        for kept in kept {
+            self.take_over(kept);
+        }
+        *self.reclaimed.lock() = Some(link);
+        self.wanted.notify_one();
+        Ok(())
+    }
+
+    /// Ends what neither keeper nor guard could end any more.
+    async fn sweep(&self, words: &str) -> io::Result<()> {
+        let home = self.home.clone();
+        let count = tokio::task::spawn_blocking(move || keeper::sweep(&home)).await;
+        match count.map_err(io::Error::other)? {
+            0 => {}
+            count => tracing::warn!(count, "{words}"),
         }
         Ok(())
     }
@@ -217,10 +240,15 @@ impl Children {
     }
 
     async fn start_keeper(&self) -> io::Result<Link> {
+        let until = Instant::now() + EARLIER_TIME_MAX;
+        while keeper::held(&self.home) && Instant::now() < until {
+            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        }
+        self.sweep("processes that an earlier keeper left were ended").await?;
         let (home, program) = (self.home.clone(), self.own_program.clone());
-        let started = tokio::task::spawn_blocking(move || keeper::start(&home, &program, EARLIER_TIME_MAX));
-        let (connection, guard) = started.await.map_err(io::Error::other)??;
-        let link = Link::of(connection, Some(guard))?;
+        let started = tokio::task::spawn_blocking(move || keeper::start(&home, &program));
+        let (socket, guard) = started.await.map_err(io::Error::other)??;
+        let link = Link::of(Connection::new(socket), Some(guard))?;
         let (pid, _) = self.greet(&link).await?;
         tracing::info!(pid, "the keeper runs");
         self.table.lock().keeper = Some(pid.cast_unsigned());
@@ -255,18 +283,19 @@ impl Children {
 
     /// Waits until nothing of a keeper is left.
     async fn clean_up(&self, guard: Option<std::process::Child>) {
-        let home = self.home.clone();
-        let swept = tokio::task::spawn_blocking(move || {
-            if let Some(guard) = guard {
-                keeper::wait_for_guard(guard, GUARD_TIME_MAX)?;
+        if let Some(mut guard) = guard {
+            let waited = tokio::task::spawn_blocking(move || guard.wait());
+            if tokio::time::timeout(GUARD_TIME_MAX, waited).await.is_err() {
+                tracing::error!("the guard does not end");
             }
-            keeper::sweep(&home)
-        });
-        match swept.await {
-            Ok(Ok(0)) => {}
-            Ok(Ok(count)) => tracing::warn!(count, "processes that the keeper left were ended"),
-            Ok(Err(error)) => tracing::error!(%error, "cannot look for processes that the keeper left"),
-            Err(error) => tracing::error!(%error, "looking for processes that the keeper left failed"),
+        }
+        // The guard may have been killed before the keeper, which then ends everything itself.
+        let until = Instant::now() + GUARD_TIME_MAX;
+        while keeper::held(&self.home) && Instant::now() < until {
+            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        }
+        if let Err(error) = self.sweep("processes that the keeper left were ended").await {
+            tracing::error!(%error, "cannot look for processes that the keeper left");
         }
     }
 
