@@ -76,7 +76,7 @@ pub fn start(home: &Home, program: &Path) -> io::Result<(OwnedFd, Child)> {
 }
 
 /// Connects to the keeper that an earlier daemon of this home left with children that are to be adopted. As after [`start`],
-/// [`protocol::ToKeeper::Hello`] is said first, within [`serve::HELLO_MAX`], with the same secret.
+/// [`protocol::ToKeeper::Hello`] is said first, within two seconds, with the same secret.
 ///
 /// # Errors
 ///

@@ -28,7 +28,7 @@ use super::{mark, tree};
 use crate::home::{Home, remove_file};
 
 /// Within this a daemon that connects has to say who it is.
-pub const HELLO_MAX: Duration = Duration::from_secs(2);
+pub(super) const HELLO_MAX: Duration = Duration::from_secs(2);
 
 /// Connections that have not said yet who they are; who comes when there are so many is turned away.
 const CANDIDATES_MAX: usize = 8;
