@@ -99,21 +99,21 @@ impl Runner {
 
     /// Kills it.
     #[on("runner.v1.do.kill")]
-    fn kill(&mut self, ctx: &mut Context, act: Act) -> Result<()> {
+    fn kill(&mut self, ctx: &mut Context, act: Act) -> Result<Child> {
         let reach = if act.tree { Reach::Tree } else { Reach::Main };
         ctx.signal(act.port, Signal::Kill, reach)?;
-        Ok(())
+        Ok(Child { port: act.port })
     }
 
     /// Writes to it, or ends its input when there is nothing to write.
     #[on("runner.v1.do.write")]
-    fn write(&mut self, ctx: &mut Context, act: Act) -> Result<()> {
+    fn write(&mut self, ctx: &mut Context, act: Act) -> Result<Child> {
         if act.text.is_empty() {
             ctx.close_input(act.port)?;
         } else {
             ctx.write_input(act.port, act.text.as_bytes())?;
         }
-        Ok(())
+        Ok(Child { port: act.port })
     }
 
     /// Says what it uses.
