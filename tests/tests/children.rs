@@ -17,7 +17,10 @@ use serde_json::{Value, json};
 
 /// Runs a test in the runtime that a kernel lives in.
 fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         tokio::time::timeout(PATIENCE, test)
             .await
@@ -54,7 +57,9 @@ impl Yard {
     }
 
     async fn run(&self, run: Value) -> u64 {
-        answer(self.bed.ask("runner.v1.do.run", run).await)["port"].as_u64().unwrap()
+        answer(self.bed.ask("runner.v1.do.run", run).await)["port"]
+            .as_u64()
+            .unwrap()
     }
 
     async fn refused(&self, run: Value) -> String {
@@ -85,8 +90,13 @@ impl Yard {
 fn a_program_runs_and_its_end_is_told() {
     run(async {
         let yard = Yard::new().await;
-        let (text, exited) = yard.script("echo out; echo err >&2; exit 3", json!({ "tag": "t" })).await;
-        assert_eq!((text.as_str(), &exited["exit"], &exited["tag"]), ("out\nerr\n", &json!({ "code": 3 }), &json!("t")));
+        let (text, exited) = yard
+            .script("echo out; echo err >&2; exit 3", json!({ "tag": "t" }))
+            .await;
+        assert_eq!(
+            (text.as_str(), &exited["exit"], &exited["tag"]),
+            ("out\nerr\n", &json!({ "code": 3 }), &json!("t"))
+        );
         let (_, exited) = yard.script("kill -SEGV $$", json!({})).await;
         assert_eq!(exited["exit"]["signal"]["name"], "SIGSEGV");
         // Its group and its tree end with it.
@@ -123,12 +133,19 @@ fn what_cannot_run_is_refused_by_kind() {
             assert_eq!(yard.refused(spec.clone()).await, code, "{spec}");
         }
         if rustix::process::geteuid().is_root() {
-            assert_eq!(yard.refused(json!({ "program": "sh", "processes": 10 })).await, "child.unsupported");
+            assert_eq!(
+                yard.refused(json!({ "program": "sh", "processes": 10 })).await,
+                "child.unsupported"
+            );
         }
         // Two writers of one file would rotate each other's.
-        yard.run(json!({ "program": "sleep", "args": ["1000000"], "log": "same" })).await;
+        yard.run(json!({ "program": "sleep", "args": ["1000000"], "log": "same" }))
+            .await;
         yard.event("started").await;
-        assert_eq!(yard.refused(json!({ "program": "true", "log": "same" })).await, "invalid");
+        assert_eq!(
+            yard.refused(json!({ "program": "true", "log": "same" })).await,
+            "invalid"
+        );
         // No more than the hard limit can be had.
         yard.run(json!({ "program": "true", "open_files": 1_u64 << 40 })).await;
         assert_eq!(yard.event("failed").await["code"], "child.limit");
@@ -148,14 +165,31 @@ fn a_child_has_what_it_was_given_and_nothing_else() {
         let yard = Yard::new().await;
         let script = "env | cut -d= -f1 | sort | tr '\\n' ' '; ls /proc/self/fd | wc -l; grep NoNewPrivs /proc/self/status; \
                       ps -o pid=,sid=,pgid= -p $$ | awk '{ print ($1 == $2 && $2 == $3) ? \"leads\" : \"follows\" }'; pwd";
-        let (text, _) = yard.script(script, json!({ "env": { "PORT": "80" }, "cwd": "/usr" })).await;
+        let (text, _) = yard
+            .script(script, json!({ "env": { "PORT": "80" }, "cwd": "/usr" }))
+            .await;
         let lines: Vec<&str> = text.lines().collect();
         let known = [
-            "ASTRID_CHILD", "HOME", "LANG", "LOGNAME", "PATH", "PORT", "PWD", "SHELL", "SHLVL", "TZ", "USER", "_", "OLDPWD",
+            "ASTRID_CHILD",
+            "HOME",
+            "LANG",
+            "LOGNAME",
+            "PATH",
+            "PORT",
+            "PWD",
+            "SHELL",
+            "SHLVL",
+            "TZ",
+            "USER",
+            "_",
+            "OLDPWD",
         ];
         let names: Vec<&str> = lines[0].split_whitespace().collect();
         let (count, names) = names.split_last().unwrap();
-        assert!(names.contains(&"PORT") && names.iter().all(|name| known.contains(name)), "{names:?}");
+        assert!(
+            names.contains(&"PORT") && names.iter().all(|name| known.contains(name)),
+            "{names:?}"
+        );
         // Standard input, output and errors, and the one that `ls` reads the directory with.
         assert_eq!(*count, "4", "{text}");
         assert_eq!(&lines[1..], ["NoNewPrivs:\t1", "leads", "/usr"], "{text}");
@@ -181,7 +215,8 @@ fn a_child_reaches_nothing_of_the_home_that_is_private() {
         let (text, _) = yard.script(&attempts, json!({})).await;
         assert_eq!(text, "done\n", "the keeper is {}", keeper());
         let open = format!("cat {home}/keys/runtime.key; sleep 1000000");
-        yard.run(json!({ "program": "sh", "args": ["-c", open], "messages": true, "open": true })).await;
+        yard.run(json!({ "program": "sh", "args": ["-c", open], "messages": true, "open": true }))
+            .await;
         assert_eq!(yard.event("output").await["text"], "secret");
         let Count { all, unprotected, .. } = yard.bed.host.children.count();
         assert_eq!((all, unprotected), (1, 1));
@@ -193,10 +228,16 @@ fn a_child_reaches_nothing_of_the_home_that_is_private() {
 fn input_and_terminals() {
     run(async {
         let yard = Yard::new().await;
-        let port = yard.run(json!({ "program": "cat", "input": true, "messages": true })).await;
+        let port = yard
+            .run(json!({ "program": "cat", "input": true, "messages": true }))
+            .await;
         yard.event("started").await;
         for text in ["one ", "two"] {
-            answer(yard.bed.ask("runner.v1.do.write", json!({ "port": port, "text": text })).await);
+            answer(
+                yard.bed
+                    .ask("runner.v1.do.write", json!({ "port": port, "text": text }))
+                    .await,
+            );
         }
         let mut text = String::new();
         while text != "one two" {
@@ -206,11 +247,23 @@ fn input_and_terminals() {
         assert_eq!(yard.event("exited").await["exit"], json!({ "code": 0 }));
 
         let no_input = yard.run(json!({ "program": "cat", "messages": true })).await;
-        assert_eq!(yard.event("exited").await["exit"], json!({ "code": 0 }), "its input is empty");
-        let late = yard.bed.ask("runner.v1.do.write", json!({ "port": no_input, "text": "x" })).await;
+        assert_eq!(
+            yard.event("exited").await["exit"],
+            json!({ "code": 0 }),
+            "its input is empty"
+        );
+        let late = yard
+            .bed
+            .ask("runner.v1.do.write", json!({ "port": no_input, "text": "x" }))
+            .await;
         assert_eq!(refusal(late), "not-found");
 
-        let (text, _) = yard.script("test -t 0 && test -t 1 && test -t 2 && echo terminal", json!({ "terminal": true })).await;
+        let (text, _) = yard
+            .script(
+                "test -t 0 && test -t 1 && test -t 2 && echo terminal",
+                json!({ "terminal": true }),
+            )
+            .await;
         assert_eq!(text.trim_end(), "terminal");
     });
 }
@@ -242,17 +295,26 @@ fn output_goes_into_files_without_secrets() {
 fn children_outlive_a_generation() {
     run(async {
         let yard = Yard::new().await;
-        let port = yard.run(json!({ "program": "sleep", "args": ["1000000"], "tag": "sleeper" })).await;
+        let port = yard
+            .run(json!({ "program": "sleep", "args": ["1000000"], "tag": "sleeper" }))
+            .await;
         assert_eq!(yard.event("begun").await["how"], "lifecycle.v1.started");
         let pid = yard.event("started").await["started"]["pid"].clone();
         refusal(yard.bed.ask("runner.v1.do.panic", json!({})).await);
         let begun = yard.event("begun").await;
         assert_eq!(begun["how"], "lifecycle.v1.restarted");
         let held = &begun["ports"][0];
-        assert_eq!((&held["port"], &held["tag"], &held["pid"]), (&json!(port), &json!("sleeper"), &pid));
+        assert_eq!(
+            (&held["port"], &held["tag"], &held["pid"]),
+            (&json!(port), &json!("sleeper"), &pid)
+        );
         let used = answer(yard.bed.ask("runner.v1.do.measure", json!({ "port": port })).await);
         assert_eq!(used["processes"], 1);
-        answer(yard.bed.ask("runner.v1.do.kill", json!({ "port": port, "tree": true })).await);
+        answer(
+            yard.bed
+                .ask("runner.v1.do.kill", json!({ "port": port, "tree": true }))
+                .await,
+        );
         assert_eq!(yard.event("exited").await["exit"]["signal"]["name"], "SIGKILL");
     });
 }
@@ -263,11 +325,20 @@ fn programs_and_documents_are_the_owners() {
     run(async {
         let yard = Yard::new().await;
         let body = Body::json(&json!({ "program": "true" }));
-        assert_eq!(refusal(yard.bed.ask_as("ada", "runner.v1.do.run", body).await), "denied");
+        assert_eq!(
+            refusal(yard.bed.ask_as("ada", "runner.v1.do.run", body).await),
+            "denied"
+        );
         let text = |text: &str| Body::json(&json!({ "text": text }));
-        assert_eq!(refusal(yard.bed.ask_as("ada", "runner.v1.do.document", text("x")).await), "denied");
+        assert_eq!(
+            refusal(yard.bed.ask_as("ada", "runner.v1.do.document", text("x")).await),
+            "denied"
+        );
         for (new, was) in [("first", ""), ("second", "first")] {
-            assert_eq!(answer(yard.bed.ask_as("default", "runner.v1.do.document", text(new)).await)["text"], was);
+            assert_eq!(
+                answer(yard.bed.ask_as("default", "runner.v1.do.document", text(new)).await)["text"],
+                was
+            );
         }
     });
 }
@@ -280,6 +351,9 @@ fn a_flood_waits_for_its_reader() {
         let megabytes = 8;
         let script = format!("head -c {}000000 /dev/zero | tr '\\0' x", megabytes);
         let (text, exited) = yard.script(&script, json!({})).await;
-        assert_eq!((text.len(), &exited["exit"]), (megabytes * 1_000_000, &json!({ "code": 0 })));
+        assert_eq!(
+            (text.len(), &exited["exit"]),
+            (megabytes * 1_000_000, &json!({ "code": 0 }))
+        );
     });
 }

@@ -16,11 +16,8 @@ use crate::port::child::held::{CHILDREN_PER_ACTOR_MAX, Child, Owner};
 use crate::port::child::launch::{self, LaunchError, LogFile, Output};
 use crate::port::child::program::{OWN_PROGRAM, Program, ProgramError};
 use crate::port::child::{Children, Launch};
-use crate::port::sink::{Period, Rotation, tail};
-
-/// Lines and bytes of a log file at most, at once.
-const TAIL_LINES_MAX: u32 = 10_000;
-const TAIL_BYTES_MAX: usize = 1 << 20;
+use crate::port::sink::tail::TAIL_BYTES_MAX;
+use crate::port::sink::{self, Period, Rotation};
 
 impl From<ProgramError> for SpawnError {
     fn from(error: ProgramError) -> Self {
@@ -274,10 +271,9 @@ impl Host for Guest {
 
     fn tail(&mut self, name: String, lines: u32) -> Result<Vec<u8>, TailError> {
         let path = self.log_file(&name)?;
-        let lines = lines.min(TAIL_LINES_MAX) as usize;
-        match tail(&path, lines, TAIL_BYTES_MAX) {
+        match sink::tail(&path, lines as usize, TAIL_BYTES_MAX) {
             Ok(bytes) => Ok(bytes),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(TailError::NotFound),
+            Err(sink::TailError::NotFound { .. }) => Err(TailError::NotFound),
             Err(error) => Err(TailError::Failed(error.to_string())),
         }
     }

@@ -22,6 +22,7 @@ use crate::keeper;
 use crate::keeper::protocol::{
     ChildId, Connection, Failure, FromKeeper, ProtocolError, Reach, Stage, Streams, ToKeeper, VERSION,
 };
+use crate::port::sink::SinkHandle;
 
 /// How long the guard may take to end what a lost keeper left.
 const GUARD_TIME_MAX: Duration = Duration::from_secs(10);
@@ -41,6 +42,9 @@ const RECLAIM_TIME_MAX: Duration = Duration::from_millis(500);
 
 /// Between looks at a keeper that is about to end: the end of a process that is nobody's child here gives no sign.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
+
+/// How long the end of a child waits for its output to be read.
+const SETTLE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// How long a keeper may take to greet.
 const GREETING_TIME_MAX: Duration = Duration::from_secs(10);
@@ -199,8 +203,7 @@ impl Children {
     pub(super) fn resume(&self, child: &Arc<Child>) {
         let unread = std::mem::take(&mut child.progress.lock().unread);
         for (source, stream) in unread {
-            let sink = self.attach(child, source, stream);
-            child.progress.lock().sinks.push(sink);
+            self.attach(child, source, stream);
         }
     }
 
@@ -390,9 +393,12 @@ impl Children {
                 // What it has written before it ended is where it belongs when its owner hears of the end.
                 let children = Arc::clone(self);
                 settling.spawn(async move {
-                    for sink in &sinks {
-                        sink.settle().await;
+                    let settled = futures_util::future::join_all(sinks.iter().map(SinkHandle::settle));
+                    // An owner that does not handle, or a disk that hangs, must not keep an end from being told.
+                    if tokio::time::timeout(SETTLE_TIME_MAX, settled).await.is_err() {
+                        tracing::warn!(child = %child.tag, "an end is told before all output was read");
                     }
+                    drop(sinks);
                     children.exited(&child, exit, cpu_ms, left_behind);
                 });
             }
@@ -415,8 +421,7 @@ impl Children {
             progress.program = None;
         }
         for (source, stream) in outputs {
-            let sink = self.attach(child, source, stream);
-            child.progress.lock().sinks.push(sink);
+            self.attach(child, source, stream);
         }
         let started = wire::Started {
             tag: child.tag.to_string(),

@@ -31,7 +31,7 @@ use self::held::{Child, Held, Owner, Told};
 use self::input::{Input, InputRoom};
 use self::launch::{BaseEnvironment, Output};
 use self::program::Program;
-use super::sink::{FileSink, Sink, SinkHandle, Sinks};
+use super::sink::{FileSink, Sink, SinkCredit, Sinks};
 use super::tell;
 use crate::authority::Permit;
 use crate::bus::inbox::{Credit, Inbox};
@@ -515,31 +515,44 @@ impl Children {
     }
 
     /// Connects a stream of output with where it goes.
-    fn attach(&self, child: &Arc<Child>, source: OwnedFd, stream: Stream) -> SinkHandle {
+    fn attach(&self, child: &Arc<Child>, source: OwnedFd, stream: Stream) {
         let output = match (stream, &child.stderr) {
             (Stream::Stderr, Some(output)) => output,
             _ => &child.stdout,
         };
-        let messages = output.messages.then(|| {
-            Box::new(Messages {
-                child: Arc::clone(child),
-                ids: Arc::clone(&self.ids),
-                topic: self.topics.output.clone(),
-                content_type: match stream {
-                    Stream::Stdout => ContentType::Known(wire::STDOUT_CONTENT_TYPE),
-                    Stream::Stderr => ContentType::Known(wire::STDERR_CONTENT_TYPE),
-                },
-            }) as Box<dyn super::sink::Told>
-        });
-        let sink = Sink {
-            file: output.file.as_ref().map(|file| FileSink {
+        let sink = |file: bool| Sink {
+            file: output.file.as_ref().filter(|_| file).map(|file| FileSink {
                 path: file.path.clone(),
                 rotation: file.rotation,
             }),
-            messages,
+            messages: output
+                .messages
+                .then(|| Box::new(self.messages(child, stream)) as Box<dyn super::sink::Told>),
             secrets: child.secrets.iter().map(|s| s.as_bytes().to_vec()).collect(),
         };
-        self.sinks.attach(source, sink)
+        // A copy, for a second attempt: without a reader the child would be killed by what it writes.
+        let copy = source.try_clone();
+        let attached = self.sinks.attach(source, sink(true)).or_else(|error| {
+            tracing::error!(child = %child.tag, %error, "output cannot be written to its file, and is lost");
+            let copy = copy.map_err(super::sink::SinkError::System)?;
+            self.sinks.attach(copy, sink(false))
+        });
+        match attached {
+            Ok(sink) => child.progress.lock().sinks.push(sink),
+            Err(error) => tracing::error!(child = %child.tag, %error, "output cannot be read"),
+        }
+    }
+
+    fn messages(&self, child: &Arc<Child>, stream: Stream) -> Messages {
+        Messages {
+            child: Arc::clone(child),
+            ids: Arc::clone(&self.ids),
+            topic: self.topics.output.clone(),
+            content_type: match stream {
+                Stream::Stdout => ContentType::Known(wire::STDOUT_CONTENT_TYPE),
+                Stream::Stderr => ContentType::Known(wire::STDERR_CONTENT_TYPE),
+            },
+        }
     }
 }
 
@@ -587,8 +600,8 @@ impl Messages {
 }
 
 impl super::sink::Told for Messages {
-    fn output(&self, bytes: Bytes, credit: Box<dyn Credit>) {
-        self.say(bytes, Some(credit));
+    fn output(&self, bytes: Bytes, credit: SinkCredit) {
+        self.say(bytes, Some(Box::new(credit)));
     }
 
     fn ended(&self) {
