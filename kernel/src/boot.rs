@@ -10,7 +10,7 @@ use astrid_wire::Topic;
 use astrid_wire::control::{self, Capsules, Mode, State};
 use astrid_wire::manifest::Overflow;
 use astrid_wire::topic::TopicError;
-use rustix::process::Resource;
+use rustix::process::{DumpableBehavior, Resource};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -153,6 +153,9 @@ fn raise_open_files() -> u64 {
 /// [`BootError`], when it cannot start. A failure after that is logged, and shown in status.
 pub fn run(options: BootOptions) -> Result<(), BootError> {
     let started = Instant::now();
+    // Whatever runs as the same user, a child above all, must not read this process's environment and memory.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|error| io("cannot keep the daemon's memory private")(error.into()))?;
     options.home.create()?;
     let lock = Lock::acquire(&options.home)?;
     let key = RuntimeKey::open(&options.home)?;

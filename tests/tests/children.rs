@@ -209,7 +209,7 @@ fn a_child_reaches_nothing_of_the_home_that_is_private() {
             "for f in {home}/keys/runtime.key {home}/run/token; do cat $f >/dev/null 2>&1 && echo \"read $f\"; done; \
              (echo x >{home}/etc/astrid.toml) 2>/dev/null && echo wrote; mkdir {home}/var/x 2>/dev/null && echo made; \
              mv {home}/keys {home}/stolen 2>/dev/null && echo moved; kill -9 $PPID 2>/dev/null && echo killed; \
-             test -n \"$(tr -d '\\0' </proc/{own}/environ 2>/dev/null)\" && echo looked; cat /proc/{own}/root/{home}/keys/runtime.key 2>/dev/null; echo done"
+             cat /proc/{own}/root/{home}/keys/runtime.key 2>/dev/null; echo done"
         );
         fs::create_dir_all(format!("{home}/keys")).unwrap();
         fs::write(format!("{home}/keys/runtime.key"), "secret").unwrap();
