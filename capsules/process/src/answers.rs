@@ -71,6 +71,10 @@ impl Answers {
         if waiter.problem.is_none() {
             waiter.problem = problem;
         }
-        if waiter.left == 0 { self.waiting.remove(&id) } else { None }
+        if waiter.left == 0 {
+            self.waiting.remove(&id)
+        } else {
+            None
+        }
     }
 }

@@ -128,8 +128,13 @@ fn placed(text: &str, origin: &str, index: usize, broken: Broken) -> Invalid {
 /// Where a key of a definition is; or the innermost table around it that is written down.
 fn locate(text: &str, index: usize, path: &[&str]) -> Option<Range<usize>> {
     let document = DeTable::parse(text).ok()?;
-    let (_, list) = document.get_ref().iter().find(|(name, _)| name.get_ref() == PROCESSES)?;
-    let DeValue::Array(list) = list.get_ref() else { return None };
+    let (_, list) = document
+        .get_ref()
+        .iter()
+        .find(|(name, _)| name.get_ref() == PROCESSES)?;
+    let DeValue::Array(list) = list.get_ref() else {
+        return None;
+    };
     let definition = list.get(index)?;
     let mut found = definition.span();
     let DeValue::Table(mut table) = definition.get_ref().clone() else {
@@ -140,7 +145,9 @@ fn locate(text: &str, index: usize, path: &[&str]) -> Option<Range<usize>> {
             break;
         };
         found = Spanned::span(name);
-        let DeValue::Table(inner) = value.get_ref().clone() else { break };
+        let DeValue::Table(inner) = value.get_ref().clone() else {
+            break;
+        };
         table = inner;
     }
     Some(found)
@@ -206,7 +213,8 @@ impl Editing {
     /// Puts a definition into the place of the one of this name, or at the end.
     pub fn put(&mut self, name: &str, table: Table) {
         let list = self.list();
-        match list.iter_mut().find(|old| name_of(old) == Some(name)) {
+        let at = list.iter().position(|old| name_of(old) == Some(name));
+        match at.and_then(|at| list.get_mut(at)) {
             Some(old) => merge(old, &table),
             None => list.push(table),
         }

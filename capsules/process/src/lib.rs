@@ -33,7 +33,7 @@ use astrid_sdk::prelude::*;
 use ledger::Ledger;
 use machine::Now;
 use report::{ChangedEvent, CircuitEvent, ProcessList, ProcessView};
-use requests::{Apply, Applied, Define, Listed, LogFiles, Named, Remove, SendSignal, Sent, Told, WhyAsked};
+use requests::{Applied, Apply, Define, Listed, LogFiles, Named, Remove, SendSignal, Sent, Told, WhyAsked};
 use table::{Table, Which};
 use why::Why;
 

@@ -534,7 +534,11 @@ impl Machine {
         };
         if let Some(stopping) = self.stopping {
             let killed = matches!(stopping.phase, Phase::Killed(_) | Phase::Stuck);
-            let ended = if killed { State::Terminated } else { State::Stopped(code) };
+            let ended = if killed {
+                State::Terminated
+            } else {
+                State::Stopped(code)
+            };
             if let Phase::Before(_) = stopping.phase {
                 self.actions.push(Action::EndBeforeStop);
             }
@@ -755,7 +759,9 @@ impl Machine {
         };
         self.health.successes = 0;
         self.health.detail = Some(detail.clone());
-        let young = self.uptime_ms(now).is_some_and(|uptime| uptime < cadence.start_period_ms);
+        let young = self
+            .uptime_ms(now)
+            .is_some_and(|uptime| uptime < cadence.start_period_ms);
         if young && self.health.verdict == Verdict::Unknown {
             return;
         }

@@ -87,12 +87,16 @@ fn say(ctx: &mut Context, topic: &str, body: impl astrid_sdk::IntoBody) {
 
 fn spawn(table: &mut Table, ctx: &mut Context, key: &Key, now: Now) {
     let draining = table.is_draining();
-    let Some(instance) = table.instance_mut(key) else { return };
+    let Some(instance) = table.instance_mut(key) else {
+        return;
+    };
     if !instance.queued || draining {
         return;
     }
     instance.queued = false;
-    let spec = instance.plan.main_spec(key.1, main_tag(key, instance.machine.restarts()));
+    let spec = instance
+        .plan
+        .main_spec(key.1, main_tag(key, instance.machine.restarts()));
     match ctx.spawn(&spec) {
         Ok(port) => {
             instance.port = Some(port);
@@ -108,11 +112,15 @@ fn spawn(table: &mut Table, ctx: &mut Context, key: &Key, now: Now) {
 }
 
 fn check(table: &mut Table, ctx: &mut Context, key: &Key, now: Now) {
-    let Some(instance) = table.instance_mut(key) else { return };
+    let Some(instance) = table.instance_mut(key) else {
+        return;
+    };
     if !instance.machine.wants_check() {
         return;
     }
-    let Some(spec) = instance.plan.probe_spec(key.1, format!("h/{}/{}", key.0, key.1)) else { return };
+    let Some(spec) = instance.plan.probe_spec(key.1, format!("h/{}/{}", key.0, key.1)) else {
+        return;
+    };
     match ctx.spawn(&spec) {
         Ok(port) => {
             instance.probe = Some(port);
@@ -126,7 +134,9 @@ fn check(table: &mut Table, ctx: &mut Context, key: &Key, now: Now) {
 }
 
 fn before_stop(table: &mut Table, ctx: &mut Context, key: &Key, now: Now) {
-    let Some(instance) = table.instance_mut(key) else { return };
+    let Some(instance) = table.instance_mut(key) else {
+        return;
+    };
     let tag = format!("s/{}/{}", key.0, key.1);
     let spec: Option<Spec> = instance.plan.before_stop_spec(key.1, instance.machine.pid(), tag);
     let Some(spec) = spec else { return };

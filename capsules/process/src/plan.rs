@@ -271,7 +271,9 @@ fn is_secret(name: &str) -> bool {
 
 fn policy(definition: &Definition, health: &Health) -> Policy {
     let backoff = definition.backoff.as_ref();
-    let growth = backoff.and_then(|backoff| backoff.policy).unwrap_or(Growth::Exponential);
+    let growth = backoff
+        .and_then(|backoff| backoff.policy)
+        .unwrap_or(Growth::Exponential);
     let base_ms = ms(backoff.and_then(|backoff| backoff.base), SECOND);
     let stop = definition.stop.as_ref();
     Policy {

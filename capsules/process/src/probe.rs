@@ -21,11 +21,7 @@ pub fn found(exit: &Exit, said: &[u8]) -> Result<(), String> {
     let said = String::from_utf8_lossy(said);
     let line = said.lines().map(str::trim).find(|line| !line.is_empty());
     Err(match (line, exit) {
-        (Some(line), _) => line
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(SHOWN_CHARS_MAX)
-            .collect(),
+        (Some(line), _) => line.chars().filter(|c| !c.is_control()).take(SHOWN_CHARS_MAX).collect(),
         (None, Exit::Code(code)) => format!("the check ended with exit code {code}"),
         (None, Exit::Signal { name, .. }) => format!("the check was killed by {name}"),
         (None, Exit::Lost) => "the check was lost".to_owned(),

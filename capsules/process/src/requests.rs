@@ -232,9 +232,7 @@ impl ProcessCapsule {
                 editing.put(&name, table);
             }
         })?;
-        let difference = self
-            .table
-            .sync(ledger.plans(), Vec::new(), Which::Everything, now(ctx));
+        let difference = self.table.sync(ledger.plans(), Vec::new(), Which::Everything, now(ctx));
         let unchanged = difference.unchanged.into_iter();
         Ok(Applied {
             added: difference.added,
@@ -297,7 +295,9 @@ impl ProcessCapsule {
     fn targets(&self, name: Option<&str>, instance: Option<u32>) -> Result<Vec<Key>, Problem> {
         let processes = self.table.processes.values();
         let processes = processes.filter(|process| process.removing.is_none());
-        let chosen: Vec<_> = processes.filter(|process| name.is_none_or(|name| *process.plan.name == *name)).collect();
+        let chosen: Vec<_> = processes
+            .filter(|process| name.is_none_or(|name| *process.plan.name == *name))
+            .collect();
         if let Some(name) = name
             && chosen.is_empty()
         {
@@ -383,7 +383,9 @@ impl ProcessCapsule {
 
     pub(crate) fn do_stop(&mut self, ctx: &mut Context, request: &Told) -> Result<(), Problem> {
         let keys = self.targets(request.name.as_deref(), request.instance)?;
-        self.each(ctx, request, &keys, |machine, policy, now| machine.stop(policy, None, now))
+        self.each(ctx, request, &keys, |machine, policy, now| {
+            machine.stop(policy, None, now)
+        })
     }
 
     pub(crate) fn do_restart(&mut self, ctx: &mut Context, request: &Told) -> Result<(), Problem> {
@@ -399,7 +401,9 @@ impl ProcessCapsule {
         let now = now(ctx);
         let mut sent = 0;
         for key in self.targets(Some(&request.name), request.instance)? {
-            let Some(instance) = self.table.instance_mut(&key) else { continue };
+            let Some(instance) = self.table.instance_mut(&key) else {
+                continue;
+            };
             if let (Some(port), Some(_)) = (instance.port, instance.machine.pid()) {
                 instance.remember(now.wall_ms, &format!("sent {} by request", signals::name(signal)));
                 self.table.effects.push_back(Effect::Signal(port, signal, Reach::Main));
@@ -436,7 +440,10 @@ impl ProcessCapsule {
 
     pub(crate) fn do_why(&mut self, ctx: &mut Context, request: &WhyAsked) -> Result<Why, Problem> {
         let keys = self.targets(Some(&request.name), request.instance)?;
-        let process = self.table.process(&request.name).ok_or_else(|| no_process(&request.name))?;
+        let process = self
+            .table
+            .process(&request.name)
+            .ok_or_else(|| no_process(&request.name))?;
         let lines = request.lines.unwrap_or(LINES);
         let now = now(ctx);
         let instances = keys.iter().filter_map(|(_, index)| {
@@ -450,7 +457,10 @@ impl ProcessCapsule {
     }
 
     pub(crate) fn do_logs(&mut self, ctx: &mut Context, request: &Named) -> Result<LogFiles, Problem> {
-        let process = self.table.process(&request.name).ok_or_else(|| no_process(&request.name))?;
+        let process = self
+            .table
+            .process(&request.name)
+            .ok_or_else(|| no_process(&request.name))?;
         let plan = &process.plan;
         let mut files = Vec::new();
         for index in 0..plan.instances {

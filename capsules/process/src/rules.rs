@@ -158,7 +158,11 @@ fn environment(definition: &Definition) -> Checked {
         let what = format!("arguments and environment have {bytes} bytes, the limit is {ARGUMENTS_BYTES_MAX}");
         return Err(broken(&["env"], what));
     }
-    match definition.secrets.iter().find(|name| !definition.env.contains_key(*name)) {
+    match definition
+        .secrets
+        .iter()
+        .find(|name| !definition.env.contains_key(*name))
+    {
         Some(_) => Err(broken(&["secrets"], "it names a variable that is not in `env`")
             .hint("a secret is a variable of `env` whose value is not shown")),
         None => Ok(()),
@@ -167,9 +171,7 @@ fn environment(definition: &Definition) -> Checked {
 
 fn range(key: &[&'static str], value: Option<u32>, min: u32, max: u32) -> Checked {
     match value {
-        Some(value) if !(min..=max).contains(&value) => {
-            Err(broken(key, format!("{value} is outside {min} to {max}")))
-        }
+        Some(value) if !(min..=max).contains(&value) => Err(broken(key, format!("{value} is outside {min} to {max}"))),
         _ => Ok(()),
     }
 }
@@ -196,8 +198,10 @@ fn restarts(definition: &Definition) -> Checked {
             ("backoff", definition.backoff.is_some()),
         ];
         if let Some((key, _)) = said.into_iter().find(|(_, said)| *said) {
-            return Err(broken(&[key], "it says how to restart, and `restart = \"never\"` says not to")
-                .hint("leave one of them out"));
+            return Err(
+                broken(&[key], "it says how to restart, and `restart = \"never\"` says not to")
+                    .hint("leave one of them out"),
+            );
         }
     }
     match &definition.backoff {
@@ -240,7 +244,11 @@ fn health_keys(health: &Health) -> Checked {
         ("args", !health.args.is_empty(), &[Script]),
         ("interval", health.interval.is_some(), &[Tcp, Http, Script]),
         ("timeout", health.timeout.is_some(), &[Tcp, Http, Script]),
-        ("unhealthy_after", health.unhealthy_after.is_some(), &[Tcp, Http, Script]),
+        (
+            "unhealthy_after",
+            health.unhealthy_after.is_some(),
+            &[Tcp, Http, Script],
+        ),
         ("healthy_after", health.healthy_after.is_some(), &[Tcp, Http, Script]),
         ("start_period", health.start_period.is_some(), &[Tcp, Http, Script]),
     ];
@@ -314,8 +322,15 @@ fn health_values(health: &Health) -> Checked {
 
 fn is_address(address: &str) -> bool {
     let port = |port: &str| port.parse::<u16>().is_ok_and(|port| port != 0);
-    let host = |host: &str| !host.is_empty() && !host.starts_with('-') && !host.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/');
-    address.len() <= TEXT_BYTES_MAX && address.rsplit_once(':').is_some_and(|(name, number)| host(name) && port(number))
+    let host = |host: &str| {
+        !host.is_empty()
+            && !host.starts_with('-')
+            && !host.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/')
+    };
+    address.len() <= TEXT_BYTES_MAX
+        && address
+            .rsplit_once(':')
+            .is_some_and(|(name, number)| host(name) && port(number))
 }
 
 fn check_stop(stop: &Stop) -> Checked {
@@ -336,7 +351,9 @@ fn check_stop(stop: &Stop) -> Checked {
 }
 
 fn limits(definition: &Definition) -> Checked {
-    let Some(limits) = &definition.limits else { return Ok(()) };
+    let Some(limits) = &definition.limits else {
+        return Ok(());
+    };
     if let Some(Time(time)) = limits.cpu_time
         && (time.subsec_millis() != 0 || time.is_zero())
     {

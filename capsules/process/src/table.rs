@@ -141,7 +141,13 @@ impl Table {
 /// Definitions.
 impl Table {
     /// Makes what runs what these plans say. Children of an earlier generation find their instances before others are started.
-    pub fn sync(&mut self, plans: BTreeMap<Rc<str>, Plan>, held: Vec<HeldPort>, which: Which<'_>, now: Now) -> Difference {
+    pub fn sync(
+        &mut self,
+        plans: BTreeMap<Rc<str>, Plan>,
+        held: Vec<HeldPort>,
+        which: Which<'_>,
+        now: Now,
+    ) -> Difference {
         let mut difference = Difference::default();
         if let Which::Everything = which {
             let known = self.processes.iter().filter(|(_, process)| process.removing.is_none());
@@ -177,7 +183,9 @@ impl Table {
     }
 
     fn autostart(&mut self, name: &Rc<str>, now: Now) {
-        let Some(process) = self.processes.get(name) else { return };
+        let Some(process) = self.processes.get(name) else {
+            return;
+        };
         if process.plan.autostart {
             for index in 0..process.plan.instances {
                 self.step(&(name.clone(), index), now, |machine, _, now| machine.start(now));
@@ -187,7 +195,9 @@ impl Table {
 
     /// A process is to be something else: more or fewer instances at once, and anything else one instance after the other.
     fn change(&mut self, name: &Rc<str>, plan: Rc<Plan>, now: Now) {
-        let Some(process) = self.processes.get_mut(name) else { return };
+        let Some(process) = self.processes.get_mut(name) else {
+            return;
+        };
         let rolls = !process.plan.differs_in_instances_only(&plan);
         let before = process.plan.instances;
         process.plan = plan.clone();
@@ -195,10 +205,18 @@ impl Table {
         for _ in there..plan.instances as usize {
             process.instances.push(Instance::new(plan.clone()));
         }
-        for instance in process.instances.iter_mut().filter(|instance| !instance.machine.has_child()) {
+        for instance in process
+            .instances
+            .iter_mut()
+            .filter(|instance| !instance.machine.has_child())
+        {
             instance.plan = plan.clone();
         }
-        process.roll = if rolls { (0..before.min(plan.instances)).collect() } else { VecDeque::new() };
+        process.roll = if rolls {
+            (0..before.min(plan.instances)).collect()
+        } else {
+            VecDeque::new()
+        };
         let everywhere = process.instances.len() as u32;
         for index in plan.instances..everywhere {
             self.step(&(name.clone(), index), now, |machine, policy, now| {
@@ -217,8 +235,12 @@ impl Table {
     /// Restarts the first instance of a roll; those that were stopped stay so.
     fn begin_roll(&mut self, name: &Rc<str>, now: Now) {
         loop {
-            let Some(process) = self.processes.get(name) else { return };
-            let Some(index) = process.roll.front().copied() else { return };
+            let Some(process) = self.processes.get(name) else {
+                return;
+            };
+            let Some(index) = process.roll.front().copied() else {
+                return;
+            };
             let machine = process.instances.get(index as usize).map(|instance| &instance.machine);
             // A new definition is also how a person answers a crash.
             let failed = |machine: &Machine| matches!(machine.state(), crate::machine::State::Crashed(_));
@@ -234,7 +256,9 @@ impl Table {
 
     /// Goes on with a roll when the instance that is at it is ready, and ends it when that has failed.
     fn go_on_with_roll(&mut self, key: &Key, now: Now) {
-        let Some(process) = self.processes.get_mut(&key.0) else { return };
+        let Some(process) = self.processes.get_mut(&key.0) else {
+            return;
+        };
         if process.roll.front() != Some(&key.1) {
             return;
         }
@@ -261,7 +285,9 @@ impl Table {
 
     /// Stops a process, and forgets it then.
     pub fn remove(&mut self, name: &Rc<str>, waiter: Option<ReplyTo>, now: Now) {
-        let Some(process) = self.processes.get_mut(name) else { return };
+        let Some(process) = self.processes.get_mut(name) else {
+            return;
+        };
         process.removing.get_or_insert_default().extend(waiter);
         process.roll.clear();
         for index in 0..process.instances.len() as u32 {
@@ -274,10 +300,15 @@ impl Table {
 
     /// Lets instances go that nobody wants and that have ended, and the process when that was its end.
     fn shrink(&mut self, name: &Rc<str>) {
-        let Some(process) = self.processes.get_mut(name) else { return };
-        let wanted = if process.removing.is_some() { 0 } else { process.plan.instances as usize };
-        while process.instances.len() > wanted
-            && process.instances.last().is_some_and(|last| !last.machine.has_child())
+        let Some(process) = self.processes.get_mut(name) else {
+            return;
+        };
+        let wanted = if process.removing.is_some() {
+            0
+        } else {
+            process.plan.instances as usize
+        };
+        while process.instances.len() > wanted && process.instances.last().is_some_and(|last| !last.machine.has_child())
         {
             process.instances.pop();
         }
@@ -297,7 +328,9 @@ impl Table {
         for held in held {
             let claimed = main_of(&held.tag).and_then(|(name, index, restarts)| {
                 let process = self.process(name)?;
-                let wanted = process.wanted().any(|(at, instance)| at == index && instance.port.is_none());
+                let wanted = process
+                    .wanted()
+                    .any(|(at, instance)| at == index && instance.port.is_none());
                 wanted.then(|| ((process.plan.name.clone(), index), restarts))
             });
             let Some((key, restarts)) = claimed else {
@@ -499,15 +532,20 @@ impl Table {
         self.note_deadline(key);
         self.tell_waiters(key);
         self.go_on_with_roll(key, now);
-        let leaving = |process: &Process| process.removing.is_some() || process.instances.len() as u32 > process.plan.instances;
+        let leaving =
+            |process: &Process| process.removing.is_some() || process.instances.len() as u32 > process.plan.instances;
         if self.processes.get(&key.0).is_some_and(leaving) {
             self.shrink(&key.0);
         }
     }
 
     fn act(&mut self, key: &Key, action: Action, now: Now) {
-        let Some(process) = self.processes.get_mut(&key.0) else { return };
-        let Some(instance) = process.instances.get_mut(key.1 as usize) else { return };
+        let Some(process) = self.processes.get_mut(&key.0) else {
+            return;
+        };
+        let Some(instance) = process.instances.get_mut(key.1 as usize) else {
+            return;
+        };
         let told = |instance: &Instance, state, text| Told {
             key: key.clone(),
             state,
@@ -547,7 +585,8 @@ impl Table {
             }
             Action::Changed(state, text) => {
                 instance.remember(now.wall_ms, &text);
-                self.effects.push_back(Effect::Changed(told(instance, state.as_str(), text)));
+                self.effects
+                    .push_back(Effect::Changed(told(instance, state.as_str(), text)));
             }
             Action::Note(text) => instance.remember(now.wall_ms, &text),
             Action::CircuitOpened(text) => {
@@ -587,7 +626,10 @@ impl Table {
         }
         let problem = if stuck {
             let what = format!("{} {} was killed and does not end", key.0, key.1);
-            Some(Problem::new("stuck", what).with_hint("it waits for a device or a file system, which only those can end"))
+            Some(
+                Problem::new("stuck", what)
+                    .with_hint("it waits for a device or a file system, which only those can end"),
+            )
         } else {
             instance.machine.failure().cloned()
         };

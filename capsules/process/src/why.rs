@@ -91,7 +91,8 @@ fn sentences(name: &str, instance: &Instance, now: Now) -> Vec<String> {
             said.extend(restarts(machine, last, now));
         }
         State::Stopping if machine.is_stuck() => said.push(
-            "It was killed and does not end: it waits for a device or a file system, which only those can end.".to_owned(),
+            "It was killed and does not end: it waits for a device or a file system, which only those can end."
+                .to_owned(),
         ),
         State::Stopping => {
             let since = Lasting(now.wall_ms.saturating_sub(machine.since_ms()));
@@ -133,7 +134,9 @@ fn sentences(name: &str, instance: &Instance, now: Now) -> Vec<String> {
         said.push(if policy.restart == Restart::Never {
             "It is not restarted, because it says `restart = \"never\"`.".to_owned()
         } else {
-            format!("Trying again would fail as well. When the cause is removed, `astrid process start {name}` starts it.")
+            format!(
+                "Trying again would fail as well. When the cause is removed, `astrid process start {name}` starts it."
+            )
         });
     }
     if let Some(detail) = &machine.health().detail {
@@ -143,7 +146,15 @@ fn sentences(name: &str, instance: &Instance, now: Now) -> Vec<String> {
 }
 
 fn crashed(last: &LastExit, now: Now) -> String {
-    format!("It {} {}.", if last.code.is_some() { format!("ended with {},", last.text) } else { format!("was not well: {},", last.text) }, ago(last.at_ms, now))
+    format!(
+        "It {} {}.",
+        if last.code.is_some() {
+            format!("ended with {},", last.text)
+        } else {
+            format!("was not well: {},", last.text)
+        },
+        ago(last.at_ms, now)
+    )
 }
 
 fn restarts(machine: &Machine, last: Option<&LastExit>, now: Now) -> Option<String> {
