@@ -1,7 +1,7 @@
 //! The capsule `process`: programs under supervision (interface `process@1`).
 //!
 //! Reading order: [`definition`] and [`rules`] (what a person writes), [`document`] and [`ledger`] (where it is kept), [`plan`] (what follows from it),
-//! [`machine`] (one instance: all policy, pure), [`process`] and [`table`] (all of them), [`outbox`] (what the kernel is told to do), [`requests`] (what
+//! [`policy`], [`state`] and [`machine`] (one instance: all policy, pure), [`process`] and [`table`] (all of them), [`outbox`] (what the kernel is told to do), [`requests`] (what
 //! can be asked), [`report`] and [`why`] (what is answered). Only this file, `outbox` and `ledger` know that it is a capsule.
 //!
 //! A principal has processes of its own. State lives as long as the actor: an actor that begins again finds its children by their tags, and
@@ -15,12 +15,14 @@ pub mod ledger;
 pub mod machine;
 pub mod outbox;
 pub mod plan;
+pub mod policy;
 pub mod probe;
 pub mod process;
 pub mod report;
 pub mod requests;
 pub mod rules;
 pub mod signals;
+pub mod state;
 pub mod table;
 pub mod why;
 pub mod words;
@@ -31,9 +33,9 @@ use astrid_sdk::child::{Begun, Exited, HeldPort, Started};
 use astrid_sdk::prelude::*;
 
 use ledger::Ledger;
-use machine::Now;
 use report::{ChangedEvent, CircuitEvent, ProcessList, ProcessView};
 use requests::{Applied, Apply, Define, Listed, LogFiles, Named, Remove, SendSignal, Sent, Told, WhyAsked};
+use state::Now;
 use table::{Table, Which};
 use why::Why;
 

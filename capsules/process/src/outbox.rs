@@ -7,9 +7,9 @@ use astrid_sdk::child::Spec;
 use astrid_sdk::error::SpawnError;
 use astrid_sdk::prelude::*;
 
-use crate::machine::Now;
 use crate::process::Key;
 use crate::report::{ChangedEvent, CircuitEvent, ProcessList};
+use crate::state::Now;
 use crate::table::{Effect, Role, Table, Told, main_tag};
 
 /// Effects that are carried out for one message: below the commands that one may record, with room for its own answer and a timer.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use astrid_sdk::child::{self, LogFile, OWN_PROGRAM, Period, Sandbox, Signal, Sink, Spec};
 
 use crate::definition::{Confinement, Definition, Every, Growth, Health, HealthKind, Restart};
-use crate::machine::{Backoff, Cadence, Policy};
+use crate::policy::{Backoff, Cadence, Policy};
 use crate::signals;
 
 /// Milliseconds.

@@ -6,8 +6,9 @@ use std::rc::Rc;
 use astrid_sdk::{PortId, ReplyTo};
 
 use crate::answers::WaiterId;
-use crate::machine::{Machine, State};
+use crate::machine::Machine;
 use crate::plan::Plan;
+use crate::state::State;
 
 /// Events that are remembered of an instance.
 pub const HISTORY_MAX: usize = 20;

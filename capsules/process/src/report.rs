@@ -6,8 +6,8 @@ use std::rc::Rc;
 use astrid_sdk::{Context, PortId, body};
 
 use crate::definition::{HealthKind, Restart};
-use crate::machine::{Now, Verdict};
 use crate::process::{Instance, Process, Sample};
+use crate::state::{Now, Verdict};
 use crate::table::{Table, Told};
 
 /// A measurement that is younger than this, in milliseconds, is told again instead of another one: over less, a share of a processor says nothing.

@@ -13,12 +13,14 @@ use crate::answers::Waiter;
 use crate::definition::Definition;
 use crate::document::{self, Editing};
 use crate::ledger::Ledger;
-use crate::machine::{Machine, State};
+use crate::machine::Machine;
 use crate::now;
+use crate::policy::Policy;
 use crate::process::Key;
 use crate::report::{ProblemView, ProcessList, ProcessView};
 use crate::rules;
 use crate::signals;
+use crate::state::{Now, State};
 use crate::table::{Effect, Which};
 use crate::why::{InstanceWhy, Why};
 
@@ -333,7 +335,7 @@ impl ProcessCapsule {
         ctx: &mut Context,
         request: &Told,
         keys: &[Key],
-        tell: impl Fn(&mut Machine, &crate::machine::Policy, crate::machine::Now),
+        tell: impl Fn(&mut Machine, &Policy, Now),
     ) -> Result<(), Problem> {
         if request.wait && !self.table.answers.has_room() {
             let what = format!("{WAITERS_MAX} others wait already");

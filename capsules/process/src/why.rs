@@ -3,9 +3,10 @@
 use astrid_sdk::{Context, body};
 
 use crate::definition::Restart;
-use crate::machine::{LastExit, Machine, Now, State};
+use crate::machine::Machine;
 use crate::plan::Stream;
 use crate::process::{Instance, Process};
+use crate::state::{LastExit, Now, State};
 use crate::words::Lasting;
 
 /// Lines of its errors that are shown at most.

@@ -5,7 +5,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::definition::{Growth, Restart};
-use crate::machine::{Action, Backoff, Cadence, Machine, Now, Policy, STUCK_AFTER_MS, State};
+use crate::machine::{Machine, STUCK_AFTER_MS};
+use crate::policy::{Backoff, Cadence, Policy};
+use crate::state::{Action, Now, State};
 
 fn policies() -> impl Strategy<Value = Policy> {
     let restart = prop_oneof![Just(Restart::OnFailure), Just(Restart::Always), Just(Restart::Never)];
