@@ -1,4 +1,5 @@
-//! What this binary is besides a command line: the daemon (`astrid __daemon`) and the compiler child (`astrid __compile`).
+//! What this binary is besides a command line: the daemon (`astrid __daemon`), the compiler child (`astrid __compile`) and the
+//! probe of a program's health (`astrid __probe`).
 //!
 //! A command line of their own, so that neither help nor completions know of them.
 
@@ -11,7 +12,7 @@ use clap::{Parser, ValueEnum};
 
 use crate::failure::conclude;
 use crate::output::Format;
-use crate::{daemon, ephemeral, launch};
+use crate::{daemon, ephemeral, launch, probe};
 
 /// The argument that makes this program a daemon.
 pub(crate) const DAEMON: &str = "__daemon";
@@ -35,6 +36,9 @@ enum Internal {
     /// The compiler, as the daemon runs it: a component on stdin, its code on stdout
     #[command(name = "__compile")]
     Compile,
+    /// One look at the health of a program, as whoever watches it runs it
+    #[command(name = "__probe")]
+    Probe(probe::Args),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -63,6 +67,7 @@ pub(crate) fn main() -> Option<ExitCode> {
     Some(match Internal::try_parse() {
         Ok(Internal::Daemon { home, mode, safe }) => conclude(serve(&home, mode.into(), safe), Format::Human),
         Ok(Internal::Compile) => compile(),
+        Ok(Internal::Probe(args)) => probe::main(args),
         Err(error) => {
             let _ = error.print();
             ExitCode::FAILURE
