@@ -1,5 +1,6 @@
-//! What this binary is besides a command line: the daemon (`astrid __daemon`), the compiler child (`astrid __compile`), and what keeps
-//! programs: the guard and the keeper (`astrid __keeper`), and what a program is before it is one (`astrid __child`).
+//! What this binary is besides a command line: the daemon (`astrid __daemon`), the compiler child (`astrid __compile`), what keeps programs (the
+//! guard and the keeper, `astrid __keeper`, and what a program is before it is one, `astrid __child`), and the probe of a program's
+//! health (`astrid __probe`).
 //!
 //! A command line of their own, so that neither help nor completions know of them.
 
@@ -13,7 +14,7 @@ use clap::{Parser, ValueEnum};
 use crate::daemon::keeper;
 use crate::failure::conclude;
 use crate::output::Format;
-use crate::{daemon, ephemeral, launch};
+use crate::{daemon, ephemeral, launch, probe};
 
 /// The argument that makes this program a daemon.
 pub(crate) const DAEMON: &str = "__daemon";
@@ -46,6 +47,9 @@ enum Internal {
         #[arg(long)]
         inner: Option<i32>,
     },
+    /// One look at the health of a program, as whoever watches it runs it
+    #[command(name = "__probe")]
+    Probe(probe::Args),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -81,6 +85,7 @@ pub(crate) fn main() -> Option<ExitCode> {
         Ok(Internal::Daemon { home, mode, safe }) => conclude(serve(&home, mode.into(), safe), Format::Human),
         Ok(Internal::Compile) => compile(),
         Ok(Internal::Keeper { home, inner }) => conclude(keep(&home, inner), Format::Human),
+        Ok(Internal::Probe(args)) => probe::main(args),
         Err(error) => {
             let _ = error.print();
             ExitCode::FAILURE
