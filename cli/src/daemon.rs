@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-pub(crate) use astrid_kernel::keeper;
 use astrid_kernel::boot::{self, BootError, BootOptions};
 use astrid_kernel::capsule::aot::{self, Compiler};
 use astrid_kernel::capsule::discover::Embedded;
 use astrid_kernel::capsule::{bundle, describe, engine};
 use astrid_kernel::config::Config;
 use astrid_kernel::home::{HomeError, Socket};
+pub(crate) use astrid_kernel::keeper;
 use astrid_kernel::lock::{self, LockError};
 use astrid_wire::control::{Mode, Status};
 

@@ -8,7 +8,10 @@
 //! Listing directories and looking at files is not restricted, for hardly a program works without; nor are modes and owners, which
 //! Landlock does not know. From Linux 6.12 on the process cannot signal anybody but what it has started.
 
-#![allow(clippy::disallowed_methods, reason = "directories are listed to allow what is in them")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "directories are listed to allow what is in them"
+)]
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -18,8 +21,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use ::landlock::{
-    ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible as _, PathBeneath, Ruleset, RulesetAttr as _, RulesetCreated,
-    RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope,
+    ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible as _, PathBeneath, Ruleset, RulesetAttr as _,
+    RulesetCreated, RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope,
 };
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 
@@ -147,8 +150,16 @@ mod tests {
         }
         std::os::unix::fs::symlink(root.join("h"), root.join("link")).unwrap();
         let found = split(&[root.join("link/keys"), root.join("h/run"), root.join("h/keys/inner")]).unwrap();
-        let of = |path: &Path| found.iter().find(|(directory, _)| directory == path).map(|(_, kept)| kept);
-        assert_eq!(of(&root.join("h")).unwrap(), &BTreeSet::from(["keys".into(), "run".into()]));
+        let of = |path: &Path| {
+            found
+                .iter()
+                .find(|(directory, _)| directory == path)
+                .map(|(_, kept)| kept)
+        };
+        assert_eq!(
+            of(&root.join("h")).unwrap(),
+            &BTreeSet::from(["keys".into(), "run".into()])
+        );
         assert_eq!(of(&root).unwrap(), &BTreeSet::from(["h".into()]));
         assert!(of(Path::new("/")).is_some() && of(&root.join("h/keys")).is_none());
         assert!(matches!(split(&[root.join("none")]), Err(SandboxError::Look { .. })));

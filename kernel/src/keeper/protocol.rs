@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use astrid_wire::child::Exit;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair, sockopt,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair, sockopt,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -267,6 +267,8 @@ pub enum Stage {
     Limit(String),
     /// What it must not reach.
     Sandbox,
+    /// What was asked for cannot be: a number that is used, notes that are too long.
+    Request,
     /// The machine: no process, no descriptor, no memory.
     Machine,
 }
@@ -453,7 +455,12 @@ mod tests {
             other.receive::<ToKeeper>(&mut buffer),
             Err(ProtocolError::TooLarge)
         ));
-        for garbage in [&b"\xff\0"[..], b"{\"hello\":{}}", b"{\"dance\":1}", b"{\"end\":{\"grace_ms\":1,\"x\":2}}"] {
+        for garbage in [
+            &b"\xff\0"[..],
+            b"{\"hello\":{}}",
+            b"{\"dance\":1}",
+            b"{\"end\":{\"grace_ms\":1,\"x\":2}}",
+        ] {
             one.send_packet(garbage, &[]).unwrap();
             assert!(matches!(
                 other.receive::<ToKeeper>(&mut buffer),
