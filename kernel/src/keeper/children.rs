@@ -3,12 +3,12 @@
 //! A child is a row from the moment that its launcher was forked until its main process has been waited for. The process number in it cannot
 //! be given to another process meanwhile, because only the keeper waits.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use astrid_wire::child::{Exit, MARK_VARIABLE};
+use astrid_wire::child::{self, MARK_VARIABLE};
 use rustix::fs::{Mode, OFlags, fcntl_setfl, open};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -87,6 +87,8 @@ pub(super) struct Child {
     /// Until they were handed over; those of a child that is to be adopted for as long as it lives, so that it can go on
     /// writing when the daemon is gone.
     pub(super) ends: Ends,
+    /// Processes that it left when it ended.
+    pub(super) left_behind: u32,
 }
 
 /// What came of looking at a launcher.
@@ -115,9 +117,10 @@ impl Child {
     }
 }
 
-/// How a main process ended.
-pub(super) struct Ended {
-    pub(super) exit: Exit,
+/// An end that was seen and is told once nothing is left of what it left behind.
+pub(super) struct Exit {
+    pub(super) child: Child,
+    pub(super) how: child::Exit,
     pub(super) cpu_ms: u64,
 }
 
@@ -135,6 +138,8 @@ pub(super) struct Children {
     by_pid: HashMap<Pid, Child>,
     by_id: BTreeMap<ChildId, Pid>,
     launching: usize,
+    /// Strays that were counted for who left them, until they are gone.
+    counted: HashSet<Pid>,
 }
 
 impl Children {
@@ -162,13 +167,13 @@ impl Children {
     /// Starts a program; the row of its child.
     pub(super) fn spawn(&mut self, id: ChildId, spec: Box<Spec>, common: &Common) -> Result<&mut Child, Failure> {
         if self.by_id.contains_key(&id) {
-            return Err(machine("its number is used already", 0));
+            return Err(refused("its number is used already"));
         }
         if self.by_pid.len() >= CHILDREN_MAX {
-            return Err(machine(&format!("there are {CHILDREN_MAX} children already"), 0));
+            return Err(refused(&format!("there are {CHILDREN_MAX} children already")));
         }
         if spec.notes.len() > NOTES_BYTES_MAX {
-            return Err(machine(&format!("its notes have more than {NOTES_BYTES_MAX} bytes"), 0));
+            return Err(refused(&format!("its notes have more than {NOTES_BYTES_MAX} bytes")));
         }
         let child = start(id, spec, common)?;
         let pid = child.pid;
@@ -188,7 +193,7 @@ impl Children {
     }
 
     /// Waits for a child that has ended, and kills what is left of its process group before its number is free.
-    pub(super) fn reap(&mut self, pid: Pid) -> Option<(Child, Ended)> {
+    pub(super) fn reap(&mut self, pid: Pid) -> Option<Exit> {
         let status = waitid(
             WaitId::Pid(pid),
             WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT,
@@ -200,14 +205,51 @@ impl Children {
         self.launched(pid, Phase::Failed);
         let child = self.by_pid.remove(&pid)?;
         self.by_id.remove(&child.id);
-        let exit = exit(&status);
-        Some((child, Ended { exit, cpu_ms }))
+        let how = how(&status);
+        Some(Exit { child, how, cpu_ms })
     }
 
-    /// Children of this process that are none of these: left by one that has ended. The dead among them are waited for.
-    pub(super) fn strays(&self) -> Vec<Pid> {
-        let mut found = tree::children(getpid());
-        found.retain(|pid| !self.by_pid.contains_key(pid) && !reaped(*pid));
+    /// Children that are not yet started are not for a later daemon, which could not know of them.
+    pub(super) fn keep_only_running(&mut self) {
+        for child in self.by_pid.values_mut() {
+            child.adopt &= matches!(child.phase, Phase::Running);
+        }
+    }
+
+    /// Forgets a child, which makes it a stray.
+    pub(super) fn abandon(&mut self, id: ChildId) {
+        if let Some(pid) = self.by_id.remove(&id) {
+            self.launched(pid, Phase::Failed);
+            self.by_pid.remove(&pid);
+        }
+    }
+
+    /// Children of this process that are none of these: left by a main process that has ended. New ones are counted for it, or for
+    /// `ended` if they hide whose they are; the dead are waited for. How each of the `exits` ended is not told yet.
+    pub(super) fn strays(&mut self, ended: Option<Pid>, exits: &mut [Exit], mark: &str) -> Vec<Pid> {
+        let mut found = tree::stable_children(getpid());
+        found.retain(|pid| !self.by_pid.contains_key(pid));
+        self.counted.retain(|stray| found.contains(stray));
+        for stray in &found {
+            let Some(stat) = tree::stat(*stray).filter(|stat| !stat.ended && !self.counted.contains(stray)) else {
+                continue;
+            };
+            self.counted.insert(*stray);
+            let left = tree::size(*stray);
+            let mark = mark::read(*stray, mark);
+            let session = Pid::from_raw(stat.session);
+            let is_of = |child: &Child| Some(child.pid) == session || Some(child.id) == mark;
+            let known = session.filter(|pid| self.by_pid.contains_key(pid));
+            let known = known.or_else(|| self.by_id.get(&mark?).copied());
+            if let Some(exit) = exits.iter_mut().find(|exit| is_of(&exit.child)) {
+                exit.child.left_behind += left;
+            } else if let Some(child) = known.or(ended).and_then(|pid| self.by_pid.get_mut(&pid)) {
+                child.left_behind += left;
+            } else if let Some(exit) = exits.first_mut() {
+                exit.child.left_behind += left;
+            }
+        }
+        found.retain(|stray| !reaped(*stray));
         found
     }
 }
@@ -219,14 +261,22 @@ fn reaped(stray: Pid) -> bool {
     )
 }
 
-fn exit(status: &WaitIdStatus) -> Exit {
+fn how(status: &WaitIdStatus) -> child::Exit {
     match status.terminating_signal() {
-        Some(number) => Exit::Signal {
+        Some(number) => child::Exit::Signal {
             number,
             name: signal_hook::low_level::signal_name(number).map_or_else(|| format!("SIG{number}"), str::to_owned),
             core: status.dumped(),
         },
-        None => Exit::Code(status.exit_status().unwrap_or(0)),
+        None => child::Exit::Code(status.exit_status().unwrap_or(0)),
+    }
+}
+
+fn refused(message: &str) -> Failure {
+    Failure {
+        stage: Stage::Request,
+        errno: 0,
+        message: message.to_owned(),
     }
 }
 
@@ -293,6 +343,7 @@ fn start(id: ChildId, mut spec: Box<Spec>, common: &Common) -> Result<Child, Fai
         started_at_ms: now_ms(),
         phase: Phase::Launching { control, ready: false },
         ends,
+        left_behind: 0,
     })
 }
 

@@ -16,7 +16,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, set_child_subreaper, setsid, waitid};
+use rustix::process::{
+    DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions, getpid, set_child_subreaper, set_dumpable_behavior, setsid,
+    waitid,
+};
 
 use super::protocol::{Connection, FromKeeper};
 use super::{KEEPER_ARGUMENT, tree};
@@ -41,12 +44,16 @@ const NOT_OURS: [Signal; 6] = [
     Signal::USR2,
 ];
 
-/// Takes no notice of signals that are meant for the daemon. Programs that are started do: a handler ends with exec.
-pub(super) fn ignore_signals() -> io::Result<()> {
+/// What guard and keeper do first: they take no notice of signals that are meant for the daemon (programs that are started do: a handler
+/// ends with exec), have only their three descriptors, inherit what descends from them, and cannot be looked into by those.
+pub(super) fn prepare() -> io::Result<()> {
     let nobody = Arc::new(AtomicBool::new(false));
     for signal in NOT_OURS {
         signal_hook::flag::register(signal.as_raw(), Arc::clone(&nobody))?;
     }
+    close_fds::set_fds_cloexec(3, &[]);
+    set_child_subreaper(Some(getpid()))?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(())
 }
 
@@ -56,11 +63,9 @@ pub(super) fn ignore_signals() -> io::Result<()> {
 ///
 /// The system refused something at the start, and there is no keeper. The daemon has been told.
 pub fn run(home: &Home) -> io::Result<()> {
-    ignore_signals()?;
+    prepare()?;
     // Fails only for one that leads a group already, as when it is started by hand.
     let _ = setsid();
-    close_fds::set_fds_cloexec(3, &[]);
-    set_child_subreaper(Some(getpid()))?;
     let started = lock(home).and_then(|lock| start(home, lock));
     let (mut keeper, _lock) = match started {
         Ok(started) => started,

@@ -31,23 +31,8 @@ const FIRST_FOREIGN: i32 = 3;
 /// Seconds that a process goes on after it was told that its processor time is over, before it is killed.
 const CPU_GRACE_SECONDS: u64 = 1;
 
-/// Signals that whoever started the daemon may have told it to ignore, which programs would inherit.
-const SIGNALS: [Signal; 14] = [
-    Signal::HUP,
-    Signal::INT,
-    Signal::QUIT,
-    Signal::TERM,
-    Signal::USR1,
-    Signal::USR2,
-    Signal::PIPE,
-    Signal::ALARM,
-    Signal::CHILD,
-    Signal::TSTP,
-    Signal::TTIN,
-    Signal::TTOU,
-    Signal::WINCH,
-    Signal::XFSZ,
-];
+/// The highest number of a signal.
+const SIGNAL_MAX: u32 = 64;
 
 /// Becomes the program that it is told to. Returns only when it does not, after having told why.
 ///
@@ -98,9 +83,11 @@ fn prepare(launch: &Launch, input: Option<std::os::fd::OwnedFd>) -> Result<Comma
     if getppid().map(rustix::process::Pid::as_raw_pid) != Some(launch.keeper) {
         return Err(machine("the keeper is gone")(rustix::io::Errno::SRCH));
     }
-    if let Some(input) = input {
-        rustix::stdio::dup2_stdin(input).map_err(machine("cannot set standard input"))?;
-    }
+    // Until then standard input is the conversation, and must not be the program's.
+    let input = input.ok_or(rustix::io::Errno::BADF);
+    input
+        .and_then(rustix::stdio::dup2_stdin)
+        .map_err(machine("cannot set standard input"))?;
     setsid().map_err(machine("cannot lead a session"))?;
     if spec.terminal {
         ioctl_tiocsctty(io::stdin()).map_err(machine("cannot take the terminal"))?;
@@ -137,11 +124,17 @@ fn prepare(launch: &Launch, input: Option<std::os::fd::OwnedFd>) -> Result<Comma
     Ok(program)
 }
 
-/// Gives each signal its default for the program: a signal that is ignored stays so over exec, one that is handled does not.
+/// Gives signals their default that whoever started the daemon has ignored: an ignored one stays so over exec, a handled one does not.
 fn default_signals() -> io::Result<()> {
     let nobody = Arc::new(AtomicBool::new(false));
-    for signal in SIGNALS {
-        signal_hook::flag::register(signal.as_raw(), Arc::clone(&nobody))?;
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0);
+    for number in (1..=SIGNAL_MAX).filter(|number| ignored >> (number - 1) & 1 == 1) {
+        // The C library keeps two for itself, and lets nobody change them.
+        let _ = signal_hook::flag::register(number.cast_signed(), Arc::clone(&nobody));
     }
     Ok(())
 }

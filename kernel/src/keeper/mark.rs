@@ -39,8 +39,18 @@ pub(super) fn of_child(of_home: &str, id: ChildId) -> String {
     format!("{of_home}{}.{}", id.boot, id.port)
 }
 
-/// The mark of a process, without its home's part, if it has one of that home.
-pub(super) fn read(pid: Pid, of_home: &str) -> Option<String> {
+/// Which child of that home a process belongs to, by its mark.
+pub(super) fn read(pid: Pid, of_home: &str) -> Option<ChildId> {
+    let mark = variable(pid, of_home)?;
+    let (boot, port) = mark.split_once('.')?;
+    Some(ChildId {
+        boot: boot.parse().ok()?,
+        port: port.parse().ok()?,
+    })
+}
+
+/// The mark of a process without its home's part, if it has one of that home.
+fn variable(pid: Pid, of_home: &str) -> Option<String> {
     let mut environment = Vec::new();
     let file = File::open(format!("/proc/{pid}/environ")).ok()?;
     file.take(ENVIRONMENT_BYTES_MAX).read_to_end(&mut environment).ok()?;
@@ -58,7 +68,7 @@ pub(super) fn sweep(home: &Home) -> usize {
     for _ in 0..ROUNDS_MAX {
         let marked = || -> Vec<Pid> {
             let all = tree::all().into_iter();
-            all.filter(|pid| !spared.contains(pid) && read(*pid, &mark).is_some())
+            all.filter(|pid| !spared.contains(pid) && variable(*pid, &mark).is_some())
                 .collect()
         };
         let ended = tree::kill(marked);

@@ -267,6 +267,8 @@ pub enum Stage {
     Limit(String),
     /// What it must not reach.
     Sandbox,
+    /// What was asked for cannot be: a number that is used, notes that are too long.
+    Request,
     /// The machine: no process, no descriptor, no memory.
     Machine,
 }

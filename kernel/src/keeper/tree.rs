@@ -19,6 +19,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 /// it leaves comes to the keeper, which begins again.
 const ROUNDS_MAX: usize = 64;
 
+/// Times that a list of children is read, if it changes each time.
+const LOOKS_MAX: usize = 8;
+
 /// Processes that are looked at: more than the system's own limit usually is.
 const PROCESSES_MAX: usize = 1 << 20;
 
@@ -89,6 +92,19 @@ pub(super) fn children(of: Pid) -> Vec<Pid> {
     found
 }
 
+/// The same, looked at until nothing changes: the system's list may leave out some while others come and go.
+pub(super) fn stable_children(of: Pid) -> Vec<Pid> {
+    let mut found = children(of);
+    for _ in 0..LOOKS_MAX {
+        let again = children(of);
+        if again == found {
+            break;
+        }
+        found = again;
+    }
+    found
+}
+
 fn children_by_parent(of: Pid) -> Vec<Pid> {
     let is_child = |pid: &Pid| stat(*pid).is_some_and(|stat| stat.parent == of.as_raw_pid());
     all().into_iter().filter(is_child).collect()
@@ -122,9 +138,13 @@ fn below(roots: &[Pid]) -> Vec<(Pid, Option<Pid>)> {
     found
 }
 
-/// How many processes there are below one, itself included.
-pub(super) fn size(root: Pid) -> usize {
-    below(&[root]).len()
+/// How many processes live below one, itself included.
+pub(super) fn size(root: Pid) -> u32 {
+    let all = below(&[root]).into_iter();
+    let living = all
+        .filter(|(pid, _)| stat(*pid).is_some_and(|stat| !stat.ended))
+        .count();
+    u32::try_from(living).unwrap_or(u32::MAX)
 }
 
 /// Sends a signal to everything that descends from the roots and to these. Who cannot be reached (set to another user) is left.

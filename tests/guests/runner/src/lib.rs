@@ -153,7 +153,10 @@ impl Runner {
 
     #[on("lifecycle.v1.started", "lifecycle.v1.restarted")]
     fn begun(&mut self, ctx: &mut Context, begun: Begun) -> Result<()> {
-        ctx.publish("runner.v1.event.begun", json!({ "ports": begun.ports, "how": ctx.topic() }))?;
+        ctx.publish(
+            "runner.v1.event.begun",
+            json!({ "ports": begun.ports, "how": ctx.topic() }),
+        )?;
         Ok(())
     }
 
