@@ -471,6 +471,7 @@ fn problem(failure: &Failure) -> Problem {
             "child.sandbox",
             Some("sandbox = \"none\" starts it without protection of the daemon's home"),
         ),
+        Stage::Request => ("invalid", None),
         Stage::Machine => ("child.failed", None),
     };
     let problem = Problem::new(code, failure.message.clone());
