@@ -147,15 +147,12 @@ fn sentences(name: &str, instance: &Instance, now: Now) -> Vec<String> {
 }
 
 fn crashed(last: &LastExit, now: Now) -> String {
-    format!(
-        "It {} {}.",
-        if last.code.is_some() {
-            format!("ended with {},", last.text)
-        } else {
-            format!("was not well: {},", last.text)
-        },
-        ago(last.at_ms, now)
-    )
+    let ended = match (last.code, &last.signal) {
+        (Some(_), _) => "ended with ",
+        (None, Some(_)) => "was ",
+        (None, None) => "",
+    };
+    format!("It {ended}{}, {}.", last.text, ago(last.at_ms, now))
 }
 
 fn restarts(machine: &Machine, last: Option<&LastExit>, now: Now) -> Option<String> {

@@ -241,6 +241,31 @@ fn an_invalid_document_is_told_with_its_place() {
     assert!(ask(&mut bed, "stop", json!({ "name": "web" })).is_pending());
 }
 
+/// Children of an earlier generation are left alone until the document can be read, and are this one's then.
+#[test]
+fn children_wait_for_a_valid_document() {
+    let mut bed = Harness::new::<ProcessCapsule>().with_manifest(include_str!("../../Capsule.toml"));
+    bed.set_document("processes.toml", Some("processes = 7"));
+    let held = ["p/a/0/0", "p/b/0/0"].map(|tag| {
+        let mut spec = astrid_sdk::child::Spec::new("x");
+        spec.tag = tag.to_owned();
+        let port = bed.adopted_child(spec);
+        json!({ "port": port, "tag": tag, "pid": 77, "started_at_ms": 1_767_225_600_000_u64 })
+    });
+    let begun = json!({ "capsule": "process", "generation": 2, "ports": held });
+    bed.event("lifecycle.v1.restarted", begun).committed();
+    assert!(bed.children().iter().all(|child| child.signals.is_empty()));
+    // One ends meanwhile, and is not taken for running.
+    let b = bed.child("p/b/0/0").port;
+    bed.child_exited(b, Exit::Code(0)).committed();
+    let text = "[[processes]]\nname = \"a\"\ncommand = \"x\"\n[[processes]]\nname = \"b\"\ncommand = \"x\"\n";
+    bed.set_document("processes.toml", Some(text));
+    ask(&mut bed, "list", json!({})).json();
+    assert_eq!(instance(&mut bed, "a", 0)["pid"], 77);
+    assert_eq!(state(&mut bed, "b"), "starting");
+    assert_eq!(bed.children().len(), 2);
+}
+
 /// A person's edit is taken by the next start or restart of what it is about.
 #[test]
 fn an_edit_is_taken_with_the_next_restart() {

@@ -65,7 +65,7 @@ fn failures_restart_until_the_circuit_opens() {
     assert!(main_child(&bed, "web", 0).is_none());
     let said = why(&mut bed, "web");
     assert!(
-        said.contains("exit code 3") && said.contains("the circuit is open"),
+        said.contains("It ended with exit code 3, 1h ago.") && said.contains("the circuit is open"),
         "{said}"
     );
 
