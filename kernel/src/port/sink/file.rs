@@ -19,8 +19,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use parking_lot::Mutex;
-
 use super::SinkError;
 use super::pack::Packer;
 use crate::home::PRIVATE_FILE;
@@ -40,6 +38,9 @@ pub const FILES_KEPT_MAX: u32 = 1_000;
 
 /// How old the knowledge may be that the file is still where it was.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Bytes of the line that admits to a loss: two numbers and what the system calls it.
+const NOTE_BYTES_MAX: u64 = 256;
 
 /// When a file is rotated besides by size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,9 +122,6 @@ fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Held by whoever gives rotated files other names: the writer and the packer.
-pub(super) type Names = Arc<Mutex<()>>;
-
 /// What is known of the file that is written.
 #[derive(Debug)]
 struct Current {
@@ -142,7 +140,6 @@ struct Current {
 pub(super) struct LogFile {
     path: PathBuf,
     rotation: Rotation,
-    names: Names,
     current: Option<Current>,
     looked: Instant,
     /// Bytes that were not written since the last ones that were, and why.
@@ -162,7 +159,11 @@ impl LogFile {
         };
         if let Some(parent) = path.parent() {
             let mut builder = DirBuilder::new();
-            builder.recursive(true).mode(PRIVATE_DIRECTORY).create(parent).map_err(unusable)?;
+            builder
+                .recursive(true)
+                .mode(PRIVATE_DIRECTORY)
+                .create(parent)
+                .map_err(unusable)?;
         }
         let current = open(&path).map_err(unusable)?;
         for number in rotation.keep + 1..=FILES_KEPT_MAX {
@@ -171,14 +172,12 @@ impl LogFile {
                 break;
             }
         }
-        let names = Names::default();
         if rotation.compress {
-            packer.pack(&path, rotation.keep, &names);
+            packer.pack(&path, rotation.keep);
         }
         Ok(Self {
             path,
             rotation,
-            names,
             current: Some(current),
             looked: Instant::now(),
             lost: None,
@@ -207,11 +206,18 @@ impl LogFile {
         {
             self.rotate()?;
         }
+        let full = |current: &Current| current.length + NOTE_BYTES_MAX > self.rotation.bytes_max;
+        if self.lost.is_some() && self.current.as_ref().is_some_and(full) {
+            self.rotate()?;
+        }
         if let Some((bytes, why)) = &self.lost {
             let fresh_line = self.current.as_ref().is_none_or(|current| current.line_begins);
             let why = why.to_string();
             let why = why.split(" (os error").next().unwrap_or_default();
-            let note = format!("{}[astrid: {bytes} bytes were lost: {why}]\n", if fresh_line { "" } else { "\n" });
+            let note = format!(
+                "{}[astrid: {bytes} bytes were lost: {why}]\n",
+                if fresh_line { "" } else { "\n" }
+            );
             self.append(&mut note.as_bytes(), now)?;
             self.lost = None;
         }
@@ -275,7 +281,7 @@ impl LogFile {
                 current.line_begins = true;
             }
         } else {
-            let names = self.names.lock();
+            let names = self.packer.names.lock();
             shift(&self.path, self.rotation.keep);
             match fs::rename(&self.path, aside(&self.path, 1, false)) {
                 // Somebody else put it aside.
@@ -288,7 +294,7 @@ impl LogFile {
         }
         self.metrics.child_log_rotations.increment();
         if self.rotation.compress && self.rotation.keep > 0 {
-            self.packer.pack(&self.path, self.rotation.keep, &self.names);
+            self.packer.pack(&self.path, self.rotation.keep);
         }
         Ok(())
     }

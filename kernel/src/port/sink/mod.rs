@@ -32,9 +32,9 @@ use rustix::fs::{FileType, OFlags};
 use tokio::sync::oneshot;
 
 use self::file::LogFile;
+pub use self::file::{FileSink, Period, Rotation};
 use self::pack::Packer;
 use self::redact::Redactor;
-pub use self::file::{FileSink, Period, Rotation};
 pub use self::redact::SecretError;
 pub use self::tail::{TailError, tail};
 use crate::bus::inbox::Credit;
@@ -59,7 +59,11 @@ pub enum SinkError {
         path: PathBuf,
     },
     /// The limit of a file is out of range.
-    #[error("log files of {bytes_max} bytes: {} to {} are possible", file::FILE_BYTES_MIN, file::FILE_BYTES_MAX)]
+    #[error(
+        "log files of {bytes_max} bytes: {} to {} are possible",
+        file::FILE_BYTES_MIN,
+        file::FILE_BYTES_MAX
+    )]
     Bytes {
         /// As it was given.
         bytes_max: u64,
@@ -166,7 +170,9 @@ struct Shared {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("sources", &self.sources).finish_non_exhaustive()
+        f.debug_struct("Shared")
+            .field("sources", &self.sources)
+            .finish_non_exhaustive()
     }
 }
 
@@ -201,7 +207,9 @@ pub struct Sinks {
 
 impl std::fmt::Debug for Sinks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sinks").field("files", &self.files.lock().len()).finish_non_exhaustive()
+        f.debug_struct("Sinks")
+            .field("files", &self.files.lock().len())
+            .finish_non_exhaustive()
     }
 }
 

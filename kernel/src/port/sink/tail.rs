@@ -60,11 +60,19 @@ pub fn tail(path: &Path, lines: usize, bytes: usize) -> Result<Vec<u8>, TailErro
     };
     let (mut identity, mut complete) = (None, false);
     for number in 0..=FILES_KEPT_MAX {
-        let result = if number == 0 { open(path) } else { open(&aside(path, number, false)) };
+        let result = if number == 0 {
+            open(path)
+        } else {
+            open(&aside(path, number, false))
+        };
         let result = result.and_then(|file| {
             let now = file.metadata()?;
             let now = (now.dev(), now.ino());
-            if identity.replace(now) == Some(now) { Ok(false) } else { tail.add_file(&file) }
+            if identity.replace(now) == Some(now) {
+                Ok(false)
+            } else {
+                tail.add_file(&file)
+            }
         });
         match result {
             Ok(done) => complete = done,
@@ -96,7 +104,10 @@ pub fn tail(path: &Path, lines: usize, bytes: usize) -> Result<Vec<u8>, TailErro
 
 fn open(path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
     if file.metadata()?.is_file() {
         Ok(file)
     } else {
@@ -123,7 +134,11 @@ impl Tail {
     }
 
     fn line_ends(&self) -> usize {
-        let unfinished = self.found.iter().find_map(|block| block.last()).is_some_and(|last| *last != b'\n');
+        let unfinished = self
+            .found
+            .iter()
+            .find_map(|block| block.last())
+            .is_some_and(|last| *last != b'\n');
         let ends = |block: &Vec<u8>| block.iter().filter(|byte| **byte == b'\n').count();
         self.found.iter().map(ends).sum::<usize>() + usize::from(unfinished)
     }
@@ -170,7 +185,12 @@ impl Tail {
     fn finish(mut self) -> Vec<u8> {
         self.found.reverse();
         let whole = self.found.concat();
-        let ends: Vec<usize> = whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1).collect();
+        let ends: Vec<usize> = whole
+            .iter()
+            .enumerate()
+            .filter(|(_, byte)| **byte == b'\n')
+            .map(|(at, _)| at + 1)
+            .collect();
         let unfinished = ends.last().copied().unwrap_or(0) < whole.len();
         // Where lines begin: at the start and after each line end but one that is the end of all.
         let mut begins = ends;

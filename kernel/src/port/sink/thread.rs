@@ -95,7 +95,11 @@ impl Source {
             *left > 0
         });
         if self.full_reads < FULL_READS {
-            self.full_reads = if read >= FULL_READ_BYTES { self.full_reads + 1 } else { 0 };
+            self.full_reads = if read >= FULL_READ_BYTES {
+                self.full_reads + 1
+            } else {
+                0
+            };
             if self.full_reads == FULL_READS {
                 // Refused for what is no pipe, and where a user has many grown ones: it works as it is.
                 let _ = rustix::pipe::fcntl_setpipe_size(&self.descriptor, PIPE_BYTES);
@@ -142,7 +146,12 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new(shared: Arc<Shared>, metrics: Arc<Metrics>) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, &shared.wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
+        epoll::add(
+            &epoll,
+            &shared.wake,
+            epoll::EventData::new_u64(WAKE),
+            epoll::EventFlags::IN,
+        )?;
         Ok(Self {
             shared,
             epoll,
@@ -257,7 +266,9 @@ impl Reader {
     }
 
     fn settle(&mut self, id: u64, answer: oneshot::Sender<()>) {
-        let Some(source) = self.sources.get_mut(&id) else { return };
+        let Some(source) = self.sources.get_mut(&id) else {
+            return;
+        };
         let there = rustix::io::ioctl_fionread(&source.descriptor).unwrap_or(0);
         if source.waiters.len() < WAITERS_MAX && (there > 0 || !source.withheld) {
             // At least one, so that a stream which is empty by now is looked at, and its end is told first.
@@ -268,11 +279,12 @@ impl Reader {
 
     /// Reads what a stream has, at most a round's share.
     fn pump(&mut self, id: u64) {
-        let Some(source) = self.sources.get_mut(&id) else { return };
+        let Some(source) = self.sources.get_mut(&id) else {
+            return;
+        };
         let mut share = ROUND_BYTES_MAX;
         while share > 0 && !source.withheld {
-            let outcome = self.metrics.clone();
-            match source.read(&mut self.buffer, &mut self.clean, &outcome, (&self.shared, id)) {
+            match source.read(&mut self.buffer, &mut self.clean, &self.metrics, (&self.shared, id)) {
                 (Outcome::Ready, read) => {
                     share = share.saturating_sub(read);
                     if read < READ_ON_BYTES && source.waiters.is_empty() {
@@ -302,7 +314,11 @@ impl Source {
         metrics: &Metrics,
         (shared, id): (&Arc<Shared>, u64),
     ) -> (Outcome, usize) {
-        let most = if self.messages.is_some() { MESSAGE_BYTES_MAX } else { buffer.len() };
+        let most = if self.messages.is_some() {
+            MESSAGE_BYTES_MAX
+        } else {
+            buffer.len()
+        };
         let read = match rustix::io::read(&self.descriptor, &mut buffer[..most]) {
             Ok(0) => return (Outcome::Ended, 0),
             Ok(read) => read,
