@@ -15,7 +15,7 @@ const BYTES: u64 = 256 << 20;
 
 /// Lines into a pipe, through the sink, into rotated files; against a loop that reads them and writes them to one file.
 pub fn run() {
-    let runtime = runtime();
+    let runtime = &runtime();
     for (what, secrets) in [
         ("output of a child -> rotated log, 1 MB", Vec::new()),
         (
