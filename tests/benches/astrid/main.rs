@@ -15,6 +15,7 @@
 mod bare;
 mod daemon;
 mod kernel;
+mod output;
 
 use std::time::{Duration, Instant};
 
@@ -88,5 +89,6 @@ fn main() {
         "what", "ours", "limit", "the limit is", "ratio"
     );
     kernel::run();
+    output::run();
     daemon::run();
 }

@@ -11,6 +11,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "this module owns the log files of children")]
 
+use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -18,9 +19,6 @@ use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, Open
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 
 use super::SinkError;
 use super::pack::Packer;
@@ -41,6 +39,9 @@ pub const FILES_KEPT_MAX: u32 = 1_000;
 
 /// How old the knowledge may be that the file is still where it was.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Bytes of the line that admits to a loss: two numbers and what the system calls it.
+const NOTE_BYTES_MAX: u64 = 256;
 
 /// When a file is rotated besides by size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,9 +123,6 @@ fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Held by whoever gives rotated files other names: the writer and the packer.
-pub(super) type Names = Arc<Mutex<()>>;
-
 /// What is known of the file that is written.
 #[derive(Debug)]
 struct Current {
@@ -143,7 +141,6 @@ struct Current {
 pub(super) struct LogFile {
     path: PathBuf,
     rotation: Rotation,
-    names: Names,
     current: Option<Current>,
     looked: Instant,
     /// Bytes that were not written since the last ones that were, and why.
@@ -176,14 +173,12 @@ impl LogFile {
                 break;
             }
         }
-        let names = Names::default();
         if rotation.compress {
-            packer.pack(&path, rotation.keep, &names);
+            packer.pack(&path, rotation.keep);
         }
         Ok(Self {
             path,
             rotation,
-            names,
             current: Some(current),
             looked: Instant::now(),
             lost: None,
@@ -210,6 +205,10 @@ impl LogFile {
             && current.length > 0
             && now.wall_seconds / period.seconds() > current.written_seconds / period.seconds()
         {
+            self.rotate()?;
+        }
+        let full = |current: &Current| current.length + NOTE_BYTES_MAX > self.rotation.bytes_max;
+        if self.lost.is_some() && self.current.as_ref().is_some_and(full) {
             self.rotate()?;
         }
         if let Some((bytes, why)) = &self.lost {
@@ -283,7 +282,7 @@ impl LogFile {
                 current.line_begins = true;
             }
         } else {
-            let names = self.names.lock();
+            let names = self.packer.names.lock();
             shift(&self.path, self.rotation.keep);
             match fs::rename(&self.path, aside(&self.path, 1, false)) {
                 // Somebody else put it aside.
@@ -296,7 +295,7 @@ impl LogFile {
         }
         self.metrics.child_log_rotations.increment();
         if self.rotation.compress && self.rotation.keep > 0 {
-            self.packer.pack(&self.path, self.rotation.keep, &self.names);
+            self.packer.pack(&self.path, self.rotation.keep);
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use parking_lot::Mutex;
 
-use super::file::{Names, aside};
+use super::file::aside;
 use crate::home::PRIVATE_FILE;
 
 /// Added to the niceness: compressing is for idle moments.
@@ -37,7 +37,6 @@ const STACK_BYTES: usize = 256 << 10;
 struct Job {
     path: PathBuf,
     keep: u32,
-    names: Names,
 }
 
 #[derive(Debug, Default)]
@@ -53,13 +52,15 @@ struct State {
 /// What is to be compressed, and the thread that does it.
 #[derive(Debug, Default)]
 pub(super) struct Packer {
+    /// Held by whoever gives rotated files other names. One for all: it is held for some renames.
+    pub(super) names: Mutex<()>,
     state: Mutex<State>,
     stopped: AtomicBool,
 }
 
 impl Packer {
     /// Has the rotated files of this one compressed, soon.
-    pub(super) fn pack(self: &Arc<Self>, path: &Path, keep: u32, names: &Names) {
+    pub(super) fn pack(self: &Arc<Self>, path: &Path, keep: u32) {
         let mut state = self.state.lock();
         if state.busy.as_deref() == Some(path) {
             state.again = true;
@@ -72,7 +73,6 @@ impl Packer {
             state.jobs.push_back(Job {
                 path: path.to_owned(),
                 keep,
-                names: Arc::clone(names),
             });
         }
         if state.busy.is_none() && state.thread.as_ref().is_none_or(JoinHandle::is_finished) {
@@ -133,7 +133,7 @@ impl Packer {
 
     fn work(&self, job: &Job) -> io::Result<()> {
         while !self.stopped.load(Ordering::Relaxed) {
-            let guard = job.names.lock();
+            let guard = self.names.lock();
             let found = (1..=job.keep).map(|number| (number, aside(&job.path, number, false)));
             let Some((_, name)) = found
                 .take_while(|(number, name)| taken(job, *number, name))
@@ -148,7 +148,7 @@ impl Packer {
             drop(guard);
             let temporary = temporary(&job.path);
             let packed = self.compress(&file, &temporary).and_then(|whole| {
-                let _guard = job.names.lock();
+                let _guard = self.names.lock();
                 if whole {
                     replace(job, &file, &temporary)
                 } else {

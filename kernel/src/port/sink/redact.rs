@@ -7,6 +7,7 @@
 //! Deliberately absent: encodings of a secret (base64, percent, JSON escapes). Who wants one of those blotted out names it as well.
 
 use aho_corasick::{AhoCorasick, MatchKind};
+use memchr::memmem::Finder;
 
 /// Bytes of a secret at least: shorter ones occur in any text, and blotting them out would tell what they are.
 pub const SECRET_BYTES_MIN: usize = 4;
@@ -16,6 +17,9 @@ pub const SECRET_BYTES_MAX: usize = 16 << 10;
 
 /// Secrets of one stream at most: more than any environment carries.
 pub const SECRETS_MAX: usize = 256;
+
+/// Secrets that are looked for one by one before all at once: this many searches of one take less than one search of many.
+const FINDERS_MAX: usize = 16;
 
 /// What stands for a secret. Not longer than the shortest one, so that no text grows.
 const BLOT: &[u8] = b"***";
@@ -52,6 +56,8 @@ pub enum SecretError {
 pub struct Redactor {
     secrets: Vec<Vec<u8>>,
     searcher: AhoCorasick,
+    /// For the usual case, that no secret occurs; none when there are too many.
+    finders: Vec<Finder<'static>>,
     /// Bytes of the longest one.
     longest: usize,
     /// What came last and is the beginning of a secret.
@@ -82,7 +88,9 @@ impl Redactor {
             .match_kind(MatchKind::LeftmostLongest)
             .build(secrets)
             .map_err(|_| SecretError::Many { count })?;
+        let few = if count > FINDERS_MAX { &[] } else { secrets };
         Ok(Some(Self {
+            finders: few.iter().map(|secret| Finder::new(secret).into_owned()).collect(),
             secrets: secrets.to_vec(),
             searcher,
             longest,
@@ -106,11 +114,17 @@ impl Redactor {
             joined = held;
             &joined
         };
+        let clean = !self.finders.is_empty() && self.finders.iter().all(|finder| finder.find(text).is_none());
         let mut at = 0;
         loop {
             // A match that begins before the hold is final: one that began earlier or went further would have begun a hold.
             let hold = self.hold(text, at);
-            match self.searcher.find(aho_corasick::Input::new(text).range(at..)) {
+            let found = if clean {
+                None
+            } else {
+                self.searcher.find(aho_corasick::Input::new(text).range(at..))
+            };
+            match found {
                 Some(found) if found.start() < hold => {
                     out.extend_from_slice(&text[at..found.start()]);
                     out.extend_from_slice(BLOT);
@@ -193,9 +207,9 @@ mod tests {
         /// A16: secrets are redacted, wherever a read happens to end.
         #[test]
         fn any_cut_gives_what_the_whole_text_gives(
-            secrets in prop::collection::vec(prop::collection::vec(b'a'..=b'c', 4..9), 1..5),
+            secrets in prop::collection::vec(prop::collection::vec(b'a'..=b'c', 4..9), 1..20),
             text in prop::collection::vec(b'a'..=b'd', 0..200),
-            spots in prop::collection::vec((0..200_usize, 0..5_usize), 0..6),
+            spots in prop::collection::vec((0..200_usize, 0..20_usize), 0..6),
             cuts in prop::collection::vec(0..200_usize, 0..20),
         ) {
             let mut text = text;

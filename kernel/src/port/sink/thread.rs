@@ -284,8 +284,7 @@ impl Reader {
         };
         let mut share = ROUND_BYTES_MAX;
         while share > 0 && !source.withheld {
-            let outcome = self.metrics.clone();
-            match source.read(&mut self.buffer, &mut self.clean, &outcome, (&self.shared, id)) {
+            match source.read(&mut self.buffer, &mut self.clean, &self.metrics, (&self.shared, id)) {
                 (Outcome::Ready, read) => {
                     share = share.saturating_sub(read);
                     if read < READ_ON_BYTES && source.waiters.is_empty() {
