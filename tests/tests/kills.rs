@@ -57,7 +57,7 @@ fn definitions(mark: &str) -> String {
     for (name, script, _) in PROGRAMS {
         text += &format!(
             "[[processes]]\nname = \"{name}\"\ncommand = \"/bin/sh\"\nargs = ['-c', \"\"\"{script}\"\"\"]\nenv = {{ {MARK} = \"{mark}\" }}\n\
-             restart = \"always\"\nmax_restarts = 1000\nmin_uptime = \"1ms\"\nbackoff = {{ policy = \"fixed\", base = \"1ms\" }}\n\n"
+             restart = \"always\"\nstop = {{ timeout = \"200ms\" }}\nmax_restarts = 1000\nmin_uptime = \"1ms\"\nbackoff = {{ policy = \"fixed\", base = \"1ms\" }}\n\n"
         );
     }
     text
