@@ -96,6 +96,8 @@ run start
 title 'Programs under supervision: one, and two copies of another'
 mkdir "$scratch/work"
 run process run clock --cwd "$scratch/work" -- /bin/sh -c 'echo "the clock starts" >&2; while date; do sleep 1; done'
+# The variable is the program's.
+# shellcheck disable=SC2016
 run process run worker --instances 2 --cwd "$scratch/work" -- /bin/sh -c 'echo "this is worker $ASTRID_INSTANCE"; exec sleep 1000'
 run process list
 
