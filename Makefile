@@ -69,10 +69,13 @@ lint: ## Checks format, lints, licences, scripts and the rules of the tree
 install: build ## Installs below PREFIX (/usr/local)
 	install -D -m 755 $(ASTRID) '$(DESTDIR)$(PREFIX)/bin/astrid'
 	install -D -m 644 etc/astrid.toml '$(DESTDIR)$(PREFIX)/share/doc/astrid/astrid.toml'
+	install -D -m 644 etc/processes.toml '$(DESTDIR)$(PREFIX)/share/doc/astrid/processes.toml'
 	install -D -m 644 LICENSE '$(DESTDIR)$(PREFIX)/share/doc/astrid/LICENSE'
 	install -d '$(DESTDIR)$(PREFIX)/lib/systemd/user'
-	sed 's:@PREFIX@:$(PREFIX):g' etc/systemd/astrid.service >'$(DESTDIR)$(PREFIX)/lib/systemd/user/astrid.service'
-	chmod 644 '$(DESTDIR)$(PREFIX)/lib/systemd/user/astrid.service'
+	for unit in etc/systemd/*; do \
+		sed 's:@PREFIX@:$(PREFIX):g' "$$unit" >'$(DESTDIR)$(PREFIX)/lib/systemd/user/'"$${unit##*/}"; \
+		chmod 644 '$(DESTDIR)$(PREFIX)/lib/systemd/user/'"$${unit##*/}"; \
+	done
 	install -d '$(DESTDIR)$(PREFIX)/share/bash-completion/completions' '$(DESTDIR)$(PREFIX)/share/zsh/site-functions' \
 		'$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d'
 	$(ASTRID) completions bash >'$(DESTDIR)$(PREFIX)/share/bash-completion/completions/astrid'

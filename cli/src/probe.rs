@@ -44,7 +44,7 @@ enum Probe {
         #[arg(long, value_delimiter = ',')]
         status: Vec<u16>,
         /// Text that the page must contain
-        #[arg(long)]
+        #[arg(long, allow_hyphen_values = true)]
         body: Option<String>,
     },
 }

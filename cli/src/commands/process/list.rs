@@ -17,6 +17,14 @@ pub(super) fn run(context: &Context, _: &Args) -> anyhow::Result<()> {
     if context.output.is_json() {
         return Output::json(&answer.raw);
     }
+    if let Some(problem) = answer.read.problem {
+        context
+            .output
+            .say(&format!("the definitions cannot be read: {}", problem.message));
+        if let Some(hint) = problem.hint {
+            context.output.say(&format!("hint: {hint}"));
+        }
+    }
     let processes = answer.read.processes;
     if processes.is_empty() {
         context

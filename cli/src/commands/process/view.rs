@@ -9,6 +9,17 @@ use serde::Deserialize;
 #[derive(Debug, Deserialize)]
 pub(super) struct Processes {
     pub(super) processes: Vec<Process>,
+    /// Why the definitions cannot be read, if so: what runs is what they said before.
+    #[serde(default)]
+    pub(super) problem: Option<Problem>,
+}
+
+/// Something that is wrong.
+#[derive(Debug, Deserialize)]
+pub(super) struct Problem {
+    pub(super) message: String,
+    #[serde(default)]
+    pub(super) hint: Option<String>,
 }
 
 /// A program under supervision.
