@@ -16,6 +16,7 @@ mod bare;
 mod daemon;
 mod kernel;
 mod output;
+mod programs;
 
 use std::time::{Duration, Instant};
 
@@ -90,5 +91,6 @@ fn main() {
     );
     kernel::run();
     output::run();
+    programs::run();
     daemon::run();
 }

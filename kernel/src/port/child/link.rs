@@ -3,6 +3,7 @@
 //! The keeper is started when the first child is wanted. When it is lost, the guard ends what it left; what even that could not
 //! do is found by its mark. Only then the owners are told, so that nobody starts a second one beside one that still lives.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
@@ -264,24 +265,45 @@ impl Children {
         let mut settling = JoinSet::new();
         let why = self.converse(&link, &mut settling).await;
         settling.join_all().await;
-        if self.table.lock().ending {
-            tracing::debug!(%why, "the keeper has ended");
-        } else {
-            tracing::error!(%why, "the keeper is lost; its children are ended");
+        let left: Vec<Arc<Child>> = self.table.lock().rows.values().cloned().collect();
+        if self.table.lock().ending && left.iter().all(|child| child.adopt) {
+            tracing::debug!(%why, adopted = left.len(), "the keeper goes on without this daemon, or has ended");
+            if left.is_empty() {
+                self.clean_up(link.guard.take()).await;
+            }
+            self.table.lock().keeper = None;
+            return;
         }
+        tracing::error!(%why, "the keeper is lost; its children are ended");
         let guard = link.guard.take();
         drop(link);
         self.clean_up(guard).await;
-        let lost: Vec<Arc<Child>> = {
-            let mut table = self.table.lock();
-            table.keeper = None;
-            table.requests.clear();
-            table.rows.values().cloned().collect()
-        };
-        for child in lost {
+        for child in self.lost() {
             self.exited(&child, Exit::Lost, 0, 0);
         }
         self.changed.notify_one();
+    }
+
+    /// The children that a lost keeper had; what was asked for meanwhile is for the next one.
+    fn lost(&self) -> Vec<Arc<Child>> {
+        let mut table = self.table.lock();
+        table.keeper = None;
+        let waiting: HashSet<ChildId> = table
+            .requests
+            .iter()
+            .filter_map(|request| match request {
+                ToKeeper::Spawn { id, .. } => Some(*id),
+                _ => None,
+            })
+            .collect();
+        table.requests.retain(|request| match request {
+            ToKeeper::Spawn { id, .. } | ToKeeper::Signal { id, .. } | ToKeeper::CloseInput { id } => {
+                waiting.contains(id)
+            }
+            ToKeeper::Hello { .. } | ToKeeper::End { .. } => false,
+        });
+        let lost = table.rows.values().filter(|child| !waiting.contains(&child.key));
+        lost.cloned().collect()
     }
 
     /// Waits until nothing of a keeper is left.
