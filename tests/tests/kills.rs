@@ -4,6 +4,7 @@
 //! Rounds and seed come from `ASTRID_ROUNDS` and `ASTRID_SEED`; a failure names the seed of its round.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+#![allow(clippy::print_stdout, reason = "what was killed in which round is read by people")]
 
 use std::fs;
 use std::time::{Duration, Instant};

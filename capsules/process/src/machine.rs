@@ -232,6 +232,12 @@ impl Machine {
 
 /// What it is told.
 impl Machine {
+    /// Whether it is being stopped, and not to be started again.
+    pub fn ends_for_good(&self) -> bool {
+        let stopping = self.stopping.as_ref();
+        stopping.is_some_and(|stopping| !stopping.then_start && !stopping.unhealthy)
+    }
+
     /// Start, with a clean record. Nothing when there is a child; not while that is stopping.
     pub fn start(&mut self, now: Now) {
         if self.child != Child::None {

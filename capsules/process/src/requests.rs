@@ -20,7 +20,7 @@ use crate::process::Key;
 use crate::report::{ProblemView, ProcessList, ProcessView};
 use crate::rules;
 use crate::signals;
-use crate::state::{Now, State};
+use crate::state::Now;
 use crate::table::{Effect, Which};
 use crate::why::{InstanceWhy, Why};
 
@@ -373,7 +373,7 @@ impl ProcessCapsule {
         let keys = self.told(ctx, request)?;
         let stopping = |key: &&Key| {
             let instance = self.table.instance(key);
-            instance.is_some_and(|instance| instance.machine.state() == State::Stopping)
+            instance.is_some_and(|instance| instance.machine.ends_for_good())
         };
         if let Some((name, index)) = keys.iter().find(stopping)
             && request.name.is_some()

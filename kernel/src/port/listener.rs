@@ -307,7 +307,6 @@ impl Listener {
     ///
     /// # Errors
     /// [`BindError`] names the path.
-    #[expect(clippy::disallowed_methods, reason = "this module owns the socket files")]
     pub fn inherit(kind: Socket, path: &Path, socket: std::os::unix::net::UnixListener) -> Result<Self, BindError> {
         let io = |source| BindError::Io {
             path: path.to_owned(),

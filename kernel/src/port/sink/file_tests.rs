@@ -141,7 +141,7 @@ fn another_day_is_another_file() {
             every: Some(every),
             ..Rotation::default()
         };
-        let mut log = bed.try_open(rotation.clone()).unwrap();
+        let mut log = bed.try_open(rotation).unwrap();
         log.write(b"1", at(before));
         log.write(b"2\n", at(same));
         assert_eq!(bed.files(), [b"12\n"]);
