@@ -15,6 +15,8 @@ CARGO ?= cargo
 # Where `make install` puts things; DESTDIR is put in front, for packagers.
 PREFIX ?= /usr/local
 DESTDIR ?=
+# Rounds of `make soak`.
+ROUNDS ?= 200
 
 # The paths below are the ones that the build, the tests and the scripts agree on.
 unexport CARGO_TARGET_DIR CARGO_BUILD_TARGET CARGO_BUILD_TARGET_DIR
@@ -55,6 +57,10 @@ test: build capsules ## Runs all tests; the last line counts them
 bench: build capsules ## Measures Astrid, and in the same run the limits it is held against
 	RUST_BACKTRACE=0 $(CARGO) bench --workspace --bench astrid
 
+.PHONY: soak
+soak: build capsules ## Kills everything at random, ROUNDS times (200): nothing may be left, nothing may run twice
+	ASTRID_ROUNDS=$(ROUNDS) $(CARGO) test --release --workspace --test kills -- --nocapture
+
 .PHONY: lint
 lint: ## Checks format, lints, licences, scripts and the rules of the tree
 	@build/lint.sh
@@ -63,10 +69,13 @@ lint: ## Checks format, lints, licences, scripts and the rules of the tree
 install: build ## Installs below PREFIX (/usr/local)
 	install -D -m 755 $(ASTRID) '$(DESTDIR)$(PREFIX)/bin/astrid'
 	install -D -m 644 etc/astrid.toml '$(DESTDIR)$(PREFIX)/share/doc/astrid/astrid.toml'
+	install -D -m 644 etc/processes.toml '$(DESTDIR)$(PREFIX)/share/doc/astrid/processes.toml'
 	install -D -m 644 LICENSE '$(DESTDIR)$(PREFIX)/share/doc/astrid/LICENSE'
 	install -d '$(DESTDIR)$(PREFIX)/lib/systemd/user'
-	sed 's:@PREFIX@:$(PREFIX):g' etc/systemd/astrid.service >'$(DESTDIR)$(PREFIX)/lib/systemd/user/astrid.service'
-	chmod 644 '$(DESTDIR)$(PREFIX)/lib/systemd/user/astrid.service'
+	for unit in etc/systemd/*; do \
+		sed 's:@PREFIX@:$(PREFIX):g' "$$unit" >'$(DESTDIR)$(PREFIX)/lib/systemd/user/'"$${unit##*/}"; \
+		chmod 644 '$(DESTDIR)$(PREFIX)/lib/systemd/user/'"$${unit##*/}"; \
+	done
 	install -d '$(DESTDIR)$(PREFIX)/share/bash-completion/completions' '$(DESTDIR)$(PREFIX)/share/zsh/site-functions' \
 		'$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d'
 	$(ASTRID) completions bash >'$(DESTDIR)$(PREFIX)/share/bash-completion/completions/astrid'

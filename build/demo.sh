@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Astrid at work, for somebody who sees it for the first time: a daemon in a home of its own converts documents, says what that
-# cost, and is stopped. Nothing of it stays, however this ends. Run by `make run`; asks nothing and ends by itself.
+# Astrid at work, for somebody who sees it for the first time: a daemon in a home of its own watches over programs, converts documents,
+# and says what that cost. On a terminal it then stays until Ctrl-C; elsewhere it ends by itself. Nothing of it stays, however
+# this ends. Run by `make run`; asks nothing.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -14,6 +15,8 @@ STOP_S=20
 # Lines that are shown of a document, and of the log when something failed.
 HEAD_LINES=14
 LOG_LINES=20
+# Looks, a fifth of a second apart, for a program that comes back.
+LOOKS=100
 astrid=$PWD/target/release/astrid
 
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
@@ -47,8 +50,16 @@ trap 'exit 143' TERM
 
 title() { printf '\n%s%s%s\n' "$bold" "$1" "$plain"; }
 
+# Words as they would have to be typed.
+typed() {
+    local word
+    for word; do
+        case $word in *[!a-zA-Z0-9_./:=@-]*) printf " '%s'" "$word" ;; *) printf ' %s' "$word" ;; esac
+    done
+}
+
 run() { # astrid's arguments...
-    printf '%s$ astrid %s%s\n' "$dim" "$*" "$plain"
+    printf '%s$ astrid%s%s\n' "$dim" "$(typed "$@")" "$plain"
     "$astrid" "$@"
 }
 
@@ -67,8 +78,36 @@ convert() { # topic file
         "$(wc -c <"$2")" "$(wc -c <"$scratch/text")" $(((ended - began) / 1000)) "$plain"
 }
 
+# Waits until a program was restarted and runs.
+comes_back() { # name
+    local look status
+    for ((look = 0; look < LOOKS; look++)); do
+        status=$("$astrid" process status "$1" --format json)
+        if grep -q '"state": "running"' <<<"$status" && ! grep -q '"restarts": 0' <<<"$status"; then return 0; fi
+        sleep 0.2
+    done
+    echo "$1 did not come back" >&2
+    return 1
+}
+
 title 'A daemon, in a home that is gone when this is over'
 run start
+
+title 'Programs under supervision: one, and two copies of another'
+mkdir "$scratch/work"
+run process run clock --cwd "$scratch/work" -- /bin/sh -c 'echo "the clock starts" >&2; while date; do sleep 1; done'
+# The variable is the program's.
+# shellcheck disable=SC2016
+run process run worker --instances 2 --cwd "$scratch/work" -- /bin/sh -c 'echo "this is worker $ASTRID_INSTANCE"; exec sleep 1000'
+run process list
+
+title 'One of them crashes, and comes back'
+run process signal clock KILL
+comes_back clock
+run process list
+run process why clock
+run process logs clock -n 5
+run process logs worker -n 5
 
 title 'Documents go through its socket into a capsule, and come back as text'
 convert tool.v1.text.markdown README.md
@@ -80,7 +119,23 @@ run status
 echo
 run capsule show text
 
+# Somebody watches, and may want to look around.
+if [ -t 0 ] && [ -t 1 ]; then
+    title 'The daemon stays until Ctrl-C. In another terminal:'
+    cat <<LOOK
+
+    export PATH="$PWD/target/release:\$PATH" ASTRID_HOME=$ASTRID_HOME
+    astrid process list
+    astrid process stop worker
+    astrid watch '>'
+
+LOOK
+    trap 'exit 0' INT
+    run process logs clock --follow
+fi
+
 title 'The end'
+run process stop --all
 run stop
 
 cat <<NEXT
@@ -89,6 +144,8 @@ ${bold}To try next${plain}, with a daemon that stays, in ~/.astrid:
 
     export PATH="$PWD/target/release:\$PATH"
     astrid start
+    astrid process run web -- python3 -m http.server     # runs, and is kept running
+    astrid process import Procfile                       # or pm2's ecosystem file
     astrid capsule list                                  # what is built in
     astrid request tool.v1.text.html @PAGE.html          # a page that you saved
     astrid watch 'astrid.v1.>'                           # what the kernel announces, until Ctrl-C

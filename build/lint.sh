@@ -51,6 +51,7 @@ advisories() {
 check 'format' cargo fmt --all --check
 check 'format of guests' cargo fmt "${GUESTS[@]}" --all --check
 check 'scripts' scripts
+check 'systemd units' build/check-units.sh
 check 'licences, bans, sources' deny
 check 'licences, bans, sources of guests' deny "${GUESTS[@]}"
 check 'advisories' advisories

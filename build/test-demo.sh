@@ -23,6 +23,15 @@ start)
     sleep 600 >/dev/null 2>&1 </dev/null &
     echo \$! >"\$ASTRID_HOME/run/pid"
     cp "\$ASTRID_HOME/run/pid" '$BOX/pid' ;;
+process)
+    case "\$2 \$3" in
+    'status clock')
+        restarts=0
+        [ -e '$BOX/gone' ] || ! grep -q '^process signal clock' '$BOX/log' || restarts=1
+        printf '{\n"state": "running",\n"restarts": %s\n}\n' "\$restarts" ;;
+    'logs clock')
+        case "\$*" in *--follow*) echo ready >'$BOX/fifo'; exec sleep 60 ;; esac ;;
+    esac ;;
 request)
     [ ! -e '$BOX/hang' ] || { echo ready >'$BOX/fifo'; exec sleep 600; }
     [ ! -e '$BOX/empty' ] && seq 100 || true ;;
@@ -52,12 +61,42 @@ test_it_shows_everything_and_ends() {
     run
     [ "$STATUS" = 0 ] || fail "exit status $STATUS: $OUT"
     local line
-    for line in start 'request tool.v1.text.markdown @README.md' 'request tool.v1.text.html @examples/documents/page.html' \
+    for line in start 'process list' 'process signal clock KILL' 'process why clock' 'process stop --all' 'request tool.v1.text.markdown @README.md' 'request tool.v1.text.html @examples/documents/page.html' \
         'request tool.v1.text.pdf @examples/documents/report.pdf' status 'capsule show text' stop; do
         grep -qx -e "$line" "$BOX/log" || fail "it did not run: $line"
     done
     case $OUT in *'... and 86 more lines'*'To try next'*) ;; *) fail "$OUT" ;; esac
     case $OUT in *$'\e'*) fail "colours without a terminal" ;; esac
+    ! grep -q -e --follow "$BOX/log" || fail "it stays without a terminal"
+    nothing_stays
+}
+
+test_a_program_that_does_not_come_back_is_a_failure() {
+    setup
+    touch "$BOX/gone"
+    sed -i 's/^LOOKS=.*/LOOKS=2/' "$BOX/build/demo.sh"
+    run
+    [ "$STATUS" = 1 ] || fail "exit status $STATUS"
+    case $OUT in *'clock did not come back'*) ;; *) fail "$OUT" ;; esac
+    nothing_stays
+}
+
+# With a terminal it stays until Ctrl-C, which is no failure.
+test_on_a_terminal_it_stays_until_interrupted() {
+    command -v script >/dev/null && env --default-signal=INT true 2>/dev/null || return 0
+    setup
+    mkfifo "$BOX/fifo" "$BOX/keys"
+    local terminal status=0
+    # What runs in the background ignores the interrupt, and so does all below it.
+    env --default-signal=INT script -qec "bash '$BOX/build/demo.sh'" /dev/null <"$BOX/keys" >"$BOX/out" 2>&1 &
+    terminal=$!
+    exec 9>"$BOX/keys"
+    read -r _ <"$BOX/fifo"
+    printf '\003' >&9
+    wait "$terminal" || status=$?
+    exec 9>&-
+    [ "$status" = 0 ] || fail "exit status $status: $(cat "$BOX/out")"
+    ! grep -qx 'process stop --all' "$BOX/log" || fail "it went on"
     nothing_stays
 }
 

@@ -12,9 +12,9 @@ setup() {
     TREE=$BOX/tree
     mkdir -p "$BOX/bin" "$TREE"/{build,etc/systemd,cli,kernel/src,sdk/wire,wit} "$TREE"/capsules/{one,two}/src "$TREE"/examples/hello
     cp "$HERE/../Makefile" "$TREE/"
-    cp "$HERE/../etc/systemd/astrid.service" "$TREE/etc/systemd/"
+    cp "$HERE/../etc/systemd/"* "$TREE/etc/systemd/"
     cp "$HERE/pack.sh" "$TREE/build/"
-    touch "$TREE"/{Cargo.toml,Cargo.lock,LICENSE,etc/astrid.toml,kernel/Cargo.toml,kernel/src/lib.rs,wit/bus.wit}
+    touch "$TREE"/{Cargo.toml,Cargo.lock,LICENSE,etc/astrid.toml,etc/processes.toml,kernel/Cargo.toml,kernel/src/lib.rs,wit/bus.wit}
     touch "$TREE"/capsules/{one,two}/Capsule.toml "$TREE/examples/hello/Capsule.toml"
     echo 1 >"$TREE/capsules/one/src/lib.rs"
     program "$TREE/build/guest-toolchain.sh" <<PROGRAM
@@ -172,8 +172,10 @@ test_install_lays_everything_below_the_prefix() {
     local root=$BOX/root/opt/astrid
     [ -x "$root/bin/astrid" ] || fail "no binary"
     grep -qx 'ExecStart=/opt/astrid/bin/astrid start --foreground' "$root/lib/systemd/user/astrid.service" || fail "no unit"
+    [ -e "$root/lib/systemd/user/astrid-operator.socket" ] || fail "no unit of a socket"
+    grep -rq '@PREFIX@' "$root/lib/systemd" && fail "a unit without its prefix"
     [ "$(cat "$root/share/zsh/site-functions/_astrid")" = "completions of zsh" ] || fail "no completions"
-    [ -e "$root/share/doc/astrid/astrid.toml" ] || fail "no configuration"
+    [ -e "$root/share/doc/astrid/astrid.toml" ] && [ -e "$root/share/doc/astrid/processes.toml" ] || fail "no configuration"
 }
 
 test_help_is_what_make_says_alone() {

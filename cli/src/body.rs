@@ -48,14 +48,14 @@ impl Body {
         let (bytes, guess) = match argument {
             None => (Vec::new(), TEXT),
             Some("-") => {
-                let bytes = read_bounded(std::io::stdin().lock(), "stdin")?;
+                let bytes = read_bounded(std::io::stdin().lock(), "stdin", BYTES_MAX)?;
                 let guess = by_content(&bytes);
                 (bytes, guess)
             }
             Some(argument) => match argument.strip_prefix('@') {
                 Some(path) => {
                     let file = File::open(path).with_context(|| format!("cannot open {path}"))?;
-                    let bytes = read_bounded(file, path)?;
+                    let bytes = read_bounded(file, path, BYTES_MAX)?;
                     let guess = by_extension(Path::new(path)).unwrap_or_else(|| by_content(&bytes));
                     (bytes, guess)
                 }
@@ -69,14 +69,24 @@ impl Body {
     }
 }
 
-fn read_bounded(source: impl Read, name: &str) -> anyhow::Result<Vec<u8>> {
+/// Reads a file, or stdin if it is `-`, of at most so many bytes.
+pub(crate) fn read_file(path: &Path, bytes_max: u64) -> anyhow::Result<Vec<u8>> {
+    if path == Path::new("-") {
+        return read_bounded(std::io::stdin().lock(), "stdin", bytes_max);
+    }
+    let name = path.display().to_string();
+    let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
+    read_bounded(file, &name, bytes_max)
+}
+
+fn read_bounded(source: impl Read, name: &str, bytes_max: u64) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     source
-        .take(BYTES_MAX + 1)
+        .take(bytes_max + 1)
         .read_to_end(&mut bytes)
         .with_context(|| format!("cannot read {name}"))?;
-    if bytes.len() as u64 > BYTES_MAX {
-        return Err(Failure::failed(format!("{name} is larger than {BYTES_MAX} bytes")).into());
+    if bytes.len() as u64 > bytes_max {
+        return Err(Failure::failed(format!("{name} is larger than {bytes_max} bytes")).into());
     }
     Ok(bytes)
 }
@@ -209,7 +219,7 @@ mod tests {
 
     #[test]
     fn sources_are_bounded() {
-        assert!(read_bounded(std::io::repeat(b'x'), "x").is_err());
+        assert!(read_bounded(std::io::repeat(b'x'), "x", 1000).is_err());
     }
 
     #[test]

@@ -17,6 +17,7 @@ use astrid_kernel::capsule::discover::Embedded;
 use astrid_kernel::capsule::{bundle, describe, engine};
 use astrid_kernel::config::Config;
 use astrid_kernel::home::{HomeError, Socket};
+pub(crate) use astrid_kernel::keeper;
 use astrid_kernel::lock::{self, LockError};
 use astrid_wire::control::{Mode, Status};
 

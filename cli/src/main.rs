@@ -17,7 +17,9 @@ mod daemon;
 mod ephemeral;
 mod failure;
 mod launch;
+mod logfile;
 mod output;
+mod probe;
 mod process;
 mod time;
 

@@ -35,6 +35,10 @@ impl Style {
     #[cfg(test)]
     pub(crate) const PLAIN: Self = Self { colour: false };
 
+    /// With colours.
+    #[cfg(test)]
+    pub(crate) const COLOURED: Self = Self { colour: true };
+
     /// What this stream can show.
     pub(crate) fn of(stream: &impl IsTerminal) -> Self {
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -42,6 +46,11 @@ impl Style {
         Self {
             colour: stream.is_terminal() && !no_colour && !dumb,
         }
+    }
+
+    /// Whether there are any.
+    pub(crate) fn is_coloured(self) -> bool {
+        self.colour
     }
 
     /// Good news.

@@ -6,14 +6,17 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use astrid_wire::Topic;
 use astrid_wire::control::{self, Capsules, Mode, State};
 use astrid_wire::manifest::Overflow;
 use astrid_wire::topic::TopicError;
+use rustix::process::{DumpableBehavior, Resource};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::authority::Gate;
+use crate::bus::asks::Outcome;
 use crate::bus::message::{Body, Ids, Source};
 use crate::bus::{Bus, Saying};
 use crate::capsule::aot::{Aot, Compiler};
@@ -35,6 +38,7 @@ use crate::lock::Lock;
 use crate::logging;
 use crate::metrics::{self, Metrics};
 use crate::notify;
+use crate::port::child::{Children, ChildrenOptions};
 use crate::port::listener::Caps;
 use crate::status::StatusFile;
 
@@ -43,6 +47,9 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// How long capsules with `drain = true` may take to finish.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How long children that their owners did not end may take to end by themselves.
+const CHILDREN_GRACE: Duration = Duration::from_secs(2);
 
 /// How long whoever starts a daemon for itself may take to connect, however short its idle time (K5).
 const STARTUP_GRACE: Duration = Duration::from_secs(10);
@@ -115,12 +122,40 @@ fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> BootError {
     move |source| BootError::Io { what, source }
 }
 
+/// What the host is made of.
+struct Parts<'a> {
+    home: &'a Home,
+    config: &'a Config,
+    key: &'a RuntimeKey,
+    /// Soft limit of open files before this process raised its own.
+    open_files: u64,
+}
+
+/// Context of the key by which a keeper knows the next daemon of its home.
+const KEEPER_CONTEXT: &str = "astrid 2026 keeper reconnect v1";
+
+/// Takes as many descriptors as the process may have: each child and each client needs some. Returns what the soft limit was.
+fn raise_open_files() -> u64 {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = rustix::process::Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+    limit.current.unwrap_or(u64::MAX)
+}
+
 /// Starts the daemon, runs it until it is asked to stop, and stops it.
 ///
 /// # Errors
 /// [`BootError`], when it cannot start. A failure after that is logged, and shown in status.
 pub fn run(options: BootOptions) -> Result<(), BootError> {
     let started = Instant::now();
+    // Whatever runs as the same user, a child above all, must not read this process's environment and memory.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|error| io("cannot keep the daemon's memory private")(error.into()))?;
     options.home.create()?;
     let lock = Lock::acquire(&options.home)?;
     let key = RuntimeKey::open(&options.home)?;
@@ -186,9 +221,24 @@ impl Drop for ShardThreads {
     }
 }
 
-fn make_host(home: &Home, config: &Config, token: BootToken, started: Instant) -> Result<Arc<Host>, BootError> {
+fn make_host(parts: Parts<'_>, token: BootToken, started: Instant) -> Result<Arc<Host>, BootError> {
+    let Parts {
+        home,
+        config,
+        key,
+        open_files,
+    } = parts;
     let metrics = Arc::new(Metrics::default());
-    let ids = Arc::new(Ids::new(rand::random()));
+    let boot = rand::random();
+    let ids = Arc::new(Ids::new(boot));
+    let changed = Arc::new(Notify::new());
+    let children = ChildrenOptions {
+        home: home.clone(),
+        own_program: std::env::current_exe().map_err(io("cannot tell the daemon's own program"))?,
+        secret: *key.derive(KEEPER_CONTEXT),
+        open_files,
+    };
+    let children = Children::new(children, boot, Arc::clone(&ids), &metrics, Arc::clone(&changed))?;
     let deadlines = Arc::new(Deadlines::default());
     Ok(Arc::new(Host {
         engine: engine::engine().map_err(BootError::Engine)?,
@@ -203,7 +253,8 @@ fn make_host(home: &Home, config: &Config, token: BootToken, started: Instant) -
         own_uid: rustix::process::geteuid().as_raw(),
         started,
         topics: Topics::new()?,
-        changed: tokio::sync::Notify::new(),
+        changed,
+        children,
         connections: watch::channel(0).0,
     }))
 }
@@ -214,7 +265,13 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("cannot watch for SIGINT"))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(io("cannot watch for SIGHUP"))?;
     let home = options.home.clone();
-    let host = make_host(&home, &config, BootToken::create(&home)?, started)?;
+    let parts = Parts {
+        home: &home,
+        config: &config,
+        key: &key,
+        open_files: raise_open_files(),
+    };
+    let host = make_host(parts, BootToken::create(&home)?, started)?;
     let _exporter = metrics::export(&config.metrics, &host.metrics)?;
     let ticker = Arc::new(Ticker::start(&host.engine).map_err(io("cannot start the epoch thread"))?);
     let shards: Arc<[Arc<Shard>]> = (0..config.daemon.shards.get())
@@ -236,6 +293,7 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
     jobs.spawn(Arc::clone(&host.deadlines).run());
     let clock = Arc::clone(&host);
     jobs.spawn(Arc::clone(&host.census).run(move || clock.uptime_ms()));
+    jobs.spawn(Arc::clone(&host.children).run());
     let (requests, _heard) = control.listen()?;
     jobs.spawn(Arc::clone(&control).run(requests));
     jobs.spawn(keep_status(
@@ -265,10 +323,13 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
     if let Some(began) = began {
         began?;
         become_ready(options.ready, &home, &control, started)?;
+        if let Some(every) = notify::watchdog() {
+            jobs.spawn(keep_alive(Arc::clone(&host), every));
+        }
         tokio::select! {
             why = &mut asked => tracing::info!(why, "stopping"),
-            () = idle(host.connections.subscribe(), options.idle_timeout) => {
-                tracing::info!("stopping: nobody was connected for long enough");
+            () = idle(host.connections.subscribe(), host.children.running(), options.idle_timeout) => {
+                tracing::info!("stopping: nobody was connected, and no program ran, for long enough");
             }
         }
     }
@@ -300,10 +361,16 @@ async fn start(
         control.missing(&broken.to_string());
     }
     control.set_state(State::Starting);
+    // Before anybody could start a second one beside what still runs.
+    if let Err(error) = host.children.reclaim().await {
+        tracing::error!(%error, "cannot take over children of an earlier daemon");
+        control.missing(&format!("children of an earlier daemon may still run: {error}"));
+    }
     manager.start(graph::plan(found.bundles)).await;
     if !manager.operators_can_connect() {
         rescue(options, manager, control).await;
     }
+    manager.wake_owners();
     let loaded = Body::json(&Capsules {
         capsules: manager.reports(),
     });
@@ -372,8 +439,29 @@ async fn keep_status(control: Arc<Control>, host: Arc<Host>, file: StatusFile) {
     }
 }
 
-/// Returns when nobody was connected for that long (K5); never, without a time.
-async fn idle(mut connections: watch::Receiver<usize>, timeout: Option<Duration>) {
+/// Tells the service manager that the daemon is alive, for as long as a message goes through the bus and is answered. The only thing here
+/// that is done again and again, and only where a watchdog is asked for.
+async fn keep_alive(host: Arc<Host>, every: Duration) {
+    let Ok(topic) = control::REQUEST_INTERFACES.parse::<Topic>() else {
+        return;
+    };
+    loop {
+        let say = host.gate.kernel_says(topic.clone());
+        let answer = host.bus.request(say, Saying::announcement(Body::EMPTY), every).await;
+        match answer {
+            Ok(Outcome::Answer(_)) => notify::alive(),
+            _ => tracing::error!("the bus does not answer: the service manager is not told that the daemon is alive"),
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
+/// Returns when nobody was connected, and no child ran, for that long (K5); never, without a time.
+async fn idle(
+    mut connections: watch::Receiver<usize>,
+    mut children: watch::Receiver<usize>,
+    timeout: Option<Duration>,
+) {
     let Some(timeout) = timeout else {
         return std::future::pending().await;
     };
@@ -383,16 +471,21 @@ async fn idle(mut connections: watch::Receiver<usize>, timeout: Option<Duration>
     }
     loop {
         let quiet = async {
-            if connections.wait_for(|open| *open == 0).await.is_err() {
+            let nobody = async {
+                connections.wait_for(|open| *open == 0).await.is_err()
+                    || children.wait_for(|running| *running == 0).await.is_err()
+            };
+            if nobody.await {
                 return;
             }
             tokio::select! {
                 () = tokio::time::sleep(timeout) => {}
                 _ = connections.wait_for(|open| *open > 0) => {}
+                _ = children.wait_for(|running| *running > 0) => {}
             }
         };
         quiet.await;
-        if *connections.borrow() == 0 {
+        if *connections.borrow() == 0 && *children.borrow() == 0 {
             return;
         }
     }
@@ -406,6 +499,8 @@ async fn stop(host: &Arc<Host>, manager: &Manager, control: &Control) {
     if let Err(error) = drain(host, manager).await {
         tracing::error!(%error, "cannot tell capsules of the stop");
     }
+    // Before their owners: who ends has children that are ended, and nobody starts them again.
+    host.children.end(CHILDREN_GRACE).await;
     manager.stop().await;
 }
 

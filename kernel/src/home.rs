@@ -287,6 +287,24 @@ impl Home {
         self.root.join("run/astrid.lock")
     }
 
+    /// `run/keeper.lock`: held for as long as somebody lives who may hold children of this home.
+    #[must_use]
+    pub fn keeper_lock_file(&self) -> PathBuf {
+        self.root.join("run/keeper.lock")
+    }
+
+    /// `run/keeper`: the process ids of the keeper and its guard, until they have ended in order.
+    #[must_use]
+    pub fn keeper_file(&self) -> PathBuf {
+        self.root.join("run/keeper")
+    }
+
+    /// `run/keeper.sock`: where a daemon finds the keeper that an earlier one left.
+    #[must_use]
+    pub fn keeper_socket(&self) -> PathBuf {
+        self.root.join("run/keeper.sock")
+    }
+
     /// `run/operator.sock` or `run/session.sock`.
     #[must_use]
     pub fn socket(&self, socket: Socket) -> PathBuf {
@@ -342,6 +360,18 @@ impl Home {
     #[must_use]
     pub fn log_dir(&self) -> PathBuf {
         self.root.join("log")
+    }
+
+    /// `log/children/`: what programs outside of the daemon write, a directory for each principal.
+    #[must_use]
+    pub fn child_log_dir(&self) -> PathBuf {
+        self.root.join("log/children")
+    }
+
+    /// What no child may reach: sockets and token, keys, configuration, and what the daemon must not lose.
+    #[must_use]
+    pub fn private_dirs(&self) -> Vec<PathBuf> {
+        ["run", "keys", "etc", "var"].map(|name| self.root.join(name)).into()
     }
 
     /// `log/astrid.log`: the daemon's log; rotated ones have `.1` and up behind that.

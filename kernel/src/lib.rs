@@ -7,7 +7,9 @@
 //!
 //! - [`home`], [`lock`], [`keys`], [`config`], [`groups`]: what the daemon finds on disk;
 //! - [`metrics`], [`logging`], [`notify`], [`status`]: what it tells about itself;
+//! - [`keeper`]: the process that forks programs;
 //! - [`deadlines`], [`ledger`]: time, and what was used;
+//! - [`keeper`]: the processes that start and end programs;
 //! - [`bus`]: messages; [`authority`]: who may say and hear them;
 //! - [`port`]: sockets, streams, timers;
 //! - [`capsule`]: bundles, compiled code, actors;
@@ -23,6 +25,7 @@ pub mod control;
 pub mod deadlines;
 pub mod groups;
 pub mod home;
+pub mod keeper;
 pub mod keys;
 pub mod ledger;
 pub mod lock;

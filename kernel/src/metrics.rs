@@ -98,6 +98,9 @@ metrics! {
     connections_open: "gauge", "astrid_port_open_connections", "Connections of all sockets.";
     connections_refused: "counter", "astrid_port_refused_connections_total", "Connections turned away by a cap.";
     connections_unauthenticated: "counter", "astrid_port_unauthenticated_connections_total", "Connections closed because they did not complete the handshake.";
+    child_output: "counter", "astrid_child_output_bytes_total", "Bytes that children wrote to their outputs.";
+    child_output_lost: "counter", "astrid_child_output_lost_bytes_total", "Bytes of those that a log file could not take.";
+    child_log_rotations: "counter", "astrid_child_log_rotations_total", "Log files of children that were put aside.";
     actors_live: "gauge", "astrid_capsule_live_actors", "Actors with an instance.";
     actors_evicted: "counter", "astrid_capsule_evicted_actors_total", "Actors whose instance was given up because they were idle or others needed the room.";
     capsule_handled: "counter", "astrid_capsule_handled_messages_total", "Messages handled with a commit.";

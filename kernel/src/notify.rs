@@ -3,6 +3,8 @@
 //!
 //! What could not be told is only logged: the daemon works all the same, and the manager has its own timeouts.
 
+use std::time::Duration;
+
 use astrid_wire::control::{CapsuleState, State, Status};
 use sd_notify::NotifyState;
 
@@ -19,6 +21,16 @@ pub fn stopping() {
 /// One line on how the daemon is.
 pub fn status(status: &Status) {
     tell(&[NotifyState::Status(&line(status))]);
+}
+
+/// How often the service manager wants to hear that the daemon is alive, if it does: half of the time after which it would act.
+pub fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled().map(|limit| limit / 2)
+}
+
+/// The daemon is alive.
+pub fn alive() {
+    tell(&[NotifyState::Watchdog]);
 }
 
 fn tell(states: &[NotifyState<'_>]) {

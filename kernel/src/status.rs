@@ -65,6 +65,7 @@ mod tests {
             connections: 4,
             messages: Messages::default(),
             fuel_used: 5,
+            children: astrid_wire::control::ChildCount::default(),
             capsules: vec![],
             reasons: vec!["a".to_owned()],
         };

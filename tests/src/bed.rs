@@ -23,6 +23,7 @@ use astrid_kernel::deadlines::Deadlines;
 use astrid_kernel::home::Home;
 use astrid_kernel::keys::{BootToken, RuntimeKey};
 use astrid_kernel::ledger::Ledger;
+use astrid_kernel::port::child::{Children, ChildrenOptions};
 use astrid_kernel::port::listener::Caps;
 use astrid_wire::manifest::Overflow;
 use astrid_wire::{Pattern, Principal};
@@ -103,11 +104,20 @@ impl Bed {
         let directory = tempfile::Builder::new().prefix("astrid-bed-").tempdir().unwrap();
         let home = Home::resolve(Some(&directory.path().join("h"))).unwrap();
         home.create().unwrap();
-        let metrics = Arc::default();
+        let metrics: Arc<astrid_kernel::metrics::Metrics> = Arc::default();
         let deadlines = Arc::new(Deadlines::default());
+        let ids = Arc::new(Ids::new(1));
+        let changed = Arc::default();
+        let children = ChildrenOptions {
+            home: home.clone(),
+            own_program: binary(),
+            secret: [7; 32],
+            open_files: 1024,
+        };
+        let children = Children::new(children, 1, Arc::clone(&ids), &metrics, Arc::clone(&changed)).unwrap();
         let host = Arc::new(Host {
             engine: engine::engine().unwrap(),
-            bus: Bus::new(Arc::new(Ids::new(1)), Arc::clone(&deadlines), Arc::clone(&metrics)),
+            bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
             gate: Gate::default(),
             deadlines,
             ledger: Ledger::default(),
@@ -118,7 +128,8 @@ impl Bed {
             own_uid: rustix::process::geteuid().as_raw(),
             started: Instant::now(),
             topics: Topics::new().unwrap(),
-            changed: tokio::sync::Notify::new(),
+            changed,
+            children,
             connections: watch::channel(0).0,
         });
         let ticker = Arc::new(Ticker::start(&host.engine).unwrap());
@@ -135,6 +146,7 @@ impl Bed {
         let mut running = JoinSet::new();
         running.spawn(Arc::clone(&shards[0]).run());
         running.spawn(Arc::clone(&host.deadlines).run());
+        running.spawn(Arc::clone(&host.children).run());
         let (stop, stopped) = watch::channel(false);
         let threads = shards[1..].iter().map(|shard| thread(shard, stopped.clone())).collect();
         manager.start(graph::plan(bundles)).await;

@@ -3,6 +3,7 @@
 
 pub mod bed;
 pub mod daemon;
+pub mod herd;
 pub mod process;
 
 #[cfg(test)]

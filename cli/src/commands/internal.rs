@@ -1,4 +1,6 @@
-//! What this binary is besides a command line: the daemon (`astrid __daemon`) and the compiler child (`astrid __compile`).
+//! What this binary is besides a command line: the daemon (`astrid __daemon`), the compiler child (`astrid __compile`), what keeps programs (the
+//! guard and the keeper, `astrid __keeper`, and what a program is before it is one, `astrid __child`), and the probe of a program's
+//! health (`astrid __probe`).
 //!
 //! A command line of their own, so that neither help nor completions know of them.
 
@@ -9,9 +11,10 @@ use std::process::ExitCode;
 use astrid_wire::control::Mode;
 use clap::{Parser, ValueEnum};
 
+use crate::daemon::keeper;
 use crate::failure::conclude;
 use crate::output::Format;
-use crate::{daemon, ephemeral, launch};
+use crate::{daemon, ephemeral, launch, probe};
 
 /// The argument that makes this program a daemon.
 pub(crate) const DAEMON: &str = "__daemon";
@@ -35,6 +38,18 @@ enum Internal {
     /// The compiler, as the daemon runs it: a component on stdin, its code on stdout
     #[command(name = "__compile")]
     Compile,
+    /// The guard of the keeper, as the daemon runs it, or the keeper itself: the daemon's socket is stdin
+    #[command(name = keeper::KEEPER_ARGUMENT)]
+    Keeper {
+        #[arg(long)]
+        home: PathBuf,
+        /// The guard's process id
+        #[arg(long)]
+        inner: Option<i32>,
+    },
+    /// One look at the health of a program, as whoever watches it runs it
+    #[command(name = "__probe")]
+    Probe(probe::Args),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -60,9 +75,17 @@ pub(crate) fn main() -> Option<ExitCode> {
     if !first.to_str()?.starts_with(PREFIX) {
         return None;
     }
+    // Many are started at once, and this is all that they say.
+    if first == keeper::LAUNCHER_ARGUMENT {
+        // Whoever it answers to knows more than its exit code.
+        let _ = keeper::launcher::run();
+        return Some(ExitCode::FAILURE);
+    }
     Some(match Internal::try_parse() {
         Ok(Internal::Daemon { home, mode, safe }) => conclude(serve(&home, mode.into(), safe), Format::Human),
         Ok(Internal::Compile) => compile(),
+        Ok(Internal::Keeper { home, inner }) => conclude(keep(&home, inner), Format::Human),
+        Ok(Internal::Probe(args)) => probe::main(args),
         Err(error) => {
             let _ = error.print();
             ExitCode::FAILURE
@@ -81,6 +104,16 @@ fn serve(home: &std::path::Path, mode: Mode, safe: bool) -> anyhow::Result<()> {
         launch::report(&mut status, error);
     }
     result
+}
+
+/// The guard, or the keeper of one.
+fn keep(home: &std::path::Path, guard: Option<i32>) -> anyhow::Result<()> {
+    let home = daemon::home(Some(home))?;
+    match guard {
+        Some(guard) => keeper::serve(home, guard)?,
+        None => keeper::guard::run(&home)?,
+    }
+    Ok(())
 }
 
 /// The compiler. Its words on stderr are the daemon's to read: nothing is added to them.

@@ -5,6 +5,7 @@ mod completions;
 mod doctor;
 pub(crate) mod internal;
 mod logs;
+mod process;
 mod publish;
 mod request;
 mod restart;
@@ -25,6 +26,7 @@ pub(crate) enum Command {
     Restart(restart::Args),
     Status(status::Args),
     Logs(logs::Args),
+    Process(process::Args),
     Capsule(capsule::Args),
     Publish(publish::Args),
     Request(request::Args),
@@ -39,6 +41,7 @@ impl Command {
         match self {
             Self::Status(_) | Self::Publish(_) | Self::Request(_) | Self::Watch(_) => true,
             Self::Capsule(args) => args.talks_to_the_daemon(),
+            Self::Process(args) => args.talks_to_the_daemon(),
             Self::Start(_)
             | Self::Stop(_)
             | Self::Restart(_)
@@ -57,6 +60,7 @@ pub(crate) fn run(context: &Context, command: Command) -> anyhow::Result<()> {
         Command::Restart(args) => restart::run(context, &args),
         Command::Status(args) => status::run(context, &args),
         Command::Logs(args) => logs::run(context, &args),
+        Command::Process(args) => process::run(context, args),
         Command::Capsule(args) => capsule::run(context, args),
         Command::Publish(args) => publish::run(context, args),
         Command::Request(args) => request::run(context, args),

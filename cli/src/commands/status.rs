@@ -105,6 +105,14 @@ fn human(status: &Status, live: bool, style: Style) -> String {
             messages.published, messages.delivered, messages.refused
         ),
     );
+    let children = status.children;
+    if children.all > 0 {
+        let unprotected = match children.unprotected {
+            0 => String::new(),
+            some => format!(", {some} without protection of this home"),
+        };
+        line("programs", &format!("{}{unprotected}", children.all));
+    }
     line("fuel", &format!("{} used", capsule::grouped(status.fuel_used)));
     if !live {
         line(

@@ -29,6 +29,7 @@ use crate::bus::Route;
 use crate::bus::asks::OpenAsks;
 use crate::bus::inbox::{Delivery, Inbox};
 use crate::bus::message::{Kind, Message, Source};
+use crate::port::child::held::{Held, Owner};
 use crate::port::timer::Timers;
 
 /// A body may take this part of its receiver's memory: it is copied in, parsed, worked on and answered.
@@ -65,6 +66,7 @@ pub struct Actor {
     key: ScopeKey,
     inbox: Arc<Inbox>,
     timers: Arc<Timers>,
+    children: Arc<Held>,
     open_asks: OpenAsks,
     strand: OnceLock<Weak<Strand>>,
     spent: Arc<AtomicU64>,
@@ -110,6 +112,19 @@ impl Actor {
             Arc::clone(host.bus.ids()),
             host.topics.timer_fired.clone(),
         );
+        let children = Arc::default();
+        let owner = match &key {
+            ScopeKey::Principal(principal) => Some(principal.clone()),
+            ScopeKey::System(_) => Some(Principal::capsule(&capsule.name)),
+            ScopeKey::Connection(_) => None,
+        };
+        if let Some(principal) = owner {
+            let owner = Owner {
+                capsule: Arc::clone(&capsule.name),
+                principal,
+            };
+            host.children.claim(&owner, &children, &inbox);
+        }
         Arc::new(Self {
             capsule,
             host,
@@ -117,6 +132,7 @@ impl Actor {
             key,
             inbox,
             timers,
+            children,
             open_asks: OpenAsks::default(),
             strand: OnceLock::new(),
             spent: Arc::default(),
@@ -163,6 +179,11 @@ impl Actor {
     /// Its timers.
     pub fn timers(&self) -> &Arc<Timers> {
         &self.timers
+    }
+
+    /// Its programs.
+    pub fn children(&self) -> &Arc<Held> {
+        &self.children
     }
 
     /// Its questions.
@@ -232,7 +253,8 @@ impl Actor {
     /// Milliseconds of the daemon's life when it last did something; `None` while it does, or must stay because something of the
     /// world is in its hands.
     pub fn idle_since(&self) -> Option<u64> {
-        let held = matches!(self.key, ScopeKey::Connection(_)) || !self.timers.is_empty() || self.open_asks.count() > 0;
+        let ports = !self.timers.is_empty() || !self.children.is_empty();
+        let held = matches!(self.key, ScopeKey::Connection(_)) || ports || self.open_asks.count() > 0;
         let busy = self.busy.load(Ordering::Relaxed) || self.state() != ActorState::Up;
         (!held && !busy && self.inbox.is_empty()).then(|| self.last_active.load(Ordering::Relaxed))
     }
@@ -580,6 +602,7 @@ impl Drop for End {
         if let Some(connection) = actor.connection() {
             connection.end();
         }
+        actor.host.children.abandon(&actor.children);
         actor.host.census.left(actor);
         if let Some(table) = actor.table.upgrade() {
             table.ended(actor);

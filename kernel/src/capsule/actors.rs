@@ -152,6 +152,13 @@ impl Actors {
         &self.shards[self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len()]
     }
 
+    /// Makes a principal's actor, which then hears that it begins.
+    pub fn wake(&self, principal: &Principal) {
+        if self.capsule.manifest.runtime.scope == Scope::Principal {
+            self.of_principal(principal);
+        }
+    }
+
     fn of_principal(&self, principal: &Principal) -> Arc<Actor> {
         if let Some(actor) = self.principals.get(principal)
             && !actor.inbox().is_closed()
@@ -244,9 +251,18 @@ impl AcceptInto {
 impl Accept for AcceptInto {
     fn accept(&self, socket: UnixStream, peer: Peer, kind: Socket, seat: Seat) {
         let Some(actors) = self.actors.upgrade() else { return };
+        // A program that this daemon runs is never taken for who runs it.
+        let child = actors.host.children.includes(peer.pid);
+        if child && kind == Socket::Operator {
+            actors.host.metrics.connections_refused.increment();
+            if let Some(peers) = seat.turn_away() {
+                tracing::warn!(peers, peer.pid, "a child is turned away from the operator socket");
+            }
+            return;
+        }
         let ids = Arc::clone(actors.host.bus.ids());
         let stream = Stream::new(ids.port(), socket);
-        let connection = Connection::new(Arc::clone(&stream), peer, kind, seat, &actors.host.deadlines);
+        let connection = Connection::new(Arc::clone(&stream), (peer, child), kind, seat, &actors.host.deadlines);
         let id = stream.id();
         let key = ScopeKey::Connection(connection);
         let actor = Actor::new(

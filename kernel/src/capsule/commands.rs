@@ -3,6 +3,7 @@
 //! Each command holds what it needs to be carried out without failing: the permit, and the places or room reserved
 //! for it. Dropping the buffer is the rollback: it gives everything back.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,11 @@ use crate::bus::Saying;
 use crate::bus::asks::{Outcome, Waiter};
 use crate::bus::message::{CommandId, Kind, MessageId, PortId, ReplyTo, Source};
 use crate::bus::{Bus, Slots};
+use crate::keeper::protocol::Reach;
+use crate::port::child::held::{Child, Owner};
+use crate::port::child::input::InputRoom;
+use crate::port::child::program::Program;
+use crate::port::child::{Children, Launch};
 use crate::port::stream::{Stream, WriteRoom};
 use crate::port::timer::TimerSpec;
 
@@ -71,6 +77,35 @@ pub enum Command {
     },
     /// Closes a stream.
     Close(Permit<Arc<Stream>>),
+    /// Starts a program.
+    Spawn {
+        /// That it may, and what.
+        program: Permit<Program>,
+        /// The port it will be.
+        id: PortId,
+        /// How.
+        launch: Box<Launch>,
+        /// Whose.
+        owner: Owner,
+    },
+    /// Sends a child a signal.
+    Signal {
+        /// That it may.
+        child: Permit<Arc<Child>>,
+        /// Its number.
+        signal: i32,
+        /// Whom it reaches.
+        reach: Reach,
+    },
+    /// Writes to a child's input.
+    WriteInput {
+        /// That it may, and the room for it.
+        room: Permit<InputRoom>,
+        /// What.
+        bytes: Bytes,
+    },
+    /// Closes a child's input.
+    CloseInput(Permit<Arc<Child>>),
 }
 
 /// Why a command is not taken.
@@ -148,6 +183,18 @@ impl Commands {
                 Command::CancelTimer(timer) => actor.timers().cancel(timer),
                 Command::Write { room, bytes } => Stream::write(room, bytes),
                 Command::Close(stream) => Stream::close(stream),
+                Command::Spawn {
+                    program,
+                    id,
+                    launch,
+                    owner,
+                } => {
+                    let end = (actor.children(), actor.inbox());
+                    actor.host().children.spawn(program, id, *launch, owner, end);
+                }
+                Command::Signal { child, signal, reach } => actor.host().children.signal(child, signal, reach),
+                Command::WriteInput { room, bytes } => Children::write(room, bytes),
+                Command::CloseInput(child) => actor.host().children.close_input(child),
             }
         }
     }
@@ -171,6 +218,22 @@ impl Commands {
             .iter()
             .filter(|c| matches!(c, Command::SetTimer { .. }))
             .count()
+    }
+
+    /// How many programs are started by commands that are not carried out yet.
+    pub fn spawns(&self) -> usize {
+        self.recorded
+            .iter()
+            .filter(|c| matches!(c, Command::Spawn { .. }))
+            .count()
+    }
+
+    /// Whether one of those writes to that log file.
+    pub fn writes_log(&self, path: &Path) -> bool {
+        self.recorded.iter().any(|command| match command {
+            Command::Spawn { launch, .. } => launch.writes_log(path),
+            _ => false,
+        })
     }
 
     /// How many asks are not carried out yet.

@@ -41,6 +41,8 @@ struct State {
 pub struct Connection {
     stream: Arc<Stream>,
     peer: Peer,
+    /// A program that this daemon runs, or something that one started.
+    child: bool,
     socket: Socket,
     state: Mutex<State>,
     deadlines: Arc<Deadlines>,
@@ -49,8 +51,14 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A stranger, for [`HANDSHAKE_TIME_MAX`].
-    pub fn new(stream: Arc<Stream>, peer: Peer, socket: Socket, seat: Seat, deadlines: &Arc<Deadlines>) -> Arc<Self> {
+    /// A stranger, for [`HANDSHAKE_TIME_MAX`]; and whether it is a child of this daemon.
+    pub fn new(
+        stream: Arc<Stream>,
+        (peer, child): (Peer, bool),
+        socket: Socket,
+        seat: Seat,
+        deadlines: &Arc<Deadlines>,
+    ) -> Arc<Self> {
         let late = Arc::downgrade(&stream);
         let key = deadlines.at(Instant::now() + HANDSHAKE_TIME_MAX, move || {
             if let Some(stream) = late.upgrade() {
@@ -70,6 +78,7 @@ impl Connection {
         Arc::new(Self {
             stream,
             peer,
+            child,
             socket,
             state: Mutex::new(state),
             deadlines: Arc::clone(deadlines),
@@ -113,7 +122,8 @@ impl Connection {
             return Err(AuthenticateError::Again);
         };
         self.deadlines.cancel(timer);
-        let own = self.peer.uid == host.own_uid || self.peer.uid == 0;
+        // A child is never its owner, whatever it has got hold of.
+        let own = (self.peer.uid == host.own_uid || self.peer.uid == 0) && !self.child;
         let principal = if own && host.token.matches(credential) {
             Principal::default_owner()
         } else if credential.is_empty() && self.socket == Socket::Session {

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use astrid_wire::control::{CapsuleReport, CapsuleState};
 use astrid_wire::describe::{Description, Direction};
-use astrid_wire::manifest::{Capabilities, Listener as SocketName, Manifest};
-use astrid_wire::{Pattern, control};
+use astrid_wire::manifest::{Capabilities, DocumentName, Listener as SocketName, Manifest};
+use astrid_wire::{Pattern, Principal, control};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
@@ -27,7 +27,7 @@ use super::host;
 use super::loaded::Capsule;
 use super::shard::Shard;
 use crate::home::{Home, Socket};
-use crate::port::listener::{Accept, Caps, Listener, Seats};
+use crate::port::listener::{Accept, Caps, Inherited, Listener, Seats};
 
 /// How long the start waits for each uplink before it goes on with what does not depend on it (K3).
 const UPLINK_WAIT: Duration = Duration::from_millis(500);
@@ -62,6 +62,8 @@ pub struct Manager {
     /// Names in the order in which they started.
     order: Mutex<Vec<String>>,
     listeners: Mutex<JoinSet<()>>,
+    /// Sockets that the service manager has bound.
+    inherited: Inherited,
     /// Sockets that somebody listens on.
     bound: Mutex<BTreeSet<Socket>>,
 }
@@ -136,6 +138,7 @@ impl Manager {
             rows: Mutex::default(),
             order: Mutex::default(),
             listeners: Mutex::default(),
+            inherited: Inherited::take(),
             bound: Mutex::default(),
         }))
     }
@@ -257,7 +260,11 @@ impl Manager {
             SocketName::Operator => Socket::Operator,
             SocketName::Session => Socket::Session,
         };
-        let listener = Listener::bind(socket, &self.home.socket(socket))?;
+        let path = self.home.socket(socket);
+        let listener = match self.inherited.at(&path) {
+            Some(bound) => Listener::inherit(socket, &path, bound)?,
+            None => Listener::bind(socket, &path)?,
+        };
         // Both kinds are in the table from the start.
         Ok((listener, Arc::clone(&self.seats[&socket])))
     }
@@ -277,6 +284,34 @@ impl Manager {
     /// Stops accepting connections: sockets close and their files go.
     pub fn stop_listening(&self) {
         self.listeners.lock().abort_all();
+    }
+
+    /// Activates who has something to look after without having been told: owners of children of an earlier daemon, and actors whose
+    /// document a person has written.
+    pub fn wake_owners(&self) {
+        let rows = self.rows.lock();
+        let running = |name: &str| match rows.get(name).map(|row| &row.stage) {
+            Some(Stage::Running(actors)) => Some(Arc::clone(actors)),
+            _ => None,
+        };
+        for owner in self.host.children.owners_to_wake() {
+            match running(&owner.capsule) {
+                Some(actors) => actors.wake(&owner.principal),
+                None => tracing::error!(
+                    capsule = %owner.capsule,
+                    "children of an earlier daemon belong to a capsule that does not run"
+                ),
+            }
+        }
+        for (name, row) in rows.iter() {
+            let documents = row.manifest.capabilities.document.iter().flat_map(|c| &c.allow);
+            let written = |d: &DocumentName| !matches!(self.host.home.read_document(d), Ok(None));
+            if documents.clone().any(written)
+                && let Some(actors) = running(name)
+            {
+                actors.wake(&Principal::default_owner());
+            }
+        }
     }
 
     /// Names of capsules that finish something before the daemon stops.

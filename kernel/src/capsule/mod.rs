@@ -48,6 +48,7 @@ use crate::home::Home;
 use crate::keys::BootToken;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
+use crate::port::child::Children;
 use crate::port::stream::StreamTopics;
 
 /// Topics on which the kernel speaks to and about actors, parsed once.
@@ -113,7 +114,9 @@ pub struct Host {
     /// Topics of the kernel's own.
     pub topics: Topics,
     /// Told when something that status shows has changed.
-    pub changed: Notify,
+    pub changed: Arc<Notify>,
+    /// Programs outside of the daemon.
+    pub children: Arc<Children>,
     /// How many connections are open.
     pub connections: watch::Sender<usize>,
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use astrid_wire::child::HeldPort;
 use astrid_wire::problem::codes;
 use astrid_wire::{Problem, Topic, control};
 use serde::Serialize;
@@ -133,10 +134,13 @@ pub(crate) fn lifecycle(host: &Host, actor: &Actor, topic: &Topic) -> Arc<Messag
         capsule: &'a str,
         /// Of the instance that will handle this.
         generation: u32,
+        /// What it holds already.
+        ports: Vec<HeldPort>,
     }
     let body = Body::json(&Lifecycle {
         capsule: actor.capsule_name(),
         generation: actor.generation() + 1,
+        ports: actor.children().ports(),
     });
     Arc::new(Message {
         id: host.bus.ids().message(),

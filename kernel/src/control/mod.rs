@@ -6,7 +6,9 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use astrid_wire::control::{CapsuleRequest, CapsuleState, Capsules, Messages, Mode, Sockets, State, Status, Verb};
+use astrid_wire::control::{
+    CapsuleRequest, CapsuleState, Capsules, ChildCount, Messages, Mode, Sockets, State, Status, Verb,
+};
 use astrid_wire::manifest::Overflow;
 use astrid_wire::problem::codes;
 use astrid_wire::topic::TopicError;
@@ -106,8 +108,18 @@ impl Control {
                 refused: metrics.bus_refused.get(),
             },
             fuel_used: self.host.ledger.fuel(),
+            children: self.children(),
             capsules,
             reasons,
+        }
+    }
+
+    fn children(&self) -> ChildCount {
+        let count = self.host.children.count();
+        ChildCount {
+            all: count.all as u64,
+            unprotected: count.unprotected as u64,
+            keeper_pid: count.keeper,
         }
     }
 

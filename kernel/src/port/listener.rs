@@ -200,6 +200,16 @@ pub enum BindError {
     /// A directory is in the way.
     #[error("{0} is a directory; move it away")]
     InTheWay(PathBuf),
+    /// What the service manager has bound is open to more than it may be.
+    #[error("the service manager made {path} with mode {mode:04o}, it may have {allowed:04o} at most")]
+    TooOpen {
+        /// Which.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+        /// What they may be.
+        allowed: u32,
+    },
     /// The operating system refuses.
     #[error("cannot bind {path}")]
     Io {
@@ -218,6 +228,36 @@ pub struct Listener {
     path: PathBuf,
     inode: u64,
     kind: Socket,
+    /// Bound by the service manager, whose file it is.
+    inherited: bool,
+}
+
+/// Sockets that the service manager has bound for this process (`LISTEN_FDS`), by path.
+#[derive(Debug, Default)]
+pub struct Inherited(Mutex<HashMap<PathBuf, std::os::unix::net::UnixListener>>);
+
+impl Inherited {
+    /// Takes them from the environment. One that has no path is none of ours, and is closed.
+    pub fn take() -> Self {
+        let mut passed = listenfd::ListenFd::from_env();
+        let mut sockets = HashMap::new();
+        for n in 0..passed.len() {
+            let Ok(Some(socket)) = passed.take_unix_listener(n) else {
+                continue;
+            };
+            let address = socket.local_addr().ok();
+            match address.as_ref().and_then(|address| address.as_pathname()) {
+                Some(path) => drop(sockets.insert(path.to_owned(), socket)),
+                None => tracing::warn!(n, "the service manager passed a socket without a path"),
+            }
+        }
+        Self(Mutex::new(sockets))
+    }
+
+    /// The one that is bound there, if there is one.
+    pub fn at(&self, path: &Path) -> Option<std::os::unix::net::UnixListener> {
+        self.0.lock().remove(path)
+    }
 }
 
 /// Permissions of a socket's file (A1).
@@ -259,6 +299,35 @@ impl Listener {
             path: path.to_owned(),
             inode,
             kind,
+            inherited: false,
+        })
+    }
+
+    /// Takes a socket that the service manager has bound there.
+    ///
+    /// # Errors
+    /// [`BindError`] names the path.
+    pub fn inherit(kind: Socket, path: &Path, socket: std::os::unix::net::UnixListener) -> Result<Self, BindError> {
+        let io = |source| BindError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let found = std::fs::symlink_metadata(path).map_err(io)?;
+        let (bits, allowed) = (found.mode() & 0o777, mode(kind));
+        if bits & !allowed != 0 {
+            return Err(BindError::TooOpen {
+                path: path.to_owned(),
+                mode: bits,
+                allowed,
+            });
+        }
+        socket.set_nonblocking(true).map_err(io)?;
+        Ok(Self {
+            socket: UnixListener::from_std(socket).map_err(io)?,
+            path: path.to_owned(),
+            inode: found.ino(),
+            kind,
+            inherited: true,
         })
     }
 
@@ -306,7 +375,10 @@ impl Drop for Listener {
     #[expect(clippy::disallowed_methods, reason = "this module owns the socket files")]
     fn drop(&mut self) {
         let ours = std::fs::symlink_metadata(&self.path).is_ok_and(|m| m.ino() == self.inode);
-        if ours && let Err(error) = std::fs::remove_file(&self.path) {
+        if ours
+            && !self.inherited
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
             tracing::warn!(%error, socket = %self.path.display(), "cannot remove the socket");
         }
     }

@@ -2,12 +2,15 @@
 //!
 //! - [`stream`] for bytes to and from a peer, under credit;
 //! - [`listener`] for sockets that accept streams;
-//! - [`timer`] for instants.
+//! - [`timer`] for instants;
+//! - [`child`] for programs outside of the daemon, and [`sink`] for what those write.
 //!
 //! A port knows its owner only as an inbox. Every event carries a [`Credit`](crate::bus::inbox::Credit): the port delivers the next one when
 //! that was consumed by a commit, so an owner that does not handle is backpressure that reaches the socket.
 
+pub mod child;
 pub mod listener;
+pub mod sink;
 pub mod stream;
 pub mod timer;
 

@@ -146,6 +146,18 @@ pub struct Messages {
     pub refused: u64,
 }
 
+/// Programs that the daemon runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChildCount {
+    /// All of them.
+    pub all: u64,
+    /// Started with `sandbox = "none"`: they could reach the private directories of the home.
+    pub unprotected: u64,
+    /// The process that keeps them, while there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keeper_pid: Option<u32>,
+}
+
 /// The daemon, as `run/status.json` and [`REQUEST_STATUS`] give it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -171,6 +183,9 @@ pub struct Status {
     pub messages: Messages,
     /// Units of fuel that all capsules used together.
     pub fuel_used: u64,
+    /// Programs outside of the daemon.
+    #[serde(default)]
+    pub children: ChildCount,
     /// Every capsule that was found.
     pub capsules: Vec<CapsuleReport>,
     /// Why it is degraded.

@@ -15,6 +15,8 @@
 mod bare;
 mod daemon;
 mod kernel;
+mod output;
+mod programs;
 
 use std::time::{Duration, Instant};
 
@@ -88,5 +90,7 @@ fn main() {
         "what", "ours", "limit", "the limit is", "ratio"
     );
     kernel::run();
+    output::run();
+    programs::run();
     daemon::run();
 }

@@ -20,8 +20,15 @@ const FEATURES: [&str; 8] = [
     "supervisor",
 ];
 
-/// Where `task` is a word of the language and its runtimes: a module of theirs, or what it holds. Nothing of ours is called so.
-const TECHNICAL: [&str; 3] = ["tokio::task", "std::task", "core::task"];
+/// Where `task` is a word of the language and its runtimes, a module of theirs or what it holds, or of the system: the directory of a
+/// process's threads. Nothing of ours is called so.
+const TECHNICAL: [&str; 5] = [
+    "tokio::task",
+    "std::task",
+    "core::task",
+    "/proc/{of}/task",
+    "/proc/$$/task",
+];
 
 /// The modules of the kernel in layers, as its documentation lists them: a module uses its own layer and those before it.
 fn layers() -> Vec<Vec<String>> {
@@ -302,6 +309,7 @@ mod tests {
             words("use std::task::Poll; tokio::task::yield_now() // tokio::task, std::task"),
             Vec::<String>::new()
         );
+        assert_eq!(words("read(\"/proc/{of}/task\")"), Vec::<String>::new());
         assert_eq!(words("spawn_task(); my::task::x()"), ["task", "task"]);
     }
 

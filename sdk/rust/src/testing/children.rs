@@ -25,7 +25,7 @@ const FIRST_PID: u32 = 1000;
 /// A command about a child.
 #[derive(Debug)]
 pub(super) enum Command {
-    Spawn(Spec),
+    Spawn(Box<Spec>),
     Signal(Signal, Reach),
     Write(Vec<u8>),
     CloseInput,
@@ -63,7 +63,7 @@ pub(super) struct Children {
 impl Children {
     pub(super) fn carry_out(&mut self, port: PortId, command: Command) {
         if let Command::Spawn(spec) = command {
-            self.hold(port, spec, None);
+            self.hold(port, *spec, None);
             return;
         }
         let Some(child) = self.held.get_mut(&port) else { return };
@@ -124,19 +124,14 @@ impl Host {
         }
         self.room().map_err(SpawnError::TooMany)?;
         let port = self.new_port();
-        self.push_child(port, Command::Spawn(spec.clone()));
+        self.push_child(port, Command::Spawn(Box::new(spec.clone())));
         Ok(port)
     }
 
-    /// The spec of a child that this actor has, or will have by the commit.
+    /// The spec of a child that this actor has: one that is only recorded cannot be acted on yet.
     fn child(&self, port: PortId) -> Result<&Spec, ChildError> {
-        let recorded = self.recorded_children().find_map(|(at, command)| match command {
-            Command::Spawn(spec) if at == port => Some(spec),
-            _ => None,
-        });
-        recorded
-            .or_else(|| self.children.held.get(&port).map(|child| &child.spec))
-            .ok_or(ChildError::Unknown)
+        let held = self.children.held.get(&port);
+        held.map(|child| &child.spec).ok_or(ChildError::Unknown)
     }
 
     pub(super) fn signal(&mut self, port: PortId, signal: Signal, reach: Reach) -> Result<u32, ChildError> {

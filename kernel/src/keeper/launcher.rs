@@ -1,0 +1,194 @@
+//! What a child is between its fork and its program: this program once more, which restricts itself and then gives way.
+//!
+//! A process can do to itself, in safe and ordinary code, what otherwise would have to be done between fork and exec. It is told what
+//! to become by a packet on its standard input, answers there, and is replaced: when that conversation ends without a failure, the
+//! program runs.
+
+#![allow(clippy::disallowed_methods, reason = "the program is looked at once more")]
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rustix::process::{
+    Resource, Rlimit, Signal, chdir, getpid, getppid, getrlimit, ioctl_tiocsctty, set_child_subreaper,
+    set_parent_process_death_signal, setrlimit, setsid,
+};
+
+use super::landlock;
+use super::protocol::{Connection, Failure, Launch, Launched, Limits, MEMORY_BYTES_MIN, ProtocolError, Spec, Stage};
+
+/// The argument that makes this program a launcher.
+pub const LAUNCHER_ARGUMENT: &str = "__child";
+
+/// Descriptors from this on are not the child's.
+const FIRST_FOREIGN: i32 = 3;
+
+/// Seconds that a process goes on after it was told that its processor time is over, before it is killed.
+const CPU_GRACE_SECONDS: u64 = 1;
+
+/// The highest number of a signal.
+const SIGNAL_MAX: u32 = 64;
+
+/// Becomes the program that it is told to. Returns only when it does not, after having told why.
+///
+/// # Errors
+///
+/// Nobody is there to be told.
+pub fn run() -> Result<(), ProtocolError> {
+    let control = io::stdin().as_fd().try_clone_to_owned().map_err(ProtocolError::Io)?;
+    let control = Connection::new(control);
+    let (launch, mut descriptors) = control.receive::<Launch>(&mut Vec::new())?;
+    let input = descriptors.pop();
+    let failure = match prepare(&launch, input) {
+        Ok(mut program) => {
+            control.send(&Launched::Ready, &[])?;
+            match limit_memory(launch.spec.limits) {
+                Ok(()) => failed_program(&program.exec(), &launch.spec),
+                Err(failure) => failure,
+            }
+        }
+        Err(failure) => failure,
+    };
+    control.send(&Launched::Failed(failure), &[])
+}
+
+fn failed(stage: Stage, doing: &str) -> impl FnOnce(rustix::io::Errno) -> Failure + use<> {
+    let doing = doing.to_owned();
+    move |error| Failure {
+        stage,
+        errno: error.raw_os_error(),
+        message: format!("{doing}: {}", io::Error::from(error)),
+    }
+}
+
+fn failed_program(error: &io::Error, spec: &Spec) -> Failure {
+    Failure {
+        stage: Stage::Program,
+        errno: error.raw_os_error().unwrap_or(0),
+        message: format!("cannot run {}: {error}", spec.program.display()),
+    }
+}
+
+/// All that can be done before the program is started, in an order in which nothing takes away what comes after it.
+fn prepare(launch: &Launch, input: Option<std::os::fd::OwnedFd>) -> Result<Command, Failure> {
+    let spec = &launch.spec;
+    let machine = |doing: &str| failed(Stage::Machine, doing);
+    // The keeper may have died before this was set; then nobody is there who would end the program.
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(machine("cannot be bound to the keeper"))?;
+    if getppid().map(rustix::process::Pid::as_raw_pid) != Some(launch.keeper) {
+        return Err(machine("the keeper is gone")(rustix::io::Errno::SRCH));
+    }
+    // Until then standard input is the conversation, and must not be the program's.
+    let input = input.ok_or(rustix::io::Errno::BADF);
+    input
+        .and_then(rustix::stdio::dup2_stdin)
+        .map_err(machine("cannot set standard input"))?;
+    setsid().map_err(machine("cannot lead a session"))?;
+    if spec.terminal {
+        ioctl_tiocsctty(io::stdin()).map_err(machine("cannot take the terminal"))?;
+    }
+    // Whatever it starts stays below it, also what is left by its own parent.
+    set_child_subreaper(Some(getpid())).map_err(machine("cannot become its tree's root"))?;
+    chdir(&spec.cwd).map_err(failed(
+        Stage::Directory,
+        &format!("cannot enter {}", spec.cwd.display()),
+    ))?;
+    rustix::thread::set_no_new_privs(true).map_err(machine("cannot give up privileges"))?;
+    if let Some(directories) = &spec.protect {
+        landlock::protect(directories).map_err(|error| Failure {
+            stage: Stage::Sandbox,
+            errno: 0,
+            message: error.to_string(),
+        })?;
+    }
+    default_signals().map_err(|error| Failure {
+        stage: Stage::Machine,
+        errno: error.raw_os_error().unwrap_or(0),
+        message: format!("cannot reset signals: {error}"),
+    })?;
+    close_fds::set_fds_cloexec(FIRST_FOREIGN, &[]);
+    let found = std::fs::metadata(&spec.program).map_err(|error| failed_program(&error, spec))?;
+    if (found.dev(), found.ino()) != (spec.device, spec.inode) {
+        let replaced = io::Error::other("it is another file than a moment ago");
+        return Err(failed_program(&replaced, spec));
+    }
+    let mut program = Command::new(&spec.program);
+    program.arg0(&spec.arg0).args(&spec.args).env_clear();
+    program.envs(spec.env.iter().map(|(name, value)| (name, value)));
+    limit(launch.nofile, spec.limits)?;
+    Ok(program)
+}
+
+/// Gives signals their default that whoever started the daemon has ignored: an ignored one stays so over exec, a handled one does not.
+fn default_signals() -> io::Result<()> {
+    let nobody = Arc::new(AtomicBool::new(false));
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0);
+    for number in (1..=SIGNAL_MAX).filter(|number| ignored >> (number - 1) & 1 == 1) {
+        // The C library keeps two for itself, and lets nobody change them.
+        let _ = signal_hook::flag::register(number.cast_signed(), Arc::clone(&nobody));
+    }
+    Ok(())
+}
+
+fn limit(nofile: u64, limits: Limits) -> Result<(), Failure> {
+    let given = [
+        ("cpu-seconds", Resource::Cpu, limits.cpu_seconds, CPU_GRACE_SECONDS),
+        ("processes", Resource::Nproc, limits.processes, 0),
+        ("file-bytes", Resource::Fsize, limits.file_bytes, 0),
+        ("core-bytes", Resource::Core, limits.core_bytes.or(Some(0)), 0),
+        ("open-files", Resource::Nofile, limits.open_files, 0),
+    ];
+    for (name, resource, limit, grace) in given {
+        if let Some(limit) = limit {
+            set(name, resource, limit, grace)?;
+        }
+    }
+    if limits.open_files.is_none() {
+        let hard = getrlimit(Resource::Nofile).maximum;
+        let limit = Rlimit {
+            current: Some(hard.map_or(nofile, |hard| hard.min(nofile))),
+            maximum: hard,
+        };
+        let name = Stage::Limit("open-files".to_owned());
+        setrlimit(Resource::Nofile, limit).map_err(failed(name, "cannot restore the limit open-files"))?;
+    }
+    Ok(())
+}
+
+/// The last of all: from here on this program itself gets no more memory than that.
+fn limit_memory(limits: Limits) -> Result<(), Failure> {
+    let name = "memory-bytes";
+    match limits.memory_bytes {
+        Some(bytes) if bytes < MEMORY_BYTES_MIN => Err(Failure {
+            stage: Stage::Limit(name.to_owned()),
+            errno: 0,
+            message: format!("the limit {name} is at least {MEMORY_BYTES_MIN}"),
+        }),
+        Some(bytes) => set(name, Resource::Data, bytes, 0),
+        None => Ok(()),
+    }
+}
+
+fn set(name: &str, resource: Resource, limit: u64, grace: u64) -> Result<(), Failure> {
+    let hard = getrlimit(resource).maximum;
+    let wanted = limit.saturating_add(grace);
+    // More than this process may have itself is refused by the system, and not quietly made less.
+    let maximum = hard
+        .filter(|hard| limit <= *hard)
+        .map_or(wanted, |hard| hard.min(wanted));
+    let limit = Rlimit {
+        current: Some(limit),
+        maximum: Some(maximum),
+    };
+    let stage = Stage::Limit(name.to_owned());
+    setrlimit(resource, limit).map_err(failed(stage, &format!("cannot apply the limit {name}")))
+}

@@ -1,0 +1,610 @@
+//! Programs outside of the daemon, as their owners hold them: the daemon's side of the keeper.
+//!
+//! - [`program`]: which file a name stands for; [`launch`]: a spec, checked and made complete;
+//! - [`held`]: a child, and the children of one actor;
+//! - [`input`]: what is written to one; its output goes to the [sinks](super::sink);
+//! - [`link`]: the conversation with the keeper, which is started when the first child is wanted.
+//!
+//! Nothing here decides when a program is started again, or how long it may take to end: that is its owner's.
+
+pub mod held;
+pub mod input;
+pub mod launch;
+mod link;
+pub mod program;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use astrid_wire::child::{self as wire, Exit};
+use astrid_wire::topic::TopicError;
+use astrid_wire::{Principal, Problem, Topic};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use self::held::{Child, Held, Owner, Told};
+use self::input::{Input, InputRoom};
+use self::launch::{BaseEnvironment, Output};
+use self::program::Program;
+use super::sink::{FileSink, Sink, SinkCredit, Sinks};
+use super::tell;
+use crate::authority::Permit;
+use crate::bus::inbox::{Credit, Inbox};
+use crate::bus::message::{Body, ContentType, Ids, PortId};
+use crate::home::Home;
+use crate::keeper::protocol::{ChildId, Errors, NOTES_BYTES_MAX, Reach, Spec, ToKeeper};
+use crate::keeper::{self, Usage};
+use crate::metrics::Metrics;
+
+/// Requests waiting for the keeper at most. One that is stuck must not make the daemon grow.
+const REQUESTS_MAX: usize = 64 << 10;
+
+/// Topics on which children are told of.
+#[derive(Debug)]
+pub struct ChildTopics {
+    started: Topic,
+    failed: Topic,
+    output: Topic,
+    exited: Topic,
+}
+
+impl ChildTopics {
+    /// Parses them.
+    ///
+    /// # Errors
+    /// When a constant of ours is not a topic: a test holds that they are.
+    pub fn new() -> Result<Self, TopicError> {
+        Ok(Self {
+            started: wire::STARTED.parse()?,
+            failed: wire::FAILED.parse()?,
+            output: wire::OUTPUT.parse()?,
+            exited: wire::EXITED.parse()?,
+        })
+    }
+}
+
+/// What is to be started: checked, and complete.
+#[derive(Debug)]
+pub struct Launch {
+    /// What its owner calls it.
+    pub tag: String,
+    /// Its arguments, without its name.
+    pub args: Vec<String>,
+    /// Its name, as it was asked for.
+    pub name: String,
+    /// All of its environment.
+    pub env: Vec<(String, String)>,
+    /// Values that must not be written to a file.
+    pub secrets: Vec<String>,
+    /// Where it works.
+    pub cwd: PathBuf,
+    /// Whether it has a standard input.
+    pub input: bool,
+    /// Whether it has a terminal.
+    pub terminal: bool,
+    /// Its standard output.
+    pub stdout: Output,
+    /// Its standard error, when that goes elsewhere.
+    pub stderr: Option<Output>,
+    /// What it may have.
+    pub limits: keeper::protocol::Limits,
+    /// Whether it is kept from the private directories of the home.
+    pub protect: bool,
+    /// Whether it stays when the daemon goes.
+    pub adopt: bool,
+}
+
+impl Launch {
+    /// What the next daemon must know of it; nothing, when there will be none.
+    fn notes(&self, owner: &Owner) -> String {
+        if !self.adopt {
+            return String::new();
+        }
+        let notes = Notes {
+            capsule: owner.capsule.to_string(),
+            principal: owner.principal.clone(),
+            tag: self.tag.clone(),
+            secrets: self.secrets.clone(),
+            stdout: self.stdout.clone(),
+            stderr: self.stderr.clone(),
+            terminal: self.terminal,
+            unprotected: !self.protect,
+        };
+        // Strings and numbers: it cannot fail.
+        serde_json::to_string(&notes).unwrap_or_default()
+    }
+
+    /// Whether the keeper could keep what the next daemon must know of it.
+    pub fn can_be_adopted(&self, owner: &Owner) -> bool {
+        self.notes(owner).len() <= NOTES_BYTES_MAX
+    }
+
+    /// Whether its output goes to that file.
+    pub fn writes_log(&self, path: &Path) -> bool {
+        let outputs = std::iter::once(&self.stdout).chain(&self.stderr);
+        outputs
+            .filter_map(|output| output.file.as_ref())
+            .any(|file| file.path == path)
+    }
+}
+
+/// What the next daemon must know of an adopted child: kept by the keeper as it is.
+#[derive(Debug, Serialize, Deserialize)]
+struct Notes {
+    capsule: String,
+    principal: Principal,
+    tag: String,
+    secrets: Vec<String>,
+    stdout: Output,
+    stderr: Option<Output>,
+    terminal: bool,
+    unprotected: bool,
+}
+
+/// How many children there are, for status.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count {
+    /// All of them.
+    pub all: usize,
+    /// Not kept from the private directories of the home.
+    pub unprotected: usize,
+    /// The keeper's process, while there is one.
+    pub keeper: Option<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    rows: HashMap<ChildId, Arc<Child>>,
+    /// Children of an earlier daemon whose owners are not here yet.
+    unclaimed: HashMap<Owner, Vec<Arc<Child>>>,
+    /// Log files that are written now: two writers would rotate each other's.
+    files: HashSet<PathBuf>,
+    /// What the keeper is to be told.
+    requests: VecDeque<ToKeeper>,
+    keeper: Option<u32>,
+    /// The daemon stops: nothing more is started.
+    ending: bool,
+}
+
+/// All children of the daemon.
+pub struct Children {
+    home: Home,
+    /// The daemon's own program: the keeper is the same.
+    own_program: PathBuf,
+    /// Shown to a keeper that an earlier daemon left.
+    secret: [u8; 32],
+    /// Soft limit of open files that children get back.
+    open_files: u64,
+    base: BaseEnvironment,
+    /// Tells this daemon's children from another's.
+    boot: u64,
+    ids: Arc<Ids>,
+    topics: Arc<ChildTopics>,
+    sinks: Sinks,
+    changed: Arc<Notify>,
+    table: Mutex<Table>,
+    /// There are requests, or an end is wanted.
+    wanted: Notify,
+    /// How many there are, for who waits for none.
+    running: watch::Sender<usize>,
+    /// Set once the keeper has ended for good.
+    ended: watch::Sender<bool>,
+    /// The keeper that an earlier daemon left.
+    reclaimed: Mutex<Option<link::Link>>,
+    /// What moves bytes into children.
+    drivers: Mutex<JoinSet<()>>,
+}
+
+impl std::fmt::Debug for Children {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Children")
+            .field("count", &self.count())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What children are made with.
+#[derive(Debug)]
+pub struct ChildrenOptions {
+    /// Whose.
+    pub home: Home,
+    /// The daemon's own program.
+    pub own_program: PathBuf,
+    /// Derived from the runtime key: the same in the next daemon of this home.
+    pub secret: [u8; 32],
+    /// Soft limit of open files that children get back.
+    pub open_files: u64,
+}
+
+impl Children {
+    /// None. The keeper is started with the first.
+    ///
+    /// # Errors
+    /// When a constant of ours is not a topic: a test holds that they are.
+    pub fn new(
+        options: ChildrenOptions,
+        boot: u64,
+        ids: Arc<Ids>,
+        metrics: &Arc<Metrics>,
+        changed: Arc<Notify>,
+    ) -> Result<Arc<Self>, TopicError> {
+        let ChildrenOptions {
+            home,
+            own_program,
+            secret,
+            open_files,
+        } = options;
+        Ok(Arc::new(Self {
+            home,
+            own_program,
+            secret,
+            open_files,
+            base: BaseEnvironment::of_this_process(),
+            boot,
+            ids,
+            topics: Arc::new(ChildTopics::new()?),
+            sinks: Sinks::new(Arc::clone(metrics)),
+            changed,
+            table: Mutex::default(),
+            wanted: Notify::new(),
+            running: watch::channel(0).0,
+            ended: watch::channel(false).0,
+            reclaimed: Mutex::default(),
+            drivers: Mutex::default(),
+        }))
+    }
+
+    /// The environment that every child begins with.
+    pub fn base(&self) -> &BaseEnvironment {
+        &self.base
+    }
+
+    /// The daemon's own program.
+    pub fn own_program(&self) -> &Path {
+        &self.own_program
+    }
+
+    /// Where the log file of that name of that principal is; none when that is no name of a file.
+    pub fn log_path(&self, principal: &Principal, name: &str) -> Option<PathBuf> {
+        let plain = launch::is_log_name(name) && launch::is_log_name(principal.as_str());
+        plain.then(|| self.home.child_log_dir().join(principal.as_str()).join(name))
+    }
+
+    /// Whether a child's output is written there now.
+    pub fn writes(&self, path: &Path) -> bool {
+        self.table.lock().files.contains(path)
+    }
+
+    /// Whether the keeper takes requests faster than they come.
+    pub fn has_room(&self) -> bool {
+        let table = self.table.lock();
+        table.requests.len() < REQUESTS_MAX && !table.ending
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> Count {
+        let table = self.table.lock();
+        Count {
+            all: table.rows.len(),
+            unprotected: table.rows.values().filter(|c| c.unprotected).count(),
+            keeper: table.keeper,
+        }
+    }
+
+    /// How many there are, as it changes.
+    pub fn running(&self) -> watch::Receiver<usize> {
+        self.running.subscribe()
+    }
+
+    /// Whether a process is a child, or was started by one. When that cannot be told any more (it has ended), it counts as one.
+    pub fn includes(&self, pid: u32) -> bool {
+        let Some(keeper) = self.table.lock().keeper else {
+            return false;
+        };
+        keeper::is_descendant(pid.cast_signed(), keeper.cast_signed()).unwrap_or(true)
+    }
+
+    /// Starts a program, for the actor that holds `held`.
+    pub fn spawn(
+        &self,
+        permit: Permit<Program>,
+        id: PortId,
+        launch: Launch,
+        owner: Owner,
+        (held, inbox): (&Arc<Held>, &Arc<Inbox>),
+    ) {
+        let program = permit.into_object();
+        let key = ChildId {
+            boot: self.boot,
+            port: id,
+        };
+        let notes = launch.notes(&owner);
+        let child = Arc::new(Child {
+            id,
+            key,
+            tag: launch.tag.as_str().into(),
+            owner,
+            input: (launch.input || launch.terminal).then(Arc::default),
+            input_closes: launch.input && !launch.terminal,
+            unprotected: !launch.protect,
+            adopt: launch.adopt,
+            stdout: launch.stdout,
+            stderr: launch.stderr,
+            secrets: launch.secrets,
+            progress: Mutex::default(),
+            told: Mutex::new(Some(Told {
+                inbox: Arc::clone(inbox),
+                held: Arc::downgrade(held),
+            })),
+        });
+        let spec = Spec {
+            program: program.path.clone(),
+            device: program.device,
+            inode: program.inode,
+            arg0: launch.name,
+            args: launch.args,
+            env: launch.env,
+            cwd: launch.cwd,
+            input: launch.input,
+            terminal: launch.terminal,
+            stdout: child.stdout.is_wanted(),
+            stderr: match &child.stderr {
+                Some(output) if output.is_wanted() => Errors::Pipe,
+                Some(_) => Errors::Null,
+                None if child.stdout.is_wanted() => Errors::Merge,
+                None => Errors::Null,
+            },
+            limits: launch.limits,
+            protect: launch.protect.then(|| self.home.private_dirs()),
+            adopt: launch.adopt,
+            notes,
+        };
+        child.progress.lock().program = Some(program);
+        held.insert(Arc::clone(&child));
+        let mut table = self.table.lock();
+        table.files.extend(files(&child));
+        table.rows.insert(key, child);
+        let first = table.rows.len() == 1;
+        self.running.send_replace(table.rows.len());
+        table.requests.push_back(ToKeeper::Spawn {
+            id: key,
+            spec: Box::new(spec),
+        });
+        drop(table);
+        self.wanted.notify_one();
+        if first {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, permit: Permit<Arc<Child>>, signal: i32, reach: Reach) {
+        let child = permit.into_object();
+        self.request(ToKeeper::Signal {
+            id: child.key,
+            signal,
+            reach,
+        });
+    }
+
+    fn request(&self, request: ToKeeper) {
+        self.table.lock().requests.push_back(request);
+        self.wanted.notify_one();
+    }
+
+    /// Writes to a child's standard input.
+    pub fn write(permit: Permit<InputRoom>, bytes: Bytes) {
+        permit.into_object().fill(bytes);
+    }
+
+    /// Closes a child's standard input once everything is written.
+    pub fn close_input(&self, permit: Permit<Arc<Child>>) {
+        let child = permit.into_object();
+        let Some(input) = &child.input else { return };
+        input.close();
+        if child.adopt {
+            // The keeper holds the other copy, for the next daemon.
+            self.request(ToKeeper::CloseInput { id: child.key });
+        }
+    }
+
+    /// What a child and everything below it use; none when it does not run.
+    pub fn measure(child: &Child) -> Option<Usage> {
+        Some(keeper::usage(child.pid()?.cast_signed()))
+    }
+
+    /// Gives an actor the children that an earlier daemon left to it.
+    pub fn claim(&self, owner: &Owner, held: &Arc<Held>, inbox: &Arc<Inbox>) {
+        let Some(children) = self.table.lock().unclaimed.remove(owner) else {
+            return;
+        };
+        for child in children {
+            *child.told.lock() = Some(Told {
+                inbox: Arc::clone(inbox),
+                held: Arc::downgrade(held),
+            });
+            held.insert(Arc::clone(&child));
+            // Its output waited in the pipe until somebody would hear it.
+            self.resume(&child);
+        }
+    }
+
+    /// Owners of children of an earlier daemon, who do not know of them yet.
+    pub fn owners_to_wake(&self) -> Vec<Owner> {
+        self.table.lock().unclaimed.keys().cloned().collect()
+    }
+
+    /// Ends the children of an actor that ends for good, but those that stay.
+    pub fn abandon(&self, held: &Held) {
+        for child in held.all().into_iter().filter(|child| !child.adopt) {
+            self.request(ToKeeper::Signal {
+                id: child.key,
+                signal: rustix::process::Signal::KILL.as_raw(),
+                reach: Reach::Tree,
+            });
+        }
+    }
+
+    /// Tells a child's owner; false when there is none.
+    fn tell(&self, child: &Child, topic: &Topic, body: Body) {
+        let told = child.told.lock().clone();
+        if let Some(told) = told {
+            tell(
+                &told.inbox,
+                &self.ids,
+                child.id,
+                topic,
+                child.owner.principal.clone(),
+                body,
+                None,
+            );
+        }
+    }
+
+    /// Forgets a child that has ended.
+    fn forget(&self, child: &Child) {
+        if let Some(input) = &child.input {
+            input.end();
+        }
+        drop(std::mem::take(&mut child.progress.lock().sinks));
+        if let Some(held) = child.told.lock().as_ref().and_then(|told| told.held.upgrade()) {
+            held.remove(child.id);
+        }
+        let mut table = self.table.lock();
+        table.rows.remove(&child.key);
+        for file in files(child) {
+            table.files.remove(&file);
+        }
+        if let Some(unclaimed) = table.unclaimed.get_mut(&child.owner) {
+            unclaimed.retain(|other| other.id != child.id);
+        }
+        let last = table.rows.is_empty();
+        self.running.send_replace(table.rows.len());
+        drop(table);
+        if last {
+            self.changed.notify_one();
+        }
+    }
+
+    fn failed(&self, child: &Child, problem: &Problem) {
+        self.forget(child);
+        self.tell(child, &self.topics.failed, Body::problem(problem));
+    }
+
+    fn exited(&self, child: &Child, exit: Exit, cpu_ms: u64, left_behind: u32) {
+        self.forget(child);
+        let exited = wire::Exited {
+            tag: child.tag.to_string(),
+            exit,
+            cpu_ms,
+            left_behind,
+        };
+        self.tell(child, &self.topics.exited, Body::json(&exited));
+    }
+
+    /// Moves bytes into a child.
+    fn drive(&self, input: &Arc<Input>, descriptor: OwnedFd) {
+        let mut drivers = self.drivers.lock();
+        while drivers.try_join_next().is_some() {}
+        drivers.spawn(Arc::clone(input).drive(descriptor));
+    }
+
+    /// Connects a stream of output with where it goes.
+    fn attach(&self, child: &Arc<Child>, source: OwnedFd, stream: Stream) {
+        let output = match (stream, &child.stderr) {
+            (Stream::Stderr, Some(output)) => output,
+            _ => &child.stdout,
+        };
+        let sink = |file: bool| Sink {
+            file: output.file.as_ref().filter(|_| file).map(|file| FileSink {
+                path: file.path.clone(),
+                rotation: file.rotation,
+            }),
+            messages: output
+                .messages
+                .then(|| Box::new(self.messages(child, stream)) as Box<dyn super::sink::Told>),
+            secrets: child.secrets.iter().map(|s| s.as_bytes().to_vec()).collect(),
+        };
+        // A copy, for a second attempt: without a reader the child would be killed by what it writes.
+        let copy = source.try_clone();
+        let attached = self.sinks.attach(source, sink(true)).or_else(|error| {
+            tracing::error!(child = %child.tag, %error, "output cannot be written to its file, and is lost");
+            let copy = copy.map_err(super::sink::SinkError::System)?;
+            self.sinks.attach(copy, sink(false))
+        });
+        match attached {
+            Ok(sink) => child.progress.lock().sinks.push(sink),
+            Err(error) => tracing::error!(child = %child.tag, %error, "output cannot be read"),
+        }
+    }
+
+    fn messages(&self, child: &Arc<Child>, stream: Stream) -> Messages {
+        Messages {
+            child: Arc::clone(child),
+            ids: Arc::clone(&self.ids),
+            topic: self.topics.output.clone(),
+            content_type: match stream {
+                Stream::Stdout => ContentType::Known(wire::STDOUT_CONTENT_TYPE),
+                Stream::Stderr => ContentType::Known(wire::STDERR_CONTENT_TYPE),
+            },
+        }
+    }
+}
+
+/// Log files that a child's output goes to.
+fn files(child: &Child) -> Vec<PathBuf> {
+    let outputs = std::iter::once(&child.stdout).chain(&child.stderr);
+    outputs
+        .filter_map(|output| Some(output.file.as_ref()?.path.clone()))
+        .collect()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// Tells the owner of a child what that wrote. Called on the sinks' thread.
+struct Messages {
+    child: Arc<Child>,
+    ids: Arc<Ids>,
+    topic: Topic,
+    content_type: ContentType,
+}
+
+impl Messages {
+    fn say(&self, bytes: Bytes, credit: Option<Box<dyn Credit>>) {
+        let told = self.child.told.lock().clone();
+        let Some(told) = told else { return };
+        let body = Body {
+            content_type: self.content_type.clone(),
+            bytes,
+        };
+        let principal = self.child.owner.principal.clone();
+        tell(
+            &told.inbox,
+            &self.ids,
+            self.child.id,
+            &self.topic,
+            principal,
+            body,
+            credit,
+        );
+    }
+}
+
+impl super::sink::Told for Messages {
+    fn output(&self, bytes: Bytes, credit: SinkCredit) {
+        self.say(bytes, Some(Box::new(credit)));
+    }
+
+    fn ended(&self) {
+        self.say(Bytes::new(), None);
+    }
+}

@@ -1,0 +1,92 @@
+//! The keeper, its guard and its launchers as real processes (A14, A18): this program is each of them when it is started as a daemon
+//! would start itself. So it has no test harness.
+//!
+//! A daemon is played by the test, which says what it likes on the socket. That nothing is left is read from `/proc`, by the mark.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests"
+)]
+
+mod bed;
+mod children;
+mod lives;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use astrid_kernel::home::Home;
+use astrid_kernel::keeper::{self, INNER_ARGUMENT, KEEPER_ARGUMENT, LAUNCHER_ARGUMENT};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        [LAUNCHER_ARGUMENT] => {
+            let _ = keeper::launcher::run();
+            ExitCode::FAILURE
+        }
+        [KEEPER_ARGUMENT, "--home", home] => ended(keeper::guard::run(&Home::resolve(Some(Path::new(home))).unwrap())),
+        [KEEPER_ARGUMENT, "--home", home, INNER_ARGUMENT, guard] => ended(keeper::serve(
+            Home::resolve(Some(Path::new(home))).unwrap(),
+            guard.parse().unwrap(),
+        )),
+        ref filter => tests(filter),
+    }
+}
+
+fn ended(result: std::io::Result<()>) -> ExitCode {
+    ExitCode::from(u8::from(result.is_err()))
+}
+
+fn tests(filter: &[&str]) -> ExitCode {
+    let wanted = filter.iter().find(|word| !word.starts_with('-'));
+    let all: &[(&str, fn())] = &[
+        ("exits_are_told", children::exits_are_told),
+        ("what_cannot_run_is_told_apart", children::what_cannot_run_is_told_apart),
+        (
+            "a_child_is_given_what_it_should_be",
+            children::a_child_is_given_what_it_should_be,
+        ),
+        ("streams", children::streams),
+        ("limits_bind", children::limits_bind),
+        (
+            "what_a_main_process_leaves_is_killed",
+            children::what_a_main_process_leaves_is_killed,
+        ),
+        ("a_tree_ends_whatever_it_does", children::a_tree_ends_whatever_it_does),
+        ("signals_reach", children::signals_reach),
+        ("the_home_is_out_of_reach", children::the_home_is_out_of_reach),
+        (
+            "the_end_is_asked_for_then_forced",
+            lives::the_end_is_asked_for_then_forced,
+        ),
+        ("nothing_outlives_any_two", lives::nothing_outlives_any_two),
+        (
+            "adopted_children_find_the_next_daemon",
+            lives::adopted_children_find_the_next_daemon,
+        ),
+        (
+            "only_the_right_daemon_is_let_in",
+            lives::only_the_right_daemon_is_let_in,
+        ),
+        ("garbage_ends_the_conversation", lives::garbage_ends_the_conversation),
+        ("many_at_once", lives::many_at_once),
+        ("a_daemon_that_does_not_read", lives::a_daemon_that_does_not_read),
+        ("one_keeper_a_home", lives::one_keeper_a_home),
+    ];
+    for (name, test) in all {
+        if wanted.is_none_or(|wanted| name.contains(wanted)) {
+            let begun = Instant::now();
+            test();
+            println!("test {name} ... ok ({} ms)", begun.elapsed().as_millis());
+        }
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,360 @@
+//! Programs outside of the daemon, from a capsule's side: what is refused, what is heard, what survives a fault, and what nobody may
+//! reach.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+
+use astrid_kernel::bus::Subscribed;
+use astrid_kernel::bus::inbox::Inbox;
+use astrid_kernel::bus::message::Body;
+use astrid_kernel::port::child::Count;
+use astrid_tests::bed::{Bed, PATIENCE, answer, refusal};
+use astrid_tests::herd::{Herd, MARK};
+use serde_json::{Value, json};
+
+/// Runs a test in the runtime that a kernel lives in.
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        tokio::time::timeout(PATIENCE, test)
+            .await
+            .expect("the test takes too long")
+    });
+}
+
+/// A kernel with the guest that runs programs, and what that tells.
+struct Yard {
+    bed: Bed,
+    events: Arc<Inbox>,
+    _heard: Vec<Subscribed>,
+}
+
+impl Yard {
+    async fn new() -> Self {
+        let bed = Bed::new(&["runner"]).await;
+        let (events, heard) = bed.hear("runner.v1.event.>");
+        Self {
+            bed,
+            events,
+            _heard: heard,
+        }
+    }
+
+    /// The next event of that name; others are passed over.
+    async fn event(&self, name: &str) -> Value {
+        loop {
+            let message = self.events.next().await.unwrap().message;
+            if message.topic.as_str().strip_prefix("runner.v1.event.") == Some(name) {
+                return serde_json::from_slice(&message.body.bytes).unwrap();
+            }
+        }
+    }
+
+    async fn run(&self, run: Value) -> u64 {
+        answer(self.bed.ask("runner.v1.do.run", run).await)["port"]
+            .as_u64()
+            .unwrap()
+    }
+
+    async fn refused(&self, run: Value) -> String {
+        refusal(self.bed.ask("runner.v1.do.run", run).await)
+    }
+
+    /// Runs a script to its end; gives what it wrote and how it ended.
+    async fn script(&self, script: &str, more: Value) -> (String, Value) {
+        let mut run = json!({ "program": "/bin/sh", "args": ["-c", script], "messages": true });
+        run.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.run(run).await;
+        let mut text = String::new();
+        loop {
+            let message = self.events.next().await.unwrap().message;
+            let body: Value = serde_json::from_slice(&message.body.bytes).unwrap();
+            match message.topic.as_str() {
+                "runner.v1.event.output" => text.push_str(body["text"].as_str().unwrap()),
+                "runner.v1.event.exited" => return (text, body),
+                "runner.v1.event.failed" => panic!("it does not start: {body}"),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Exits are told with code or signal, after everything that was written.
+#[test]
+fn a_program_runs_and_its_end_is_told() {
+    run(async {
+        let yard = Yard::new().await;
+        let (text, exited) = yard
+            .script("echo out; echo err >&2; exit 3", json!({ "tag": "t" }))
+            .await;
+        assert_eq!(
+            (text.as_str(), &exited["exit"], &exited["tag"]),
+            ("out\nerr\n", &json!({ "code": 3 }), &json!("t"))
+        );
+        let (_, exited) = yard.script("kill -SEGV $$", json!({})).await;
+        assert_eq!(exited["exit"]["signal"]["name"], "SIGSEGV");
+        // Its group and its tree end with it.
+        let herd = Herd::of("leaves");
+        let script = "(setsid sleep 1000000 &); sleep 1000000 & exit 0";
+        let (_, exited) = yard.script(script, json!({ "env": { MARK: "leaves" } })).await;
+        assert!(exited["left_behind"].as_u64().unwrap() >= 1, "{exited}");
+        herd.wait_until_gone();
+    });
+}
+
+/// What can be seen before is refused before, typed; what only the start shows comes as an event with its stage.
+#[test]
+fn what_cannot_run_is_refused_by_kind() {
+    run(async {
+        let yard = Yard::new().await;
+        let plain = yard.bed.host.home.root().join("plain");
+        fs::write(&plain, "no program").unwrap();
+        fs::set_permissions(&plain, fs::Permissions::from_mode(0o644)).unwrap();
+        for (spec, code) in [
+            (json!({ "program": "no-such-program" }), "child.not-found"),
+            (json!({ "program": "/no/such/program" }), "child.not-found"),
+            (json!({ "program": plain }), "child.not-executable"),
+            (json!({ "program": "/" }), "child.not-executable"),
+            (json!({ "program": "./sh" }), "invalid"),
+            (json!({ "program": "sh", "cwd": "/no/such" }), "child.no-directory"),
+            (json!({ "program": "sh", "cwd": "relative" }), "child.no-directory"),
+            (json!({ "program": "sh", "args": ["a\u{0}b"] }), "invalid"),
+            (json!({ "program": "sh", "env": { "ASTRID_CHILD": "x" } }), "invalid"),
+            (json!({ "program": "sh", "log": "../escape" }), "invalid"),
+            (json!({ "program": "sh", "secrets": ["NONE"] }), "invalid"),
+            (json!({ "program": "sh", "args": ["x".repeat(200_000)] }), "invalid"),
+        ] {
+            assert_eq!(yard.refused(spec.clone()).await, code, "{spec}");
+        }
+        if rustix::process::geteuid().is_root() {
+            assert_eq!(
+                yard.refused(json!({ "program": "sh", "processes": 10 })).await,
+                "child.unsupported"
+            );
+        }
+        // Two writers of one file would rotate each other's.
+        yard.run(json!({ "program": "sleep", "args": ["1000000"], "log": "same" }))
+            .await;
+        yard.event("started").await;
+        assert_eq!(
+            yard.refused(json!({ "program": "true", "log": "same" })).await,
+            "invalid"
+        );
+        // No more than the hard limit can be had.
+        yard.run(json!({ "program": "true", "open_files": 1_u64 << 40 })).await;
+        assert_eq!(yard.event("failed").await["code"], "child.limit");
+        // A script whose interpreter is missing fails where it is executed.
+        let script = yard.bed.host.home.root().join("script");
+        fs::write(&script, "#!/no/such/interpreter\n").unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        yard.run(json!({ "program": script })).await;
+        assert_eq!(yard.event("failed").await["code"], "child.not-executable");
+    });
+}
+
+/// A scrubbed environment, a session of its own, no privileges to gain, nothing inherited.
+#[test]
+fn a_child_has_what_it_was_given_and_nothing_else() {
+    run(async {
+        let yard = Yard::new().await;
+        let script = "env | cut -d= -f1 | sort | tr '\\n' ' '; ls /proc/self/fd | wc -l; grep NoNewPrivs /proc/self/status; \
+                      ps -o pid=,sid=,pgid= -p $$ | awk '{ print ($1 == $2 && $2 == $3) ? \"leads\" : \"follows\" }'; pwd";
+        let (text, _) = yard
+            .script(script, json!({ "env": { "PORT": "80" }, "cwd": "/usr" }))
+            .await;
+        let lines: Vec<&str> = text.lines().collect();
+        let known = [
+            "ASTRID_CHILD",
+            "HOME",
+            "LANG",
+            "LOGNAME",
+            "PATH",
+            "PORT",
+            "PWD",
+            "SHELL",
+            "SHLVL",
+            "TZ",
+            "USER",
+            "_",
+            "OLDPWD",
+        ];
+        let names: Vec<&str> = lines[0].split_whitespace().collect();
+        let (count, names) = names.split_last().unwrap();
+        assert!(
+            names.contains(&"PORT") && names.iter().all(|name| known.contains(name)),
+            "{names:?}"
+        );
+        // Standard input, output and errors, and the one that `ls` reads the directory with.
+        assert_eq!(*count, "4", "{text}");
+        assert_eq!(&lines[1..], ["NoNewPrivs:\t1", "leads", "/usr"], "{text}");
+    });
+}
+
+/// A child reads no key or token, makes nothing in the private directories, and cannot signal who holds it; with `sandbox = none`, which
+/// status counts, it can.
+#[test]
+fn a_child_reaches_nothing_of_the_home_that_is_private() {
+    run(async {
+        let yard = Yard::new().await;
+        let home = yard.bed.host.home.root().display().to_string();
+        let own = std::process::id();
+        let keeper = || yard.bed.host.children.count().keeper.unwrap();
+        let attempts = format!(
+            "for f in {home}/keys/runtime.key {home}/run/token; do cat $f >/dev/null 2>&1 && echo \"read $f\"; done; \
+             (echo x >{home}/etc/astrid.toml) 2>/dev/null && echo wrote; mkdir {home}/var/x 2>/dev/null && echo made; \
+             mv {home}/keys {home}/stolen 2>/dev/null && echo moved; kill -9 $PPID 2>/dev/null && echo killed; \
+             cat /proc/{own}/root/{home}/keys/runtime.key 2>/dev/null; echo done"
+        );
+        fs::create_dir_all(format!("{home}/keys")).unwrap();
+        fs::write(format!("{home}/keys/runtime.key"), "secret").unwrap();
+        let (text, _) = yard.script(&attempts, json!({})).await;
+        assert_eq!(text, "done\n", "the keeper is {}", keeper());
+        let open = format!("cat {home}/keys/runtime.key; sleep 1000000");
+        yard.run(json!({ "program": "sh", "args": ["-c", open], "messages": true, "open": true }))
+            .await;
+        assert_eq!(yard.event("output").await["text"], "secret");
+        let Count { all, unprotected, .. } = yard.bed.host.children.count();
+        assert_eq!((all, unprotected), (1, 1));
+    });
+}
+
+/// Input arrives in order, and its end is an end; a terminal is one.
+#[test]
+fn input_and_terminals() {
+    run(async {
+        let yard = Yard::new().await;
+        let port = yard
+            .run(json!({ "program": "cat", "input": true, "messages": true }))
+            .await;
+        yard.event("started").await;
+        for text in ["one ", "two"] {
+            let _ = answer(
+                yard.bed
+                    .ask("runner.v1.do.write", json!({ "port": port, "text": text }))
+                    .await,
+            );
+        }
+        let mut text = String::new();
+        while text != "one two" {
+            text += yard.event("output").await["text"].as_str().unwrap();
+        }
+        let _ = answer(yard.bed.ask("runner.v1.do.write", json!({ "port": port })).await);
+        assert_eq!(yard.event("exited").await["exit"], json!({ "code": 0 }));
+
+        let no_input = yard.run(json!({ "program": "cat", "messages": true })).await;
+        assert_eq!(
+            yard.event("exited").await["exit"],
+            json!({ "code": 0 }),
+            "its input is empty"
+        );
+        let late = yard
+            .bed
+            .ask("runner.v1.do.write", json!({ "port": no_input, "text": "x" }))
+            .await;
+        assert_eq!(refusal(late), "not-found");
+
+        let (text, _) = yard
+            .script(
+                "test -t 0 && test -t 1 && test -t 2 && echo terminal",
+                json!({ "terminal": true }),
+            )
+            .await;
+        assert_eq!(text.trim_end(), "terminal");
+    });
+}
+
+/// Output goes into its file with secrets blotted out, and the end of the file can be read by its owner.
+#[test]
+fn output_goes_into_files_without_secrets() {
+    run(async {
+        let yard = Yard::new().await;
+        let run = json!({
+            "program": "/bin/sh", "args": ["-c", "echo the key is $KEY; echo oops >&2"], "log": "web", "errors_too": true,
+            "env": { "KEY": "hunter22" }, "secrets": ["KEY"],
+        });
+        yard.run(run).await;
+        yard.event("exited").await;
+        let tail = |name: &str| {
+            let name = name.to_owned();
+            yard.bed.ask("runner.v1.do.tail", json!({ "text": name }))
+        };
+        assert_eq!(answer(tail("web.out").await)["text"], "the key is ***\n");
+        assert_eq!(answer(tail("web.err").await)["text"], "oops\n");
+        assert_eq!(refusal(tail("none").await), "not-found");
+        assert_eq!(refusal(tail("../../keys/runtime.key").await), "invalid");
+    });
+}
+
+/// K6: children stay when their owner fails, and the next generation is told which there are.
+#[test]
+fn children_outlive_a_generation() {
+    run(async {
+        let yard = Yard::new().await;
+        let port = yard
+            .run(json!({ "program": "sleep", "args": ["1000000"], "tag": "sleeper" }))
+            .await;
+        assert_eq!(yard.event("begun").await["how"], "lifecycle.v1.started");
+        let pid = yard.event("started").await["started"]["pid"].clone();
+        let _ = refusal(yard.bed.ask("runner.v1.do.panic", json!({})).await);
+        let begun = yard.event("begun").await;
+        assert_eq!(begun["how"], "lifecycle.v1.restarted");
+        let held = &begun["ports"][0];
+        assert_eq!(
+            (&held["port"], &held["tag"], &held["pid"]),
+            (&json!(port), &json!("sleeper"), &pid)
+        );
+        let used = answer(yard.bed.ask("runner.v1.do.measure", json!({ "port": port })).await);
+        assert_eq!(used["processes"], 1);
+        let _ = answer(
+            yard.bed
+                .ask("runner.v1.do.kill", json!({ "port": port, "tree": true }))
+                .await,
+        );
+        assert_eq!(yard.event("exited").await["exit"]["signal"]["name"], "SIGKILL");
+    });
+}
+
+/// Only the daemon's owner runs programs and reads its documents.
+#[test]
+fn programs_and_documents_are_the_owners() {
+    run(async {
+        let yard = Yard::new().await;
+        let body = Body::json(&json!({ "program": "true" }));
+        assert_eq!(
+            refusal(yard.bed.ask_as("ada", "runner.v1.do.run", body).await),
+            "denied"
+        );
+        let text = |text: &str| Body::json(&json!({ "text": text }));
+        assert_eq!(
+            refusal(yard.bed.ask_as("ada", "runner.v1.do.document", text("x")).await),
+            "denied"
+        );
+        for (new, was) in [("first", ""), ("second", "first")] {
+            assert_eq!(
+                answer(yard.bed.ask_as("default", "runner.v1.do.document", text(new)).await)["text"],
+                was
+            );
+        }
+    });
+}
+
+/// Backpressure: a program that writes faster than its owner handles waits, and nothing grows.
+#[test]
+fn a_flood_waits_for_its_reader() {
+    run(async {
+        let yard = Yard::new().await;
+        let megabytes = 8;
+        let script = format!("head -c {}000000 /dev/zero | tr '\\0' x", megabytes);
+        let (text, exited) = yard.script(&script, json!({})).await;
+        assert_eq!(
+            (text.len(), &exited["exit"]),
+            (megabytes * 1_000_000, &json!({ "code": 0 }))
+        );
+    });
+}

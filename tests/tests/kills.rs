@@ -1,0 +1,158 @@
+//! `kill -9` of daemon, keeper, guard, children and grandchildren, in random orders at random instants: nothing is left, nothing runs
+//! twice, and everything is back (A14).
+//!
+//! Rounds and seed come from `ASTRID_ROUNDS` and `ASTRID_SEED`; a failure names the seed of its round.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+#![allow(clippy::print_stdout, reason = "what was killed in which round is read by people")]
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use astrid_tests::daemon::Astrid;
+use astrid_tests::herd::{Herd, MARK, describe, kill, parent};
+use astrid_tests::process::PATIENCE;
+
+/// Rounds when nobody says otherwise.
+const ROUNDS: u64 = 20;
+
+/// The longest pause between two kills: long enough for each part to notice the one before, or not.
+const PAUSE_MAX: Duration = Duration::from_millis(12);
+
+/// Programs that make it hard: one that is nothing but there, one with a grandchild in a session of its own, one that ignores TERM, and
+/// one that closes its pipes. With how many processes each is.
+const PROGRAMS: [(&str, &str, usize); 4] = [
+    ("plain", "exec sleep 1000000", 1),
+    ("forker", "(setsid sleep 1000000 &); exec sleep 1000000", 2),
+    (
+        "stubborn",
+        "trap '' TERM HUP INT; sleep 1000000 & wait; sleep 1000000",
+        2,
+    ),
+    ("closer", "exec 0<&- 1>&- 2>&-; exec sleep 1000000", 1),
+];
+
+/// A sequence of numbers that a seed decides (splitmix64).
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+}
+
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn definitions(mark: &str) -> String {
+    let mut text = String::new();
+    for (name, script, _) in PROGRAMS {
+        text += &format!(
+            "[[processes]]\nname = \"{name}\"\ncommand = \"/bin/sh\"\nargs = ['-c', \"\"\"{script}\"\"\"]\nenv = {{ {MARK} = \"{mark}\" }}\n\
+             restart = \"always\"\nstop = {{ timeout = \"200ms\" }}\nmax_restarts = 1000\nmin_uptime = \"1ms\"\nbackoff = {{ policy = \"fixed\", base = \"1ms\" }}\n\n"
+        );
+    }
+    text
+}
+
+/// Waits until every program runs, once.
+#[track_caller]
+fn wait_until_whole(astrid: &Astrid, herd: &Herd) {
+    let expected: usize = PROGRAMS.iter().map(|(_, _, processes)| processes).sum();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        // Answered when all of them run.
+        let started = astrid.run(&["process", "start", "--all", "--format", "json"]);
+        let members = herd.members();
+        if started.status.success() && members.len() == expected {
+            let listed = astrid.run(&["process", "list", "--format", "json"]).ok().json();
+            let running = listed["processes"].as_array().unwrap().iter().all(|process| {
+                let instance = &process["instances"][0];
+                instance["state"] == "running"
+                    && members
+                        .iter()
+                        .any(|member| u64::from(member.pid) == instance["pid"].as_u64().unwrap_or(0))
+            });
+            if running {
+                return;
+            }
+        }
+        // A grandchild that was killed comes back with its parent only.
+        if started.status.success() && members.len() < expected {
+            let _ = astrid.run(&["process", "restart", "--all"]);
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{} processes instead of {expected}: {:#?}; {}",
+            members.len(),
+            members.iter().map(|member| describe(member.pid)).collect::<Vec<_>>(),
+            started.stderr
+        );
+    }
+}
+
+fn keeper(astrid: &Astrid) -> u32 {
+    let status = astrid.run(&["status", "--format", "json"]).ok().json();
+    u32::try_from(status["children"]["keeper_pid"].as_u64().unwrap()).unwrap()
+}
+
+#[test]
+fn whatever_is_killed_nothing_is_left_and_everything_comes_back() {
+    let seed = from_environment("ASTRID_SEED").unwrap_or_else(|| u64::from(std::process::id()));
+    let rounds = from_environment("ASTRID_ROUNDS").unwrap_or(ROUNDS);
+    let astrid = Astrid::new();
+    let mark = format!("kills-{seed}");
+    let herd = Herd::of(&mark);
+    let _ = astrid.run(&["start"]).ok();
+    let file = astrid.scratch().join("programs.toml");
+    fs::write(&file, definitions(&mark)).unwrap();
+    let _ = astrid.run(&["process", "apply", file.to_str().unwrap()]).ok();
+
+    for round in 0..rounds {
+        wait_until_whole(&astrid, &herd);
+        let mut chance = Chance(seed.wrapping_add(round));
+        let (daemon, keeper) = (astrid.pid(), keeper(&astrid));
+        let guard = parent(keeper).unwrap();
+        let mut victims = vec![daemon, keeper, guard];
+        victims.extend(herd.members().iter().map(|member| member.pid));
+        let count = 1 + chance.below(4);
+        let chosen: Vec<u32> = (0..count)
+            .map(|_| {
+                let chosen = chance.below(victims.len() as u64);
+                victims.remove(usize::try_from(chosen).unwrap())
+            })
+            .collect();
+        let names: Vec<String> = chosen.iter().map(|pid| describe(*pid)).collect();
+        for pid in &chosen {
+            kill(*pid);
+            // Half of the time at once.
+            if chance.below(2) == 0 {
+                std::thread::sleep(PAUSE_MAX.mul_f64(chance.below(1000) as f64 / 1000.0));
+            }
+        }
+        println!(
+            "round {round} (ASTRID_SEED={}): killed {names:?}",
+            seed.wrapping_add(round)
+        );
+        if chosen.contains(&daemon) {
+            // Who could end the rest is gone too when all three are; then the next daemon does it.
+            if !(chosen.contains(&keeper) && chosen.contains(&guard)) {
+                herd.wait_until_gone();
+            }
+            let _ = astrid.run(&["start"]).ok();
+        }
+    }
+    wait_until_whole(&astrid, &herd);
+    let _ = astrid.run(&["stop"]).ok();
+    herd.wait_until_gone();
+    println!("rounds {rounds}, left behind 0, doubled 0");
+}
