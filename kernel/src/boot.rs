@@ -395,9 +395,11 @@ async fn rescue(options: &BootOptions, manager: &Manager, control: &Control) {
             capsule = name,
             "nobody listens for operators: the built-in uplink is started"
         );
-        control.missing(&format!(
-            "{name}: what is installed in its place does not listen for operators, so the built-in one runs"
-        ));
+        let present = manager.reports().into_iter().find(|report| report.name == name);
+        let why = present
+            .and_then(|report| report.reason)
+            .unwrap_or_else(|| "what is installed in its place does not listen for operators".to_owned());
+        control.missing(&format!("{name}: {why}; so the built-in one was started"));
         manager.rescue(uplink).await;
     }
 }
