@@ -399,7 +399,7 @@ async fn rescue(options: &BootOptions, manager: &Manager, control: &Control) {
         let why = present
             .and_then(|report| report.reason)
             .unwrap_or_else(|| "what is installed in its place does not listen for operators".to_owned());
-        control.missing(&format!("{name}: {why}; so the built-in one was started"));
+        control.missing(&format!("{name}: {why}; so the built-in one runs"));
         manager.rescue(uplink).await;
     }
 }
