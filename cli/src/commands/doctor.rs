@@ -84,6 +84,7 @@ struct Diagnosis {
 pub(super) fn run(context: &Context, _: &Args) -> anyhow::Result<()> {
     let home = context.home()?;
     let mut checks = check_home(&home);
+    checks.push(check_sandbox());
     if home.root().exists() {
         checks.push(check_room(&home));
         checks.push(check_config(&home));
@@ -140,6 +141,21 @@ fn check_room(home: &Home) -> Check {
             &anyhow::Error::new(error).context("cannot see how much room there is"),
         ),
     }
+}
+
+fn check_sandbox() -> Check {
+    const NAME: &str = "sandbox";
+    if daemon::keeper::can_protect() {
+        return Check::ok(
+            NAME,
+            "programs can be kept from the private directories of the home (Landlock)",
+        );
+    }
+    Check::warning(
+        NAME,
+        "this system has no Landlock: programs start only with sandbox = \"none\"",
+        "Linux 5.13 and newer has it; it may have to be enabled at boot (lsm=landlock,...)",
+    )
 }
 
 fn check_config(home: &Home) -> Check {
@@ -211,9 +227,9 @@ fn human(diagnosis: &Diagnosis, style: Style) -> String {
             Verdict::Warning => style.warn("warning"),
             Verdict::Bad => style.bad("bad    "),
         };
-        text.push_str(&format!("{mark} {:<6} {}\n", check.name, printable(&check.detail)));
+        text.push_str(&format!("{mark} {:<7} {}\n", check.name, printable(&check.detail)));
         if let Some(hint) = &check.hint {
-            text.push_str(&format!("{:14} {} {}\n", "", style.faint("hint:"), printable(hint)));
+            text.push_str(&format!("{:15} {} {}\n", "", style.faint("hint:"), printable(hint)));
         }
     }
     text

@@ -45,6 +45,14 @@ pub(super) enum SandboxError {
     Landlock(#[from] RulesetError),
 }
 
+/// Whether processes could be restricted here. Restricts nobody.
+pub(super) fn is_there() -> bool {
+    let asked = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(ABI::V1));
+    asked.and_then(Ruleset::create).is_ok()
+}
+
 /// Keeps this process and all that it will start from these directories, which must exist.
 pub(super) fn protect(directories: &[PathBuf]) -> Result<(), SandboxError> {
     let access = AccessFs::from_all(NEWEST) & !BitFlags::from(AccessFs::ReadDir);

@@ -88,6 +88,12 @@ pub fn reconnect(home: &Home) -> io::Result<OwnedFd> {
     Ok(protocol::Connection::new(socket).into_socket())
 }
 
+/// Whether children can be kept from the private directories of a home on this system (Landlock).
+#[must_use]
+pub fn can_protect() -> bool {
+    landlock::is_there()
+}
+
 /// Kills what a keeper left whose guard did not live either, found by its mark; nothing if they ended in order, or if one lives. How many
 /// processes. For a daemon that has just started, and for one whose keeper and guard are gone.
 pub fn sweep(home: &Home) -> usize {
