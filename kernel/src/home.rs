@@ -368,10 +368,11 @@ impl Home {
         self.root.join("log/children")
     }
 
-    /// What no child may reach: sockets and token, keys, configuration, and what the daemon must not lose.
+    /// What no child may reach: all of it. A capsule that a child put into `capsules/` would run with the next daemon, what it
+    /// wrote into `log/` would be taken for somebody else's.
     #[must_use]
     pub fn private_dirs(&self) -> Vec<PathBuf> {
-        ["run", "keys", "etc", "var"].map(|name| self.root.join(name)).into()
+        vec![self.root.clone()]
     }
 
     /// `log/astrid.log`: the daemon's log; rotated ones have `.1` and up behind that.

@@ -130,6 +130,30 @@ pub fn held(home: &Home) -> bool {
     matches!(taken, Err(rustix::io::Errno::WOULDBLOCK))
 }
 
+/// Whether a process is the guard, the keeper, or descends from one of them. When that cannot be told (it has ended, or they are about to),
+/// it counts as one; when no keeper lives, it does not.
+#[must_use]
+pub fn includes(home: &Home, pid: u32) -> bool {
+    let Ok(text) = std::fs::read_to_string(home.keeper_file()) else {
+        return false;
+    };
+    if !held(home) {
+        return false;
+    }
+    let Ok(pids) = serde_json::from_str::<Pids>(&text) else {
+        return true;
+    };
+    let below = |of| tree::is_descendant(pid.cast_signed(), of).unwrap_or(true);
+    below(pids.guard) || below(pids.keeper)
+}
+
+/// What `run/keeper` says.
+#[derive(serde::Deserialize)]
+struct Pids {
+    guard: i32,
+    keeper: i32,
+}
+
 /// Tells the daemon, who waits for a greeting on the socket that is standard input.
 fn refuse(error: &io::Error) {
     use std::os::fd::AsFd as _;

@@ -6,21 +6,23 @@
 
 #![allow(clippy::disallowed_methods, reason = "the program is looked at once more")]
 
+use std::ffi::{CString, NulError};
 use std::io;
 use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::process::CommandExt as _;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use nix::errno::Errno;
+use nix::unistd::execve;
 use rustix::process::{
     Resource, Rlimit, Signal, chdir, getpid, getppid, getrlimit, ioctl_tiocsctty, set_child_subreaper,
     set_parent_process_death_signal, setrlimit, setsid,
 };
 
-use super::landlock;
 use super::protocol::{Connection, Failure, Launch, Launched, Limits, MEMORY_BYTES_MIN, ProtocolError, Spec, Stage};
+use super::{landlock, seccomp};
 
 /// The argument that makes this program a launcher.
 pub const LAUNCHER_ARGUMENT: &str = "__child";
@@ -45,10 +47,10 @@ pub fn run() -> Result<(), ProtocolError> {
     let (launch, mut descriptors) = control.receive::<Launch>(&mut Vec::new())?;
     let input = descriptors.pop();
     let failure = match prepare(&launch, input) {
-        Ok(mut program) => {
+        Ok(program) => {
             control.send(&Launched::Ready, &[])?;
             match limit_memory(launch.spec.limits) {
-                Ok(()) => failed_program(&program.exec(), &launch.spec),
+                Ok(()) => program.become_it(&launch.spec),
                 Err(failure) => failure,
             }
         }
@@ -66,6 +68,37 @@ fn failed(stage: Stage, doing: &str) -> impl FnOnce(rustix::io::Errno) -> Failur
     }
 }
 
+/// A program, its arguments and its environment, as the system takes them.
+struct Program {
+    path: CString,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+}
+
+impl Program {
+    fn of(spec: &Spec) -> Result<Self, NulError> {
+        let text = |text: &str| CString::new(text);
+        let arguments = std::iter::once(&spec.arg0).chain(&spec.args);
+        let variables = spec.env.iter().map(|(name, value)| format!("{name}={value}"));
+        Ok(Self {
+            path: CString::new(spec.program.as_os_str().as_bytes())?,
+            arguments: arguments.map(|argument| text(argument)).collect::<Result<_, _>>()?,
+            environment: variables.map(|variable| text(&variable)).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Returns only when it does not, and why. Not by way of a shell, as the C library and `std` do with what is no program.
+    fn become_it(&self, spec: &Spec) -> Failure {
+        let Err(error) = execve(&self.path, &self.arguments, &self.environment);
+        let told = match error {
+            Errno::ENOEXEC => io::Error::other("it is no program that this machine runs, and no script with `#!`"),
+            Errno::ENOENT => io::Error::other("its interpreter (`#!`), or the loader that it names, is not there"),
+            other => other.into(),
+        };
+        failed_program(&told, spec)
+    }
+}
+
 fn failed_program(error: &io::Error, spec: &Spec) -> Failure {
     Failure {
         stage: Stage::Program,
@@ -75,7 +108,7 @@ fn failed_program(error: &io::Error, spec: &Spec) -> Failure {
 }
 
 /// All that can be done before the program is started, in an order in which nothing takes away what comes after it.
-fn prepare(launch: &Launch, input: Option<std::os::fd::OwnedFd>) -> Result<Command, Failure> {
+fn prepare(launch: &Launch, input: Option<std::os::fd::OwnedFd>) -> Result<Program, Failure> {
     let spec = &launch.spec;
     let machine = |doing: &str| failed(Stage::Machine, doing);
     // The keeper may have died before this was set; then nobody is there who would end the program.
@@ -117,10 +150,15 @@ fn prepare(launch: &Launch, input: Option<std::os::fd::OwnedFd>) -> Result<Comma
         let replaced = io::Error::other("it is another file than a moment ago");
         return Err(failed_program(&replaced, spec));
     }
-    let mut program = Command::new(&spec.program);
-    program.arg0(&spec.arg0).args(&spec.args).env_clear();
-    program.envs(spec.env.iter().map(|(name, value)| (name, value)));
+    let program = Program::of(spec).map_err(|error| failed_program(&io::Error::other(error), spec))?;
     limit(launch.nofile, spec.limits)?;
+    if spec.protect.is_some() {
+        seccomp::keep_limits_of_others().map_err(|error| Failure {
+            stage: Stage::Sandbox,
+            errno: 0,
+            message: format!("system calls cannot be filtered: {error}"),
+        })?;
+    }
     Ok(program)
 }
 

@@ -19,7 +19,7 @@
 //!
 //! # Layout
 //!
-//! [`protocol`] what is said; `tree` and `mark` who belongs to whom; `landlock` and [`launcher`] how a process becomes a program;
+//! [`protocol`] what is said; `tree` and `mark` who belongs to whom; `landlock`, `seccomp` and [`launcher`] how a process becomes a program;
 //! `children` the keeper's table; `serve` its loop; [`guard`] who watches it. Here is what a daemon needs.
 //!
 //! Deliberately absent: any policy. What is started, and whether again, is not decided here; nor is output read.
@@ -39,10 +39,11 @@ mod landlock;
 pub mod launcher;
 mod mark;
 pub mod protocol;
+mod seccomp;
 mod serve;
 mod tree;
 
-pub use guard::{INNER_ARGUMENT, held};
+pub use guard::{INNER_ARGUMENT, held, includes};
 pub use launcher::LAUNCHER_ARGUMENT;
 pub use mark::of_home as home_mark;
 pub use serve::run as serve;

@@ -80,6 +80,8 @@ struct Keeper {
     unheard: Vec<Vec<u8>>,
     /// Since when the children that are not to be adopted are being ended: when they are killed.
     ending: Option<Instant>,
+    /// Whether the daemon has asked for that, and not just gone.
+    ending_asked: bool,
     buffer: Vec<u8>,
 }
 
@@ -132,6 +134,7 @@ pub fn run(home: Home, guard: i32) -> io::Result<()> {
         strays_left: false,
         unheard: Vec::new(),
         ending: None,
+        ending_asked: false,
         buffer: Vec::new(),
     };
     keeper.talk_with(Connection::new(socket))?;
@@ -217,8 +220,13 @@ impl Keeper {
             if unsent {
                 return Ok(false);
             }
-            self.hang_up();
             self.ending = None;
+            if self.ending_asked {
+                self.hang_up();
+            } else {
+                // The next daemon may be there already, and is heard from now on.
+                self.watch_daemon()?;
+            }
         }
         if self.daemon.is_some() || self.ending.is_some() {
             return Ok(false);

@@ -88,8 +88,14 @@ impl Keeper {
         self.unheard.extend(ends.map(|outgoing| outgoing.packet));
         // Nobody was told that these run.
         self.children.keep_only_running();
+        self.ending_asked = false;
         if self.ending.is_none() {
             self.begin_end(ORPHANED_GRACE);
+        }
+        // Who is to be adopted is offered at once: a daemon that starts now must not start a second one beside it. If that fails, it is
+        // tried again when the others have ended.
+        if self.children.iter().any(|child| child.adopt) && self.listener.is_none() {
+            let _ = self.listen();
         }
     }
 
@@ -120,6 +126,10 @@ impl Keeper {
     }
 
     fn may_read(&self) -> bool {
+        // What an earlier daemon left ends before anything is started for the next one.
+        if self.ending.is_some() && !self.ending_asked {
+            return false;
+        }
         let room = |daemon: &Daemon| daemon.outgoing.len() < QUEUE_MAX;
         self.children.launching() < LAUNCHING_MAX && self.daemon.as_ref().is_some_and(room)
     }
@@ -153,6 +163,7 @@ impl Keeper {
                 Ok(())
             }
             ToKeeper::End { grace_ms } => {
+                self.ending_asked = true;
                 self.begin_end(Duration::from_millis(grace_ms).min(GRACE_MAX));
                 Ok(())
             }
@@ -308,6 +319,8 @@ impl Keeper {
         epoll::delete(&self.epoll, &candidate.connection)?;
         self.talk_with(candidate.connection)?;
         self.greet(nofile);
+        // It waits for the end of what another one left: that has had its time.
+        self.ending = self.ending.map(|_| Instant::now());
         Ok(())
     }
 

@@ -301,12 +301,10 @@ impl Children {
         self.running.subscribe()
     }
 
-    /// Whether a process is a child, or was started by one. When that cannot be told any more (it has ended), it counts as one.
+    /// Whether a process is a child, or was started by one: also one that an earlier daemon left. When that cannot be told any more, it
+    /// counts as one.
     pub fn includes(&self, pid: u32) -> bool {
-        let Some(keeper) = self.table.lock().keeper else {
-            return false;
-        };
-        keeper::is_descendant(pid.cast_signed(), keeper.cast_signed()).unwrap_or(true)
+        keeper::includes(&self.home, pid)
     }
 
     /// Starts a program, for the actor that holds `held`.
