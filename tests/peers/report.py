@@ -96,6 +96,7 @@ reads it, the same for all. `bare` is that process doing the least that does the
   for which there is one `exec` more in each start.
 - supervisord looks at what ended once in a second, by design; with its delay there is nothing to be tuned. It also wakes up once a second
   at rest. pm2 has a check every 30 s, which a watch of {WATCH_S} s may or may not meet.
+- Astrid's memory is that of a kernel with its capsules and the engine that runs them, whatever they do; those of the others are an interpreter's.
 - supervisord and Astrid rotate the log every 10 MiB here; pm2 has no rotation of its own and writes one file, unrotated.
 - `start`, `stop` and `list` include the start of the command itself: of Python, and of Node. That is what a person waits for.
 - pm2 starts two programs at a time by default. It is made for Node programs; its cluster mode for them is not measured.
