@@ -61,6 +61,10 @@ bench: build capsules ## Measures Astrid, and in the same run the limits it is h
 soak: build capsules ## Kills everything at random, ROUNDS times (200): nothing may be left, nothing may run twice
 	ASTRID_ROUNDS=$(ROUNDS) $(CARGO) test --release --workspace --test kills -- --nocapture
 
+.PHONY: peers
+peers: build ## Measures Astrid beside supervisord and pm2, in turns, and writes docs/peers.md (minutes)
+	@build/peers.sh
+
 .PHONY: lint
 lint: ## Checks format, lints, licences, scripts and the rules of the tree
 	@build/lint.sh
