@@ -113,7 +113,8 @@ fn a_program_runs_and_its_end_is_told() {
 fn what_cannot_run_is_refused_by_kind() {
     run(async {
         let yard = Yard::new().await;
-        let plain = yard.bed.host.home.root().join("plain");
+        let place = tempfile::tempdir().unwrap();
+        let plain = place.path().join("plain");
         fs::write(&plain, "no program").unwrap();
         fs::set_permissions(&plain, fs::Permissions::from_mode(0o644)).unwrap();
         for (spec, code) in [
@@ -150,9 +151,13 @@ fn what_cannot_run_is_refused_by_kind() {
         yard.run(json!({ "program": "true", "open_files": 1_u64 << 40 })).await;
         assert_eq!(yard.event("failed").await["code"], "child.limit");
         // A script whose interpreter is missing fails where it is executed.
-        let script = yard.bed.host.home.root().join("script");
+        let script = place.path().join("script");
         fs::write(&script, "#!/no/such/interpreter\n").unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        yard.run(json!({ "program": script })).await;
+        assert_eq!(yard.event("failed").await["code"], "child.not-executable");
+        // What is no program is not given to a shell.
+        fs::write(&script, "echo no interpreter is named\n").unwrap();
         yard.run(json!({ "program": script })).await;
         assert_eq!(yard.event("failed").await["code"], "child.not-executable");
     });
@@ -208,7 +213,10 @@ fn a_child_reaches_nothing_of_the_home_that_is_private() {
         let attempts = format!(
             "for f in {home}/keys/runtime.key {home}/run/token; do cat $f >/dev/null 2>&1 && echo \"read $f\"; done; \
              (echo x >{home}/etc/astrid.toml) 2>/dev/null && echo wrote; mkdir {home}/var/x 2>/dev/null && echo made; \
-             mv {home}/keys {home}/stolen 2>/dev/null && echo moved; kill -9 $PPID 2>/dev/null && echo killed; \
+             mv {home}/keys {home}/stolen 2>/dev/null && echo moved; \
+             (echo x >{home}/capsules/x.capsule) 2>/dev/null && echo planted; (echo x >{home}/log/x) 2>/dev/null && echo logged; \
+             prlimit --pid {own} --nofile=1:1 2>/dev/null && echo limited; prlimit --pid {own} --nofile >/dev/null || echo blind; \
+             (ulimit -n 100) || echo bound; kill -9 $PPID 2>/dev/null && echo killed; \
              cat /proc/{own}/root/{home}/keys/runtime.key 2>/dev/null; echo done"
         );
         fs::create_dir_all(format!("{home}/keys")).unwrap();

@@ -95,7 +95,10 @@ impl Program {
             Errno::ENOENT => io::Error::other("its interpreter (`#!`), or the loader that it names, is not there"),
             other => other.into(),
         };
-        failed_program(&told, spec)
+        Failure {
+            errno: error as i32,
+            ..failed_program(&told, spec)
+        }
     }
 }
 
