@@ -156,3 +156,56 @@ fn whatever_is_killed_nothing_is_left_and_everything_comes_back() {
     herd.wait_until_gone();
     println!("rounds {rounds}, left behind 0, doubled 0");
 }
+
+/// A daemon that is started right after another one was killed takes over what is to be adopted, and starts nothing beside it: also while a
+/// program that ignores being asked is still being ended.
+#[test]
+fn adopted_programs_stay_through_kills_and_stops() {
+    let astrid = Astrid::new();
+    let mark = format!("adopted-{}", std::process::id());
+    let herd = Herd::of(&mark);
+    let _ = astrid.run(&["start"]).ok();
+    let script = "trap '' TERM HUP INT; sleep 1000000 & wait; sleep 1000000";
+    let text = format!(
+        "[[processes]]\nname = \"kept\"\ncommand = \"sleep\"\nargs = [\"1000000\"]\nadopt = true\nenv = {{ {MARK} = \"{mark}\" }}\n\n\
+         [[processes]]\nname = \"stubborn\"\ncommand = \"/bin/sh\"\nargs = ['-c', \"\"\"{script}\"\"\"]\nenv = {{ {MARK} = \"{mark}\" }}\n\
+         stop = {{ timeout = \"200ms\" }}\n"
+    );
+    let file = astrid.scratch().join("programs.toml");
+    fs::write(&file, text).unwrap();
+    let _ = astrid.run(&["process", "apply", file.to_str().unwrap()]).ok();
+    let pid = || {
+        let _ = astrid.run(&["process", "start", "--all"]).ok();
+        let status = astrid
+            .run(&["process", "status", "kept", "--format", "json"])
+            .ok()
+            .json();
+        status["instances"][0]["pid"].as_u64().unwrap()
+    };
+    let first = pid();
+    for round in 0..6 {
+        if round % 3 == 2 {
+            let began = Instant::now();
+            let _ = astrid.run(&["stop"]).ok();
+            assert!(
+                began.elapsed() < Duration::from_secs(5),
+                "a stop waits for what is to stay"
+            );
+        } else {
+            kill(astrid.pid());
+        }
+        let _ = astrid.run(&["start"]).ok();
+        assert_eq!(pid(), first, "round {round}");
+        // `kept`, and `stubborn` with its sleep.
+        let members = herd.members();
+        assert_eq!(
+            members.len(),
+            3,
+            "round {round}: {:?}",
+            members.iter().map(|member| describe(member.pid)).collect::<Vec<_>>()
+        );
+    }
+    let _ = astrid.run(&["process", "remove", "kept"]).ok();
+    let _ = astrid.run(&["stop"]).ok();
+    herd.wait_until_gone();
+}

@@ -43,7 +43,7 @@ pub struct Definition {
     /// Whether it runs on a terminal of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terminal: Option<bool>,
-    /// What it is kept from; the daemon's private directories when not said.
+    /// What it is kept from; the daemon's home when not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<Confinement>,
     /// When it is started again; on failure when not said.
@@ -82,7 +82,7 @@ pub struct Definition {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Confinement {
-    /// The private directories of the daemon's home.
+    /// The daemon's home.
     Home,
     /// Nothing.
     None,

@@ -170,6 +170,7 @@ impl ProcessCapsule {
     #[on("port.v1.child.exited")]
     fn child_exited(&mut self, ctx: &mut Context, exited: Exited) {
         if let Some(port) = ctx.port() {
+            self.table.left_behind(port, exited.left_behind, now(ctx));
             self.table.exited(port, &exited.exit, now(ctx));
             self.unclaimed.retain(|held| held.port != port);
         }

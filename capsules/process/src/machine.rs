@@ -376,6 +376,11 @@ impl Machine {
                 self.actions.push(Action::EndBeforeStop);
             }
             self.ended_in_stop(policy, ended, &text, now);
+        } else if *exit == Exit::Lost && policy.restart != Restart::Never {
+            // Not its own doing: it does not count.
+            self.set_state(ended, &text, now);
+            self.restarts_total = self.restarts_total.saturating_add(1);
+            self.spawn("started again, for it did not end by itself", now);
         } else if policy.restart == Restart::Always || (policy.restart == Restart::OnFailure && code != Some(0)) {
             self.again(policy, ended, &text, now);
         } else {

@@ -38,5 +38,7 @@ pub fn is_lasting(code: &str) -> bool {
             | "child.not-executable"
             | "child.no-directory"
             | "child.unsupported"
+            | "child.limit"
+            | "child.sandbox"
     )
 }

@@ -259,7 +259,7 @@ impl ProcessCapsule {
         let there = ledger.definitions.get(name);
         if there.is_some_and(|there| there != definition) && !request.replace {
             let what = format!("there is a process `{name}` already, and it is defined otherwise");
-            return Err(Problem::new("conflict", what).with_hint("choose another name, or replace it"));
+            return Err(Problem::new("conflict", what).with_hint("choose another name, or replace it (--replace)"));
         }
         if there != Some(definition) {
             let table = Editing::table(definition)?;

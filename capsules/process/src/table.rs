@@ -192,6 +192,24 @@ impl Table {
         }
     }
 
+    /// A child that has ended had started others and left them; they were ended with it.
+    pub fn left_behind(&mut self, port: PortId, count: u32, now: Now) {
+        let Some(Role::Main(key)) = self.ports.get(&port) else {
+            return;
+        };
+        let key = key.clone();
+        if count > 0
+            && let Some(instance) = self.instance_mut(&key)
+        {
+            let what = if count == 1 {
+                "1 process that it"
+            } else {
+                &format!("{count} processes that it")
+            };
+            instance.remember(now.wall_ms, &format!("{what} had left behind ended with it"));
+        }
+    }
+
     /// A child has ended.
     pub fn exited(&mut self, port: PortId, exit: &Exit, now: Now) {
         match self.ports.remove(&port) {

@@ -146,10 +146,7 @@ fn check_room(home: &Home) -> Check {
 fn check_sandbox() -> Check {
     const NAME: &str = "sandbox";
     if daemon::keeper::can_protect() {
-        return Check::ok(
-            NAME,
-            "programs can be kept from the private directories of the home (Landlock)",
-        );
+        return Check::ok(NAME, "programs can be kept from the daemon's home (Landlock)");
     }
     Check::warning(
         NAME,

@@ -89,7 +89,7 @@ pub fn reconnect(home: &Home) -> io::Result<OwnedFd> {
     Ok(protocol::Connection::new(socket).into_socket())
 }
 
-/// Whether children can be kept from the private directories of a home on this system (Landlock).
+/// Whether children can be kept from the home on this system (Landlock).
 #[must_use]
 pub fn can_protect() -> bool {
     landlock::is_there()

@@ -32,7 +32,7 @@ pub use crate::bindings::astrid::kernel::child::{Limits, LogFile, Period, Reach,
 pub const OWN_PROGRAM: &str = "@astrid";
 
 impl Spec {
-    /// A program without arguments and without limits, whose output is thrown away, kept from the private directories of the home.
+    /// A program without arguments and without limits, whose output is thrown away, kept from the daemon's home.
     pub fn new(program: &str) -> Self {
         Self {
             tag: String::new(),

@@ -151,7 +151,7 @@ pub struct Messages {
 pub struct ChildCount {
     /// All of them.
     pub all: u64,
-    /// Started with `sandbox = "none"`: they could reach the private directories of the home.
+    /// Started with `sandbox = "none"`: they could reach the daemon's home.
     pub unprotected: u64,
     /// The process that keeps them, while there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -18,8 +18,11 @@ const INSTANCES_MAX: i64 = 1000;
 
 /// Define a program, start it, and keep it running
 ///
-/// Returns when it runs, or says why it does not. It stays defined: it is started again with the daemon, until `stop` or
-/// `remove`. The same definition again is no error.
+/// Returns when it runs, or says why it does not. It stays defined, also when it could not be started: it is started with the
+/// daemon, until `remove`. The same definition again is no error.
+///
+/// It reaches nothing of the daemon's home. The price: it cannot make new files directly in a directory that contains that home, only in
+/// the directories beside it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// What it is called: a-z, 0-9, `.`, `_` and `-`
@@ -53,7 +56,7 @@ pub(super) struct Args {
     #[arg(long)]
     adopt: bool,
 
-    /// Let it reach the daemon's own files
+    /// Let it reach the daemon's home, keys and sockets included
     #[arg(long)]
     no_sandbox: bool,
 

@@ -51,7 +51,7 @@ pub struct Child {
     pub(super) input: Option<Arc<Input>>,
     /// Whether it has a standard input that can end: a terminal's does not.
     pub(super) input_closes: bool,
-    /// Not kept from the private directories of the home.
+    /// Not kept from the daemon's home.
     pub(super) unprotected: bool,
     pub(super) adopt: bool,
     pub(super) stdout: Output,

@@ -487,7 +487,7 @@ fn problem(failure: &Failure) -> Problem {
         Stage::Directory => ("child.no-directory", None),
         Stage::Limit(_) => (
             "child.limit",
-            Some("ask for less, or raise the hard limit of the daemon"),
+            Some("it has to lie between what any program needs and the hard limit of the daemon"),
         ),
         Stage::Sandbox => (
             "child.sandbox",

@@ -93,7 +93,7 @@ pub struct Launch {
     pub stderr: Option<Output>,
     /// What it may have.
     pub limits: keeper::protocol::Limits,
-    /// Whether it is kept from the private directories of the home.
+    /// Whether it is kept from the daemon's home.
     pub protect: bool,
     /// Whether it stays when the daemon goes.
     pub adopt: bool,
@@ -151,7 +151,7 @@ struct Notes {
 pub struct Count {
     /// All of them.
     pub all: usize,
-    /// Not kept from the private directories of the home.
+    /// Not kept from the daemon's home.
     pub unprotected: usize,
     /// The keeper's process, while there is one.
     pub keeper: Option<u32>,
