@@ -342,7 +342,10 @@ impl Listener {
             let stream = match self.socket.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    tracing::warn!(%error, socket = %self.path.display(), "cannot accept a connection");
+                    // Tried again and again while no descriptor is left, which must not fill the log.
+                    if let Some(times) = seats.turn_away() {
+                        tracing::warn!(%error, times, socket = %self.path.display(), "cannot accept a connection");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }

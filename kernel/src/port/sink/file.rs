@@ -193,6 +193,9 @@ impl LogFile {
         if let Err(error) = self.try_write(&mut left, now) {
             let lost = left.len() as u64;
             self.metrics.child_output_lost.add(lost);
+            if self.lost.is_none() {
+                tracing::warn!(path = %self.path.display(), %error, "output of a program is lost until it can be written again");
+            }
             let before = self.lost.take().map_or(0, |(before, _)| before);
             self.lost = Some((before + lost, error));
         }
