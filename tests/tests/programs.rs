@@ -1,0 +1,102 @@
+//! What programs may not do to others, and what many of them cost.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
+use std::fs;
+
+use astrid_tests::daemon::{Astrid, binary};
+use astrid_tests::process::{ends, send};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// Programs that fail at once.
+const MANY: usize = 200;
+
+fn process(astrid: &Astrid, arguments: &[&str]) -> Value {
+    let all = [&["process"], arguments, &["--format", "json"]].concat();
+    astrid.run(&all).ok().json()
+}
+
+fn apply(astrid: &Astrid, definitions: &str) {
+    let file = astrid.scratch().join("programs.toml");
+    fs::write(&file, definitions).unwrap();
+    let _ = astrid.run(&["process", "apply", file.to_str().unwrap()]).ok();
+}
+
+/// A peer that descends from the keeper is never its owner: not with the token, over neither socket, whether it is kept from the home
+/// or not.
+#[test]
+fn a_child_is_never_taken_for_its_owner() {
+    let astrid = Astrid::started();
+    let (own, home) = (binary(), astrid.home().display().to_string());
+    // A copy of the home's sockets and token, which a child can reach whatever it is kept from.
+    let copy = astrid.scratch().join("copy");
+    fs::create_dir_all(copy.join("run")).unwrap();
+    fs::copy(astrid.home().join("run/token"), copy.join("run/token")).unwrap();
+    for socket in ["operator.sock", "session.sock"] {
+        std::os::unix::fs::symlink(astrid.home().join("run").join(socket), copy.join("run").join(socket)).unwrap();
+    }
+    // As nobody's child the copy is as good as the home.
+    let request = "request astrid.v1.request.capsules '{}'";
+    let script = |home: &str| {
+        format!(
+            "{} --home {home} {request} && echo TAKEN || echo \"refused: $?\"",
+            own.display()
+        )
+    };
+    let outside = astrid_tests::process::run(&mut astrid.shell(&script(copy.to_str().unwrap())), b"");
+    assert!(outside.stdout.contains("TAKEN"), "{outside:?}");
+    // The session socket in the operator's place.
+    let session = astrid.scratch().join("session");
+    fs::create_dir_all(session.join("run")).unwrap();
+    fs::copy(astrid.home().join("run/token"), session.join("run/token")).unwrap();
+    std::os::unix::fs::symlink(
+        astrid.home().join("run/session.sock"),
+        session.join("run/operator.sock"),
+    )
+    .unwrap();
+    for (n, place) in [home.as_str(), copy.to_str().unwrap(), session.to_str().unwrap()]
+        .iter()
+        .enumerate()
+    {
+        for (sandbox, options) in [("kept", &[][..]), ("open", &["--no-sandbox"][..])] {
+            let name = format!("{sandbox}-{n}");
+            let script = format!("{}; sleep 1000000", script(place));
+            let run = [&["process", "run", &name], options, &["--", "sh", "-c", &script]].concat();
+            let _ = astrid.run(&run).ok();
+            let mut logs = astrid.spawn(&["process", "logs", &name, "-f"]);
+            let line = logs.stdout.take().unwrap().wait_for("refused");
+            assert!(!line.contains("TAKEN"), "{name}: {line}");
+        }
+    }
+}
+
+/// A11: many that fail at once are given up, each says why, and others do not notice.
+#[test]
+fn many_that_fail_are_given_up_and_others_go_on() {
+    let astrid = Astrid::started();
+    let definitions = format!(
+        "[[processes]]\nname = \"good\"\ncommand = \"sleep\"\nargs = [\"1000000\"]\n\n\
+         [[processes]]\nname = \"bad\"\ncommand = \"false\"\ninstances = {MANY}\nbackoff = {{ policy = \"fixed\", base = \"0s\" }}\n"
+    );
+    // Heard before anything can have happened.
+    let watch = astrid.spawn(&["watch", "process.v1.event.circuit", "--count", &MANY.to_string()]);
+    watch.stderr.as_ref().unwrap().wait_for("process.v1.event.circuit");
+    apply(&astrid, &definitions);
+    assert!(watch.wait().success());
+    let bad = process(&astrid, &["status", "bad"]);
+    let given_up = |instance: &&Value| instance["circuit_open"] == true && instance["pid"].is_null();
+    assert_eq!(
+        bad["instances"].as_array().unwrap().iter().filter(given_up).count(),
+        MANY
+    );
+    let why = process(&astrid, &["why", "bad", "--instance", "199"]);
+    assert!(why.to_string().contains("not restarted any more"), "{why}");
+    let good = &process(&astrid, &["status", "good"])["instances"][0];
+    assert_eq!((&good["state"], &good["restarts"]), (&"running".into(), &0.into()));
+    // And goes on: it comes back when it ends.
+    let pid = u32::try_from(good["pid"].as_u64().unwrap()).unwrap();
+    send(pid, Signal::KILL);
+    assert!(ends(pid));
+    let _ = astrid.run(&["process", "start", "good"]).ok();
+}
