@@ -24,6 +24,7 @@ use crate::commands::{self, Command};
 use crate::daemon::{self, Home};
 use crate::failure::{Exit, Failure, Report};
 use crate::launch::Launch;
+use crate::output::Output;
 use crate::process::{self, Process};
 
 /// How long another's daemon may take to become ready, and ours to end.
@@ -58,7 +59,7 @@ pub(crate) fn run(context: &Context, private: bool, command: Option<Command>) ->
         Some(command) => {
             let session = Session::open(home, mode)?;
             let result = commands::run(&context.within(&session.home, Rc::clone(&session.client)), command);
-            let closed = session.close();
+            let closed = session.close(context.output);
             // Why the command failed matters more than how the daemon ended.
             result.and(closed)
         }
@@ -157,14 +158,22 @@ impl Session {
     /// Leaves, and waits for the end of a daemon that was started here, unless others use it.
     ///
     /// Whether it ends is the daemon's decision: only it knows who joins at this moment.
-    fn close(mut self) -> anyhow::Result<()> {
+    fn close(mut self, output: Output) -> anyhow::Result<()> {
         let Some(mut child) = self.started.take() else {
             return Ok(());
         };
         let ask = |client: &mut Client| client.ask(control::REQUEST_STATUS, &serde_json::json!({}));
         let status: Option<Status> = ask(&mut self.client.borrow_mut()).ok();
         drop(self.client);
-        if status.is_some_and(|status| status.connections > 1) {
+        if status.as_ref().is_some_and(|status| status.connections > 1) {
+            return Ok(());
+        }
+        let programs = status.map_or(0, |status| status.children.all);
+        if programs > 0 {
+            output.say(&format!(
+                "the daemon (pid {}) stays until its programs have ended; {programs} run",
+                child.id()
+            ));
             return Ok(());
         }
         match Process::open(child.id())? {
