@@ -234,7 +234,8 @@ fn make_host(parts: Parts<'_>, token: BootToken, started: Instant) -> Result<Arc
     let changed = Arc::new(Notify::new());
     let children = ChildrenOptions {
         home: home.clone(),
-        own_program: std::env::current_exe().map_err(io("cannot tell the daemon's own program"))?,
+        // Not by its path: what is put there later is another program.
+        own_program: "/proc/self/exe".into(),
         secret: *key.derive(KEEPER_CONTEXT),
         open_files,
     };

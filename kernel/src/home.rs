@@ -287,16 +287,17 @@ impl Home {
         self.root.join("run/astrid.lock")
     }
 
-    /// `run/keeper.lock`: held for as long as somebody lives who may hold children of this home.
+    /// `var/keeper.lock`: held for as long as somebody lives who may hold children of this home.
     #[must_use]
     pub fn keeper_lock_file(&self) -> PathBuf {
-        self.root.join("run/keeper.lock")
+        self.root.join("var/keeper.lock")
     }
 
-    /// `run/keeper`: the process ids of the keeper and its guard, until they have ended in order.
+    /// `var/keeper`: the process ids of the keeper and its guard, until they have ended in order. Not in `run/`, which somebody may clear
+    /// while an adopted child lives.
     #[must_use]
     pub fn keeper_file(&self) -> PathBuf {
-        self.root.join("run/keeper")
+        self.root.join("var/keeper")
     }
 
     /// `run/keeper.sock`: where a daemon finds the keeper that an earlier one left.

@@ -100,3 +100,57 @@ fn many_that_fail_are_given_up_and_others_go_on() {
     assert!(ends(pid));
     let _ = astrid.run(&["process", "start", "good"]).ok();
 }
+
+/// What is missing when the daemon starts is tried again: a file system that is mounted late is no reason to stay down.
+#[test]
+fn what_is_missing_at_the_start_is_tried_again() {
+    let astrid = Astrid::started();
+    let program = astrid.scratch().join("program");
+    std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
+    let _ = astrid
+        .run(&["process", "run", "late", "--", program.to_str().unwrap(), "1000000"])
+        .ok();
+    let _ = astrid.run(&["stop"]).ok();
+    fs::remove_file(&program).unwrap();
+    let _ = astrid.run(&["start"]).ok();
+    let late = &process(&astrid, &["status", "late"])["instances"][0];
+    assert!(!late["restart_at_ms"].is_null(), "{late}");
+    let watch = astrid.spawn(&["watch", "process.v1.event.changed", "--count", "2"]);
+    watch.stderr.as_ref().unwrap().wait_for("process.v1.event.changed");
+    std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
+    assert!(watch.wait().success());
+    let _ = astrid.run(&["process", "start", "late"]).ok();
+}
+
+/// Root's programs do not read what other programs were told in confidence: a filter of system calls and Landlock would not keep them
+/// from that, so they lack the capability.
+#[test]
+fn a_program_of_root_reads_no_other_environment() {
+    let astrid = Astrid::started();
+    let _ = astrid
+        .run(&[
+            "process",
+            "run",
+            "one",
+            "--secret",
+            "DB_KEY=hunter22",
+            "--",
+            "sleep",
+            "1000000",
+        ])
+        .ok();
+    let one = process(&astrid, &["status", "one"])["instances"][0]["pid"]
+        .as_u64()
+        .unwrap();
+    let look = format!("tr '\\0' '\\n' </proc/{one}/environ | grep DB_KEY; echo looked; exec sleep 1000000");
+    let _ = astrid.run(&["process", "run", "two", "--", "sh", "-c", &look]).ok();
+    let mut logs = astrid.spawn(&["process", "logs", "two", "-f"]);
+    let lines = logs.stdout.take().unwrap();
+    loop {
+        let line = lines.next_line().unwrap();
+        assert!(!line.contains("hunter22"), "{line}");
+        if line.contains("looked") {
+            return;
+        }
+    }
+}

@@ -91,6 +91,8 @@ pub struct Machine {
     restarts_total: u32,
     /// Restarts in a row, for the wait.
     attempt: u32,
+    /// Whether somebody asked for the present start, who is told at once what came of it.
+    asked: bool,
     circuit_open: bool,
     restart_at: Option<u64>,
     health: Checked,
@@ -110,6 +112,7 @@ impl Default for Machine {
             restarts: VecDeque::new(),
             restarts_total: 0,
             attempt: 0,
+            asked: false,
             circuit_open: false,
             restart_at: None,
             health: Checked::default(),
@@ -244,7 +247,17 @@ impl Machine {
             return;
         }
         self.clean_record();
+        self.asked = true;
         self.spawn("started by request", now);
+    }
+
+    /// Start with the daemon, or with its definition: what is missing now may be there in a moment.
+    pub fn begin(&mut self, now: Now) {
+        if self.child == Child::None {
+            self.clean_record();
+            self.asked = false;
+            self.spawn("started as its definition says", now);
+        }
     }
 
     /// Stop. `at_most_ms` bounds what it may take until it is killed.
@@ -332,7 +345,7 @@ impl Machine {
         });
         if self.stopping.is_some() {
             self.ended_in_stop(policy, State::Stopped(None), &text, now);
-        } else if lasting && self.attempt == 0 || policy.restart == Restart::Never {
+        } else if lasting && self.asked && self.attempt == 0 || policy.restart == Restart::Never {
             self.set_state(State::Crashed(None), &text, now);
         } else {
             self.again(policy, State::Crashed(None), &text, now);

@@ -4,7 +4,7 @@
 //! the two leaves anything behind; if both are killed at once, every child's main process dies with the keeper (it asked the system for that), and
 //! the daemon, or the next one, finds the rest by its mark.
 
-#![allow(clippy::disallowed_methods, reason = "this module owns the keeper's files in run/")]
+#![allow(clippy::disallowed_methods, reason = "this module owns the keeper's files")]
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -147,7 +147,7 @@ pub fn includes(home: &Home, pid: u32) -> bool {
     below(pids.guard) || below(pids.keeper)
 }
 
-/// What `run/keeper` says.
+/// What `var/keeper` says.
 #[derive(serde::Deserialize)]
 struct Pids {
     guard: i32,

@@ -20,6 +20,7 @@ use rustix::process::{
     Resource, Rlimit, Signal, chdir, getpid, getppid, getrlimit, ioctl_tiocsctty, set_child_subreaper,
     set_parent_process_death_signal, setrlimit, setsid,
 };
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 
 use super::protocol::{Connection, Failure, Launch, Launched, Limits, MEMORY_BYTES_MIN, ProtocolError, Spec, Stage};
 use super::{landlock, seccomp};
@@ -156,6 +157,7 @@ fn prepare(launch: &Launch, input: Option<std::os::fd::OwnedFd>) -> Result<Progr
     let program = Program::of(spec).map_err(|error| failed_program(&io::Error::other(error), spec))?;
     limit(launch.nofile, spec.limits)?;
     if spec.protect.is_some() {
+        drop_capabilities().map_err(machine("cannot give up capabilities"))?;
         seccomp::keep_limits_of_others().map_err(|error| Failure {
             stage: Stage::Sandbox,
             errno: 0,
@@ -163,6 +165,30 @@ fn prepare(launch: &Launch, input: Option<std::os::fd::OwnedFd>) -> Result<Progr
         })?;
     }
     Ok(program)
+}
+
+/// Takes from root what would reach past all of this: mounting, looking into other processes, loading code into the system. Who is not
+/// root has none of it.
+fn drop_capabilities() -> Result<(), rustix::io::Errno> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let all = CapabilitySet::SYS_ADMIN
+        | CapabilitySet::SYS_PTRACE
+        | CapabilitySet::PERFMON
+        | CapabilitySet::BPF
+        | CapabilitySet::CHECKPOINT_RESTORE
+        | CapabilitySet::SYS_MODULE
+        | CapabilitySet::SYS_RAWIO
+        | CapabilitySet::SYS_BOOT;
+    for capability in all.iter() {
+        match remove_capability_from_bounding_set(capability) {
+            // One that this system does not know, or that root does not have here and cannot give up.
+            Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::PERM) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Gives signals their default that whoever started the daemon has ignored: an ignored one stays so over exec, a handled one does not.

@@ -101,6 +101,7 @@ impl Machine {
         self.set_state(ended, text, now);
         if stopping.then_start {
             self.clean_record();
+            self.asked = true;
             self.spawn("restarted by request", now);
         }
     }

@@ -85,7 +85,7 @@ impl Table {
         };
         if process.plan.autostart {
             for index in 0..process.plan.instances {
-                self.step(&(name.clone(), index), now, |machine, _, now| machine.start(now));
+                self.step(&(name.clone(), index), now, |machine, _, now| machine.begin(now));
             }
         }
     }
