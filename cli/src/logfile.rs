@@ -3,11 +3,11 @@
 
 #![allow(clippy::disallowed_methods, reason = "reads logs")]
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -35,12 +35,17 @@ pub(crate) struct Log {
 impl Log {
     /// Opens it at its start; none if there is none.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Option<Self>> {
-        match File::open(path) {
+        // Who opens a pipe waits for somebody who writes to it.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        match OpenOptions::new().read(true).custom_flags(flags).open(path) {
             Ok(file) => {
-                let inode = file.metadata()?.ino();
+                let found = file.metadata()?;
+                if !found.is_file() {
+                    anyhow::bail!("{} is not a file", path.display());
+                }
                 Ok(Some(Self {
                     file,
-                    inode,
+                    inode: found.ino(),
                     position: 0,
                     partial: Vec::new(),
                 }))
@@ -179,6 +184,18 @@ mod tests {
         let mut log = Log::open(file.path()).unwrap().unwrap();
         log.skip_to_last(lines).unwrap();
         text[usize::try_from(log.position).unwrap()..].to_owned()
+    }
+
+    #[test]
+    fn what_is_no_file_is_told_and_not_waited_for() {
+        let place = tempfile::tempdir().unwrap();
+        let pipe = place.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+        for path in [&pipe, place.path()] {
+            let refused = Log::open(path).err().unwrap();
+            assert!(refused.to_string().ends_with("is not a file"));
+        }
+        assert!(Log::open(&place.path().join("none")).unwrap().is_none());
     }
 
     #[test]
