@@ -220,9 +220,20 @@ impl Editing {
         }
     }
 
-    /// Removes a definition.
+    /// Removes a definition, and the comment right above it. What stands above that, parted by an empty line, is about the document,
+    /// and stays.
     pub fn remove(&mut self, name: &str) {
+        let first = self.list().iter().next();
+        let above = first.filter(|table| name_of(table) == Some(name)).and_then(above);
         self.list().retain(|table| name_of(table) != Some(name));
+        let Some(above) = above else { return };
+        if let Some(next) = self.list().iter_mut().next() {
+            let own = next.decor().prefix().and_then(|own| own.as_str()).unwrap_or_default();
+            let own = own.trim_start_matches('\n').to_owned();
+            next.decor_mut().set_prefix(above + &own);
+            return;
+        }
+        self.document.set_trailing(above);
     }
 
     /// The document's text.
@@ -243,6 +254,14 @@ impl Editing {
             _ => unreachable!("an array of tables"),
         }
     }
+}
+
+/// What stands above a table and its own comment, with the empty line between them.
+fn above(table: &Table) -> Option<String> {
+    let prefix = table.decor().prefix()?.as_str()?;
+    let end = prefix.trim_end_matches(' ').rfind("\n\n")? + 2;
+    let above = &prefix[..end];
+    (!above.trim().is_empty()).then(|| above.to_owned())
 }
 
 fn name_of(table: &Table) -> Option<&str> {

@@ -22,6 +22,26 @@ command = "job"
 autostart = false
 "#;
 
+/// What a person wrote above the first definition, about all of them, outlives it; its own comment does not.
+#[test]
+fn the_head_of_the_document_survives() {
+    let entry =
+        |name: &str| format!("# About {name}.\n[[processes]]\nname = \"{name}\"\ncommand = \"x\"\nautostart = false\n");
+    let mut bed = bed(&format!(
+        "# All of ours.\n# Ask first.\n\n{}\n{}",
+        entry("a"),
+        entry("b")
+    ));
+    ask(&mut bed, "remove", json!({ "name": "a" })).json();
+    let left = bed.document("processes.toml").unwrap();
+    assert_eq!(left, format!("# All of ours.\n# Ask first.\n\n{}", entry("b")));
+    ask(&mut bed, "remove", json!({ "name": "b" })).json();
+    assert_eq!(
+        bed.document("processes.toml").unwrap().trim_end(),
+        "# All of ours.\n# Ask first."
+    );
+}
+
 /// A9: a person's comments and order survive, and what is the same is not touched.
 #[test]
 fn comments_survive() {
