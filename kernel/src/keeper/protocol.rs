@@ -47,7 +47,7 @@ pub struct ChildId {
 }
 
 /// What the daemon says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ToKeeper {
     /// First.
@@ -87,8 +87,47 @@ pub enum ToKeeper {
     },
 }
 
+impl std::fmt::Debug for ToKeeper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            // The secret is nobody else's.
+            Self::Hello { version, .. } => f
+                .debug_struct("Hello")
+                .field("version", version)
+                .finish_non_exhaustive(),
+            Self::Spawn { id, spec } => f.debug_struct("Spawn").field("id", id).field("spec", spec).finish(),
+            Self::Signal { id, signal, reach } => f.debug_tuple("Signal").field(id).field(signal).field(reach).finish(),
+            Self::CloseInput { id } => f.debug_tuple("CloseInput").field(id).finish(),
+            Self::End { grace_ms } => f.debug_tuple("End").field(grace_ms).finish(),
+        }
+    }
+}
+
+impl std::fmt::Debug for FromKeeper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Hello { version, pid, kept } => f.debug_tuple("Hello").field(version).field(pid).field(kept).finish(),
+            // The notes are the daemon's, with its secrets.
+            Self::Kept { id, pid, .. } => f.debug_tuple("Kept").field(id).field(pid).finish_non_exhaustive(),
+            Self::Started { id, pid, .. } => f.debug_tuple("Started").field(id).field(pid).finish_non_exhaustive(),
+            Self::Failed { id, failure } => f.debug_tuple("Failed").field(id).field(failure).finish(),
+            Self::Exited { id, exit, .. } => f.debug_tuple("Exited").field(id).field(exit).finish_non_exhaustive(),
+            Self::Refused { message } => f.debug_tuple("Refused").field(message).finish(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Spec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Arguments and environment are where people put secrets.
+        f.debug_struct("Spec")
+            .field("program", &self.program)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What the keeper says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum FromKeeper {
     /// First.
@@ -186,7 +225,7 @@ pub enum Errors {
 }
 
 /// A program and all that it is given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
     /// Absolute, and resolved.
@@ -472,6 +511,47 @@ mod tests {
             other.receive::<ToKeeper>(&mut buffer),
             Err(ProtocolError::Closed)
         ));
+    }
+
+    /// What people put secrets into, and the keeper's own, is not shown.
+    #[test]
+    fn secrets_are_not_in_debug() {
+        let spec = Spec {
+            program: "/bin/x".into(),
+            device: 0,
+            inode: 0,
+            arg0: "x".into(),
+            args: vec!["--password=hunter22".into()],
+            env: vec![("KEY".into(), "hunter22".into())],
+            cwd: "/".into(),
+            input: false,
+            terminal: false,
+            stdout: false,
+            stderr: Errors::Null,
+            limits: Limits::default(),
+            protect: None,
+            adopt: true,
+            notes: "hunter22".into(),
+        };
+        let hello = ToKeeper::Hello {
+            version: VERSION,
+            secret: "hunter22".into(),
+            nofile: 0,
+        };
+        let id = ChildId { boot: 1, port: 2 };
+        let spawn = ToKeeper::Spawn {
+            id,
+            spec: Box::new(spec),
+        };
+        let kept = FromKeeper::Kept {
+            id,
+            pid: 3,
+            started_at_ms: 4,
+            notes: "hunter22".into(),
+            streams: Streams::default(),
+        };
+        let shown = format!("{hello:?} {spawn:?} {kept:?}");
+        assert!(!shown.contains("hunter22") && shown.contains("/bin/x"), "{shown}");
     }
 
     /// Descriptors arrive beside their packet, closed on exec.

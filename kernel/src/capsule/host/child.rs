@@ -15,7 +15,7 @@ use crate::keeper::protocol::{Limits, Reach};
 use crate::port::child::held::{CHILDREN_PER_ACTOR_MAX, Child, Owner};
 use crate::port::child::launch::{self, LaunchError, LogFile, Output};
 use crate::port::child::program::{OWN_PROGRAM, Program, ProgramError};
-use crate::port::child::{Children, Launch};
+use crate::port::child::{Children, Launch, REQUESTS_MAX};
 use crate::port::sink::tail::TAIL_BYTES_MAX;
 use crate::port::sink::{self, Period, Rotation};
 
@@ -185,7 +185,7 @@ impl Guest {
 impl Host for Guest {
     fn spawn(&mut self, spec: Spec) -> Result<u64, SpawnError> {
         let room = self.actor.children().len() + self.commands.spawns() < CHILDREN_PER_ACTOR_MAX;
-        if !room || !self.host().children.has_room() {
+        if !room || !self.host().children.may_start() {
             return Err(SpawnError::TooMany(
                 u32::try_from(CHILDREN_PER_ACTOR_MAX).unwrap_or(u32::MAX),
             ));
@@ -221,6 +221,9 @@ impl Host for Guest {
     fn send_signal(&mut self, child: u64, signal: GuestSignal, reach: GuestReach) -> Result<u32, ChildError> {
         let child = self.child(child)?;
         self.commands.room(0)?;
+        if !self.host().children.has_room() {
+            return Err(ChildError::TooMany(u32::try_from(REQUESTS_MAX).unwrap_or(u32::MAX)));
+        }
         let child = self.host().gate.own(self.subject(), child);
         let reach = match reach {
             GuestReach::Main => Reach::Main,

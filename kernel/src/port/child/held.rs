@@ -41,7 +41,6 @@ pub(super) struct Progress {
 }
 
 /// A child.
-#[derive(Debug)]
 pub struct Child {
     pub(super) id: PortId,
     /// As the keeper knows it: of the daemon that started it.
@@ -60,6 +59,16 @@ pub struct Child {
     pub(super) progress: Mutex<Progress>,
     /// Its owner's end, once it has one in this daemon.
     pub(super) told: Mutex<Option<Told>>,
+}
+
+impl std::fmt::Debug for Child {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Not its secrets.
+        f.debug_struct("Child")
+            .field("id", &self.id)
+            .field("tag", &self.tag)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Where the owner of a child hears of it, and holds it.

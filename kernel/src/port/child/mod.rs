@@ -41,8 +41,8 @@ use crate::keeper::protocol::{ChildId, Errors, NOTES_BYTES_MAX, Reach, Spec, ToK
 use crate::keeper::{self, Usage};
 use crate::metrics::Metrics;
 
-/// Requests waiting for the keeper at most. One that is stuck must not make the daemon grow.
-const REQUESTS_MAX: usize = 64 << 10;
+/// Requests waiting for the keeper at most: two for each child that one actor may have. One that is stuck must not make the daemon grow.
+pub const REQUESTS_MAX: usize = 8 << 10;
 
 /// Topics on which children are told of.
 #[derive(Debug)]
@@ -69,7 +69,6 @@ impl ChildTopics {
 }
 
 /// What is to be started: checked, and complete.
-#[derive(Debug)]
 pub struct Launch {
     /// What its owner calls it.
     pub tag: String,
@@ -97,6 +96,13 @@ pub struct Launch {
     pub protect: bool,
     /// Whether it stays when the daemon goes.
     pub adopt: bool,
+}
+
+impl std::fmt::Debug for Launch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Arguments and environment are where people put secrets.
+        f.debug_struct("Launch").field("tag", &self.tag).finish_non_exhaustive()
+    }
 }
 
 impl Launch {
@@ -134,7 +140,7 @@ impl Launch {
 }
 
 /// What the next daemon must know of an adopted child: kept by the keeper as it is.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Notes {
     capsule: String,
     principal: Principal,
@@ -157,7 +163,7 @@ pub struct Count {
     pub keeper: Option<u32>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Table {
     rows: HashMap<ChildId, Arc<Child>>,
     /// Children of an earlier daemon whose owners are not here yet.
@@ -209,7 +215,6 @@ impl std::fmt::Debug for Children {
 }
 
 /// What children are made with.
-#[derive(Debug)]
 pub struct ChildrenOptions {
     /// Whose.
     pub home: Home,
@@ -219,6 +224,14 @@ pub struct ChildrenOptions {
     pub secret: [u8; 32],
     /// Soft limit of open files that children get back.
     pub open_files: u64,
+}
+
+impl std::fmt::Debug for ChildrenOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChildrenOptions")
+            .field("home", &self.home)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Children {
@@ -280,10 +293,14 @@ impl Children {
         self.table.lock().files.contains(path)
     }
 
+    /// Whether something may be started.
+    pub fn may_start(&self) -> bool {
+        !self.table.lock().ending && self.has_room()
+    }
+
     /// Whether the keeper takes requests faster than they come.
     pub fn has_room(&self) -> bool {
-        let table = self.table.lock();
-        table.requests.len() < REQUESTS_MAX && !table.ending
+        self.table.lock().requests.len() < REQUESTS_MAX
     }
 
     /// How many there are.
