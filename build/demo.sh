@@ -131,7 +131,11 @@ if [ -t 0 ] && [ -t 1 ]; then
 
 LOOK
     trap 'exit 0' INT
-    run process logs clock --follow
+    # Ctrl-C reaches both, and whether the shell sees its own signal or the end of the command first is chance.
+    status=0
+    run process logs clock --follow || status=$?
+    if [ "$status" = 130 ]; then status=0; fi
+    exit "$status"
 fi
 
 title 'The end'

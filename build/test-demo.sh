@@ -30,7 +30,11 @@ process)
         [ -e '$BOX/gone' ] || ! grep -q '^process signal clock' '$BOX/log' || restarts=1
         printf '{\n"state": "running",\n"restarts": %s\n}\n' "\$restarts" ;;
     'logs clock')
-        case "\$*" in *--follow*) echo ready >'$BOX/fifo'; exec sleep 60 ;; esac ;;
+        case "\$*" in *--follow*)
+            [ ! -e '$BOX/first' ] || kill -INT "\$\$"
+            echo ready >'$BOX/fifo'
+            exec sleep 60 ;;
+        esac ;;
     esac ;;
 request)
     [ ! -e '$BOX/hang' ] || { echo ready >'$BOX/fifo'; exec sleep 600; }
@@ -97,6 +101,17 @@ test_on_a_terminal_it_stays_until_interrupted() {
     exec 9>&-
     [ "$status" = 0 ] || fail "exit status $status: $(cat "$BOX/out")"
     ! grep -qx 'process stop --all' "$BOX/log" || fail "it went on"
+    nothing_stays
+}
+
+# Whether the shell sees its own signal or the end of the command first is chance.
+test_the_command_may_be_interrupted_before_the_shell() {
+    command -v script >/dev/null || return 0
+    setup
+    touch "$BOX/first"
+    local status=0
+    env --default-signal=INT script -qec "bash '$BOX/build/demo.sh'" /dev/null </dev/null >"$BOX/out" 2>&1 || status=$?
+    [ "$status" = 0 ] || fail "exit status $status: $(cat "$BOX/out")"
     nothing_stays
 }
 
