@@ -28,6 +28,8 @@ pub struct Acl {
     drain: bool,
     programs: Vec<Program>,
     documents: Vec<DocumentName>,
+    kv: bool,
+    pin: bool,
 }
 
 impl Acl {
@@ -44,6 +46,8 @@ impl Acl {
             drain: manifest.runtime.drain,
             programs: capabilities.child.iter().flat_map(|c| &c.allow).cloned().collect(),
             documents: capabilities.document.iter().flat_map(|c| &c.allow).cloned().collect(),
+            kv: capabilities.kv.is_some(),
+            pin: capabilities.pin.is_some(),
         }
     }
 }
@@ -182,6 +186,28 @@ impl Gate {
             return Ok(Permit { object: timer });
         }
         Err(undeclared(subject, "set", "a timer", "[capabilities] timer"))
+    }
+
+    /// May this subject read and write this table? An actor's own is the only one that it can name.
+    ///
+    /// # Errors
+    /// [`Denied`] names the rule.
+    pub fn table<T>(&self, subject: Subject<'_>, table: T) -> Result<Permit<T>, Denied> {
+        if subject.acl.kv {
+            return Ok(Permit { object: table });
+        }
+        Err(undeclared(subject, "use", "the store", "[capabilities] kv"))
+    }
+
+    /// May this subject keep this actor from being evicted?
+    ///
+    /// # Errors
+    /// [`Denied`] names the rule.
+    pub fn pin<T>(&self, subject: Subject<'_>, actor: T) -> Result<Permit<T>, Denied> {
+        if subject.acl.pin {
+            return Ok(Permit { object: actor });
+        }
+        Err(undeclared(subject, "pin", "its actor", "[capabilities] pin"))
     }
 
     /// May this subject read and replace that document? It must be asked for, and it is the owner's.

@@ -41,7 +41,7 @@ const PACKAGE: &str = "astrid:kernel/";
 const PACKAGE_VERSION: semver::Version = semver::Version::new(0, 1, 0);
 
 /// Interfaces of the package, and the capability that importing one needs.
-const INTERFACES: [(&str, Option<&str>); 10] = [
+const INTERFACES: [(&str, Option<&str>); 12] = [
     ("types", None),
     ("bus", None),
     ("log", None),
@@ -52,6 +52,8 @@ const INTERFACES: [(&str, Option<&str>); 10] = [
     ("connection", Some("listen")),
     ("child", Some("child")),
     ("document", Some("document")),
+    ("kv", Some("kv")),
+    ("actor", Some("pin")),
 ];
 
 /// Why bytes are not a bundle. Whoever made it is to blame.
@@ -422,6 +424,8 @@ fn check_imports(imports: &BTreeSet<String>, manifest: &Manifest) -> Result<(), 
             Some("listen") => manifest.capabilities.listen.is_some(),
             Some("child") => manifest.capabilities.child.is_some(),
             Some("document") => manifest.capabilities.document.is_some(),
+            Some("kv") => manifest.capabilities.kv.is_some(),
+            Some("pin") => manifest.capabilities.pin.is_some(),
             _ => true,
         };
         if let (Some(capability), false) = (needed, asked) {

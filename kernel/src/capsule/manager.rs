@@ -455,6 +455,8 @@ fn reasons(capabilities: &Capabilities) -> BTreeMap<String, String> {
         subscribe,
         child,
         document,
+        kv,
+        pin,
     } = capabilities;
     let mut reasons = BTreeMap::new();
     let mut add = |name: &str, reason: Option<&String>| reasons.extend(reason.map(|r| (name.to_owned(), r.clone())));
@@ -463,6 +465,8 @@ fn reasons(capabilities: &Capabilities) -> BTreeMap<String, String> {
     add("subscribe", subscribe.as_ref().map(|c| &c.reason));
     add("child", child.as_ref().map(|c| &c.reason));
     add("document", document.as_ref().map(|c| &c.reason));
+    add("kv", kv.as_ref().map(|c| &c.reason));
+    add("pin", pin.as_ref().map(|c| &c.reason));
     reasons
 }
 

@@ -27,7 +27,7 @@ pub use error::ManifestError;
 pub use names::{CapsuleName, DocumentName, InterfaceVersion, NameError, Program, ResourceError, VersionError};
 pub use rules::{
     DESCRIPTION_BYTES_MAX, DOCUMENT_BYTES_MAX, ENTRIES_MAX, FUEL_MAX, IDLE_MAX, INSTANCES_MAX, MEMORY_MAX, MEMORY_MIN,
-    QUEUE_MAX, REASON_BYTES_MAX, RETRY_MAX, TIMEOUT_MAX, TIMEOUT_MIN,
+    QUEUE_DURABLE_MAX, QUEUE_MAX, REASON_BYTES_MAX, RETRY_MAX, TIMEOUT_MAX, TIMEOUT_MIN,
 };
 #[cfg(feature = "schema")]
 pub use schema::manifest_schema;
@@ -195,24 +195,77 @@ pub enum Overflow {
 /// How a capsule hears something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, default)]
+#[serde(from = "WrittenOptions")]
 pub struct SubscribeOptions {
     /// Messages that wait for one actor, at most.
-    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = QUEUE_MAX)))]
     pub queue: u32,
     /// What happens when it is full.
     pub overflow: Overflow,
     /// How often a message is tried again after a rollback.
-    #[cfg_attr(feature = "schema", schemars(range(max = RETRY_MAX)))]
     pub retry: u32,
+    /// Whether messages are kept on disk until they were handled.
+    pub durable: bool,
+    /// Whether what one sender says later waits while an earlier message of it is tried again.
+    pub ordered: bool,
 }
+
+/// Messages that wait on a subscription that is not durable, when the manifest does not say.
+pub const QUEUE: u32 = 256;
+
+/// Messages that wait on a durable subscription, when the manifest does not say. They wait on disk.
+pub const QUEUE_DURABLE: u32 = 65_536;
+
+/// How often a message of a durable subscription is tried again, when the manifest does not say.
+pub const RETRY_DURABLE: u32 = 3;
 
 impl Default for SubscribeOptions {
     fn default() -> Self {
         Self {
-            queue: 256,
+            queue: QUEUE,
             overflow: Overflow::Reject,
             retry: 0,
+            durable: false,
+            ordered: false,
+        }
+    }
+}
+
+/// How a capsule hears something, as written: before what was not said is filled in.
+#[derive(Default, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "SubscribeOptions")
+)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenOptions {
+    /// Messages that wait for one actor, at most. Not said: 65,536 on disk when `durable` (where up to 1,000,000 may), else 256.
+    #[cfg_attr(feature = "schema", schemars(with = "u32", range(min = 1, max = QUEUE_DURABLE_MAX)))]
+    queue: Option<u32>,
+    /// What happens when it is full.
+    overflow: Overflow,
+    /// How often a message is tried again after a rollback. Not said: 3 times when `durable`, else never.
+    #[cfg_attr(feature = "schema", schemars(with = "u32", range(max = RETRY_MAX)))]
+    retry: Option<u32>,
+    /// Whether messages are kept on disk until they were handled: what was accepted is handled though the daemon is killed, once,
+    /// and what cannot be handled is laid aside (`astrid dead`).
+    durable: bool,
+    /// Whether what one sender says later waits while an earlier message of it is tried again. Only with `durable`.
+    ordered: bool,
+}
+
+impl From<WrittenOptions> for SubscribeOptions {
+    fn from(written: WrittenOptions) -> Self {
+        let (queue, retry) = match written.durable {
+            true => (QUEUE_DURABLE, RETRY_DURABLE),
+            false => (QUEUE, 0),
+        };
+        Self {
+            queue: written.queue.unwrap_or(queue),
+            overflow: written.overflow,
+            retry: written.retry.unwrap_or(retry),
+            durable: written.durable,
+            ordered: written.ordered,
         }
     }
 }
@@ -237,6 +290,12 @@ pub struct Capabilities {
     /// Reads and replaces these documents of the operator, in the home's `etc/`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub document: Option<Capability<DocumentName>>,
+    /// Keeps state of its own in the store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv: Option<Capability<Everything>>,
+    /// Keeps its actors from being evicted, and has them activated at start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pin: Option<Capability<Everything>>,
 }
 
 /// One thing that is asked for.

@@ -130,6 +130,10 @@ impl Host for Guest {
         Ok(self.commands.push(Command::Publish { say, saying, slots }, weight))
     }
 
+    fn publish_once(&mut self, _: String, _: String, _: String, _: Vec<u8>) -> Result<u32, PublishError> {
+        Err(PublishError::Unavailable("this kernel has no store yet".into()))
+    }
+
     fn ask(
         &mut self,
         to: String,

@@ -7,11 +7,13 @@
 //! record a [`Command`](super::commands::Command). What cannot be recorded is a typed error, never a trap: a guest is
 //! told what it did wrong.
 
+mod actor;
 pub(crate) mod bus;
 mod child;
 mod clock;
 mod connection;
 mod document;
+mod kv;
 mod log;
 mod port;
 mod random;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::bindings::astrid::kernel::timer::{Host, TimerError};
+use super::bindings::astrid::kernel::timer::{Armed, Host, TimerError};
 use crate::capsule::commands::Command;
 use crate::capsule::guest::Guest;
 use crate::port::timer::{AFTER_MS_MAX, EVERY_MS_MIN, TAG_BYTES_MAX, TIMERS_PER_ACTOR_MAX, TimerSpec};
@@ -38,6 +38,14 @@ impl Host for Guest {
         };
         self.commands.push(Command::SetTimer { timer, spec }, 0);
         Ok(id)
+    }
+
+    fn set_durable(&mut self, _: u64, _: Option<u64>, _: String) -> Result<u64, TimerError> {
+        Err(TimerError::Denied("this kernel has no store yet".into()))
+    }
+
+    fn list_set(&mut self) -> Vec<Armed> {
+        Vec::new()
     }
 
     fn cancel(&mut self, timer: u64) -> bool {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ByteSize, Capabilities, Manifest, Runtime, Scope, Time};
+use super::{ByteSize, Capabilities, Manifest, Overflow, Runtime, Scope, Time};
 use crate::control::RESERVED_DOMAINS;
 use crate::text;
 use crate::topic::{Pattern, Segment};
@@ -42,6 +42,9 @@ pub const IDLE_MAX: Time = Time(Duration::from_hours(24 * 7));
 
 /// Most messages that wait for one actor on one subscription.
 pub const QUEUE_MAX: u32 = 65_536;
+
+/// Most messages that wait on disk for one actor on one durable subscription.
+pub const QUEUE_DURABLE_MAX: u32 = 1_000_000;
 
 /// Most retries of a message.
 pub const RETRY_MAX: u32 = 100;
@@ -112,11 +115,28 @@ pub(super) fn check(manifest: &Manifest) -> Result<(), Broken> {
     }
     for (pattern, options) in &manifest.subscribe {
         let path = |key| ["subscribe", pattern.as_str(), key];
-        if options.queue == 0 || options.queue > QUEUE_MAX {
+        let queue_max = if options.durable { QUEUE_DURABLE_MAX } else { QUEUE_MAX };
+        if options.queue == 0 || options.queue > queue_max {
             return Err(Broken::new(
                 &path("queue"),
-                format!("a queue holds 1 to {QUEUE_MAX} messages"),
+                format!("a queue holds 1 to {queue_max} messages"),
             ));
+        }
+        if options.durable && options.overflow == Overflow::DropOldest {
+            return Err(Broken::new(&path("overflow"), "a durable subscription never drops a message")
+                .hint("take this line out: who sends to a full one is told"));
+        }
+        if options.durable && manifest.runtime.scope == Scope::Connection {
+            return Err(Broken::new(&path("durable"), "an actor of scope \"connection\" ends with its stream")
+                .hint("let an actor of scope \"principal\" or \"system\" hear this"));
+        }
+        if options.durable && pattern.as_str().starts_with("lifecycle.") {
+            return Err(Broken::new(&path("durable"), "an actor hears of its own life while it lives")
+                .hint("take this out"));
+        }
+        if options.ordered && !options.durable {
+            return Err(Broken::new(&path("ordered"), "order over retries is for durable subscriptions")
+                .hint("add durable = true"));
         }
         if options.retry > RETRY_MAX {
             return Err(Broken::new(
@@ -207,6 +227,8 @@ fn check_capabilities(capabilities: &Capabilities, scope: Scope) -> Result<(), B
         subscribe,
         child,
         document,
+        kv,
+        pin,
     } = capabilities;
     for (name, asked) in [
         (
@@ -223,6 +245,8 @@ fn check_capabilities(capabilities: &Capabilities, scope: Scope) -> Result<(), B
             "document",
             document.as_ref().map(|asked| (asked.allow.len(), &asked.reason)),
         ),
+        ("kv", kv.as_ref().map(|asked| (asked.allow.len(), &asked.reason))),
+        ("pin", pin.as_ref().map(|asked| (asked.allow.len(), &asked.reason))),
     ] {
         let Some((allowed, reason)) = asked else {
             continue;
@@ -244,6 +268,11 @@ fn check_capabilities(capabilities: &Capabilities, scope: Scope) -> Result<(), B
             "scope \"connection\" without anything to listen on",
         )
         .hint("add listen = { allow = [\"session\"], reason = \"...\" } under [capabilities]")),
+        _ if scope == Scope::Connection && (kv.is_some() || pin.is_some()) => Err(Broken::new(
+            &["capabilities", if kv.is_some() { "kv" } else { "pin" }],
+            "nothing of scope \"connection\" outlives its stream",
+        )
+        .hint("keep it in an actor of scope \"principal\" or \"system\"")),
         _ if subscribe.is_some() && scope != Scope::Connection => Err(Broken::new(
             &["capabilities", "subscribe"],
             format!("scope \"{scope}\" does not subscribe while it runs"),

@@ -70,7 +70,9 @@ fn everything_is_read() {
         SubscribeOptions {
             queue: 10,
             overflow: Overflow::DropOldest,
-            retry: 3
+            retry: 3,
+            durable: false,
+            ordered: false
         }
     );
     assert_eq!(manifest.subscribe["process.v1.event.>"], SubscribeOptions::default());
@@ -197,7 +199,7 @@ fn errors_have_place_words_and_hint() {
         ),
         (
             "[capabilities]\nnet = {}",
-            "7:1: unknown key `net`\nhint: there is `listen`, `timer`, `subscribe`, `child`, `document`",
+            "7:1: unknown key `net`\nhint: there is `listen`, `timer`, `subscribe`, `child`, `document`, `kv`, `pin`",
         ),
         (
             "[publish]\n\"a.>.b\" = {}",
@@ -306,6 +308,31 @@ fn errors_in_the_package() {
     }
     let error = Manifest::parse("", "x.toml").unwrap_err();
     assert_eq!(error.what(), "missing field `package`");
+}
+
+/// What a durable subscription is when only that is said, and what it cannot be.
+#[test]
+fn durable_subscriptions() {
+    let with = |runtime: &str, options: &str| {
+        let text = format!(
+            "[package]\nname = \"a\"\nversion = \"1.0.0\"\ndescription = \"d\"\nkernel = \"*\"\n{runtime}\n[subscribe]\n\"x.v1.y\" = {{ {options} }}\n"
+        );
+        Manifest::parse(&text, "t").map(|m| m.subscribe.values().copied().next().unwrap())
+    };
+    let durable = with("", "durable = true").unwrap();
+    assert_eq!((durable.queue, durable.retry), (65_536, 3));
+    let chosen = with("", "durable = true, ordered = true, queue = 1000000, retry = 0").unwrap();
+    assert_eq!((chosen.queue, chosen.retry, chosen.ordered), (1_000_000, 0, true));
+    for (options, error) in [
+        ("durable = true, overflow = \"drop-oldest\"", "never drops"),
+        ("ordered = true", "order over retries"),
+        ("queue = 65537", "a queue holds"),
+        ("durable = true, queue = 1000001", "a queue holds"),
+        ("durable = true, lasting = 1", "unknown key"),
+    ] {
+        let refused = with("", options).unwrap_err().to_string();
+        assert!(refused.contains(error), "{options}: {refused}");
+    }
 }
 
 /// Hostile documents: bounded, and a typed error.
