@@ -8,6 +8,7 @@
 //! - [`home`], [`lock`], [`keys`], [`config`], [`groups`]: what the daemon finds on disk;
 //! - [`metrics`], [`logging`], [`notify`], [`status`]: what it tells about itself;
 //! - [`keeper`]: the process that forks programs;
+//! - [`store`]: what survives;
 //! - [`deadlines`], [`ledger`]: time, and what was used;
 //! - [`keeper`]: the processes that start and end programs;
 //! - [`bus`]: messages; [`authority`]: who may say and hear them;
@@ -34,3 +35,4 @@ pub mod metrics;
 pub mod notify;
 pub mod port;
 pub mod status;
+pub mod store;

@@ -1,0 +1,238 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+
+use futures_util::FutureExt as _;
+use proptest::prelude::*;
+
+use super::memory::Memory;
+use super::seal::Step;
+use super::table::{Kind, Scope};
+use super::*;
+
+fn open(memory: &Memory) -> Arc<Store> {
+    Store::open(Box::new(memory.clone())).now_or_never().unwrap().unwrap()
+}
+
+fn table() -> Table {
+    Table::of(Kind::Kv, "c", &Scope::System)
+}
+
+fn put(key: &str, value: &str) -> Write {
+    Write::put(table(), Bytes::copy_from_slice(key.as_bytes()), value.to_owned())
+}
+
+fn batch(writes: Vec<Write>) -> Batch {
+    Batch {
+        writes,
+        once: Vec::new(),
+        level: Level::Durable,
+        shared: None,
+        now_ms: 0,
+    }
+}
+
+fn seal(store: &Store) -> Step {
+    store.seal().now_or_never().unwrap()
+}
+
+/// What is sequenced is seen at once by who looks later, and not by who looked before; sealed, it is on disk.
+#[test]
+fn sequence_then_seal() {
+    let memory = Memory::default();
+    let store = open(&memory);
+    let before = store.view(&table()).unwrap();
+    let number = store.sequence(batch(vec![put("a", "1")])).unwrap().number;
+    let after = store.view(&table()).unwrap();
+    assert_eq!(before.get(b"a").unwrap(), None);
+    assert_eq!(after.get(b"a").unwrap().unwrap(), "1");
+    assert!(store.sealed() < number && memory.entries().is_empty());
+    assert!(matches!(seal(&store), Step::Sealed(n) if n == number));
+    assert_eq!(store.sealed(), number);
+    assert_eq!(after.get(b"a").unwrap().unwrap(), "1", "an older view stays as it was");
+    assert_eq!(open(&memory).view(&table()).unwrap().get(b"a").unwrap().unwrap(), "1");
+    assert!(matches!(seal(&store), Step::Idle));
+}
+
+/// A crash keeps what was sealed and nothing else, and numbers are never given twice.
+#[test]
+fn a_crash_keeps_what_was_sealed() {
+    let memory = Memory::default();
+    let store = open(&memory);
+    let row = store.row();
+    store.sequence(batch(vec![put("a", "1")])).unwrap();
+    seal(&store);
+    let lost = store.sequence(batch(vec![put("a", "2"), put("b", "2")])).unwrap().number;
+    let store = open(&memory);
+    let view = store.view(&table()).unwrap();
+    assert_eq!((view.get(b"a").unwrap().unwrap(), view.get(b"b").unwrap()), ("1".into(), None));
+    assert_eq!(store.sequence(batch(vec![put("c", "3")])).unwrap().number, lost, "it was never seen outside");
+    assert!(store.row() > row);
+}
+
+/// A failed seal forgets what is not on disk, refuses until everybody knows, and numbers go on.
+#[test]
+fn fail_stop() {
+    let memory = Memory::default();
+    let store = open(&memory);
+    store.sequence(batch(vec![put("a", "1")])).unwrap();
+    seal(&store);
+    let lost = store.sequence(batch(vec![put("a", "2")])).unwrap().number;
+    store.fail(&EngineError::NoSpace("test".into()));
+    assert_eq!(store.epoch(), 1);
+    assert_eq!(store.view(&table()).unwrap().get(b"a").unwrap().unwrap(), "1", "readers go on");
+    let refused = store.sequence(batch(vec![put("a", "3")])).unwrap_err();
+    assert!(refused.to_string().contains("no space left"), "{refused}");
+    store.reopen().now_or_never().unwrap().unwrap();
+    assert!(store.sequence(batch(vec![])).is_err(), "not before everybody has dropped what was forgotten");
+    store.recovered();
+    assert!(store.sequence(batch(vec![put("a", "4")])).unwrap().number > lost);
+    seal(&store);
+    assert_eq!(store.view(&table()).unwrap().get(b"a").unwrap().unwrap(), "4");
+}
+
+/// Who read what another wrote meanwhile is told; who did not is not.
+#[test]
+fn conflicts() {
+    let store = open(&Memory::default());
+    let at = store.sequence(batch(vec![put("a", "1"), put("b", "1")])).unwrap().number;
+    let shared = |keys: &[&'static str], spans: &[(&'static str, Option<&'static str>)], write: &str| Batch {
+        shared: Some((
+            table(),
+            Reads {
+                at,
+                keys: keys.iter().map(|k| Bytes::from_static(k.as_bytes())).collect(),
+                spans: spans
+                    .iter()
+                    .map(|(s, e)| (Bytes::from_static(s.as_bytes()), e.map(|e| Bytes::from_static(e.as_bytes()))))
+                    .collect(),
+            },
+        )),
+        ..batch(vec![put(write, "x")])
+    };
+    store.sequence(shared(&["a"], &[], "a")).unwrap();
+    assert!(matches!(store.sequence(shared(&["a"], &[], "c")), Err(Refused::Conflict)));
+    assert!(matches!(store.sequence(shared(&[], &[("", Some("b"))], "c")), Err(Refused::Conflict)));
+    assert!(matches!(store.sequence(shared(&[], &[("", None)], "c")), Err(Refused::Conflict)));
+    store.sequence(shared(&["b"], &[("b", None)], "b")).unwrap();
+    store.sequence(shared(&[], &[], "a")).unwrap();
+}
+
+/// An id is taken once, by principal, until it leaves its window; over restarts.
+#[test]
+fn ids_are_taken_once() {
+    let memory = Memory::default();
+    let mut store = open(&memory);
+    let send = |store: &Store, who: &str, id: &str, now_ms: u64| {
+        let once = Once {
+            principal: Principal::stamped(who).unwrap(),
+            id: Bytes::copy_from_slice(id.as_bytes()),
+            writes: vec![put(id, who)],
+        };
+        let once = vec![once];
+        store.sequence(Batch { once, now_ms, ..batch(vec![]) }).unwrap().admitted == [true]
+    };
+    assert!(send(&store, "ada", "1", 0) && send(&store, "bob", "1", 0));
+    assert!(!send(&store, "ada", "1", 1));
+    seal(&store);
+    store = open(&memory);
+    assert!(!send(&store, "ada", "1", once::WINDOW_MS - 1));
+    assert!(send(&store, "ada", "1", once::WINDOW_MS), "a day later it is another message");
+    assert!(!send(&store, "ada", "1", once::WINDOW_MS + 1));
+}
+
+/// The window holds its number of ids, and its rows do not grow beyond.
+#[test]
+fn the_window_is_bounded() {
+    let memory = Memory::default();
+    let store = open(&memory);
+    let total = once::WINDOW_IDS_MAX + 50;
+    let send = |n: u64| {
+        let once = vec![Once {
+            principal: Principal::default_owner(),
+            id: Bytes::from(n.to_string()),
+            writes: Vec::new(),
+        }];
+        store.sequence(Batch { once, ..batch(vec![]) }).unwrap().admitted == [true]
+    };
+    for n in 0..total {
+        assert!(send(n));
+        if n % 1000 == 0 {
+            while let Step::Sealed(_) = seal(&store) {}
+        }
+    }
+    assert!(!send(total - 1) && !send(50), "the last hundred thousand are known");
+    assert!(send(0), "older ones are not");
+    while let Step::Sealed(_) = seal(&store) {}
+    let rows = memory.entries().len() as u64;
+    assert_eq!(rows, 2 * once::WINDOW_IDS_MAX + 2);
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Put(u8, u8),
+    Delete(u8),
+    Seal,
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let op = prop_oneof![
+        4 => (0..20u8, any::<u8>()).prop_map(|(k, v)| Op::Put(k, v)),
+        2 => (0..20u8).prop_map(Op::Delete),
+        1 => Just(Op::Seal),
+    ];
+    proptest::collection::vec(op, 0..60)
+}
+
+proptest! {
+    /// A view is what a plain map would be, whatever is sealed and whatever is on top; in both directions, in any span.
+    #[test]
+    fn a_view_is_a_map(ops in ops(), over in ops(), start in 0..20u8, end in proptest::option::of(0..20u8), backwards: bool) {
+        let store = open(&Memory::default());
+        let mut model = BTreeMap::new();
+        let key = |k: u8| Bytes::from(vec![k]);
+        for op in ops {
+            match op {
+                Op::Put(k, v) => {
+                    model.insert(key(k), Bytes::from(vec![v]));
+                    store.sequence(batch(vec![Write::put(table(), key(k), vec![v])])).unwrap();
+                }
+                Op::Delete(k) => {
+                    model.remove(&key(k));
+                    store.sequence(batch(vec![Write::delete(table(), key(k))])).unwrap();
+                }
+                Op::Seal => drop(seal(&store)),
+            }
+        }
+        let mut changes = BTreeMap::new();
+        for op in over {
+            match op {
+                Op::Put(k, v) => {
+                    model.insert(key(k), Bytes::from(vec![v]));
+                    changes.insert(key(k), Some(Bytes::from(vec![v])));
+                }
+                Op::Delete(k) => {
+                    model.remove(&key(k));
+                    changes.insert(key(k), None);
+                }
+                Op::Seal => {}
+            }
+        }
+        let view = store.view(&table()).unwrap();
+        let (start, end) = ([start], end.map(|e| [e]));
+        let span = Span { start: &start, end: end.as_ref().map(|e| &e[..]), backwards };
+        let mut found = Vec::new();
+        view.scan(span, &changes, &mut |k, v| { found.push((Bytes::copy_from_slice(k), v)); true }).unwrap();
+        let mut expected: Vec<_> = model
+            .into_iter()
+            .filter(|(k, _)| k[..] >= start[..] && end.is_none_or(|e| k[..] < e[..]))
+            .collect();
+        if backwards {
+            expected.reverse();
+        }
+        prop_assert_eq!(&found, &expected);
+        let mut first = Vec::new();
+        view.scan(span, &changes, &mut |k, v| { first.push((Bytes::copy_from_slice(k), v)); first.len() < 2 }).unwrap();
+        prop_assert_eq!(&first[..], &expected[..expected.len().min(2)]);
+    }
+}
