@@ -21,6 +21,7 @@ mod commands;
 pub mod connection;
 pub mod describe;
 pub mod discover;
+pub mod durable;
 pub mod engine;
 pub mod graph;
 pub mod guest;
