@@ -22,6 +22,7 @@ use crate::bus::{Bus, Saying};
 use crate::capsule::aot::{Aot, Compiler};
 use crate::capsule::census::Census;
 use crate::capsule::discover::{self, Embedded};
+use crate::capsule::durable::{self, Durable};
 use crate::capsule::graph;
 use crate::capsule::manager::Manager;
 use crate::capsule::shard::Shard;
@@ -41,6 +42,9 @@ use crate::notify;
 use crate::port::child::{Children, ChildrenOptions};
 use crate::port::listener::Caps;
 use crate::status::StatusFile;
+use crate::store::Store;
+use crate::store::engine::{EngineError, OpenError};
+use crate::store::memory::Memory;
 
 /// How long the whole stop may take (K4).
 const STOP_TIME_MAX: Duration = Duration::from_secs(15);
@@ -101,6 +105,12 @@ pub enum BootError {
     /// The metrics exporter.
     #[error(transparent)]
     Metrics(#[from] metrics::MetricsError),
+    /// The store does not open.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The store opens, and cannot be read.
+    #[error("the store cannot be read")]
+    Unreadable(#[from] EngineError),
     /// The engine does not support this machine.
     #[error("the WebAssembly engine cannot start: {0:#}")]
     Engine(wasmtime::Error),
@@ -221,7 +231,7 @@ impl Drop for ShardThreads {
     }
 }
 
-fn make_host(parts: Parts<'_>, token: BootToken, started: Instant) -> Result<Arc<Host>, BootError> {
+fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Instant) -> Result<Arc<Host>, BootError> {
     let Parts {
         home,
         config,
@@ -241,8 +251,11 @@ fn make_host(parts: Parts<'_>, token: BootToken, started: Instant) -> Result<Arc
     };
     let children = Children::new(children, boot, Arc::clone(&ids), &metrics, Arc::clone(&changed))?;
     let deadlines = Arc::new(Deadlines::default());
+    let topics = Topics::new()?;
     Ok(Arc::new(Host {
         engine: engine::engine().map_err(BootError::Engine)?,
+        durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
+        store,
         bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
         gate: Gate::default(),
         deadlines,
@@ -253,7 +266,7 @@ fn make_host(parts: Parts<'_>, token: BootToken, started: Instant) -> Result<Arc
         token,
         own_uid: rustix::process::geteuid().as_raw(),
         started,
-        topics: Topics::new()?,
+        topics,
         changed,
         children,
         connections: watch::channel(0).0,
@@ -272,7 +285,9 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
         key: &key,
         open_files: raise_open_files(),
     };
-    let host = make_host(parts, BootToken::create(&home)?, started)?;
+    let store = Store::open(Box::new(Memory::default())).await?;
+    let host = make_host(parts, BootToken::create(&home)?, store, started)?;
+    durable::recover::before_start(&host)?;
     let _exporter = metrics::export(&config.metrics, &host.metrics)?;
     let ticker = Arc::new(Ticker::start(&host.engine).map_err(io("cannot start the epoch thread"))?);
     let shards: Arc<[Arc<Shard>]> = (0..config.daemon.shards.get())
@@ -295,6 +310,9 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
     let clock = Arc::clone(&host);
     jobs.spawn(Arc::clone(&host.census).run(move || clock.uptime_ms()));
     jobs.spawn(Arc::clone(&host.children).run());
+    jobs.spawn(durable::recover::run(Arc::clone(&host)));
+    let sealing = Arc::clone(&host.store);
+    jobs.spawn(async move { sealing.run().await });
     let (requests, _heard) = control.listen()?;
     jobs.spawn(Arc::clone(&control).run(requests));
     jobs.spawn(keep_status(
@@ -351,7 +369,7 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
 async fn start(
     options: &BootOptions,
     config: &Config,
-    host: &Host,
+    host: &Arc<Host>,
     manager: &Manager,
     control: &Control,
 ) -> Result<(), BootError> {
@@ -372,6 +390,7 @@ async fn start(
         rescue(options, manager, control).await;
     }
     manager.wake_owners();
+    durable::recover::at_start(host)?;
     let loaded = Body::json(&Capsules {
         capsules: manager.reports(),
     });

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::engine::{EngineError, OpenError, Write};
 use super::table::Table;
-use super::{Level, META_PROGRESS, Phase, Store, Waiting, read_progress};
+use super::{Level, META_PROGRESS, Phase, Store, UNSEALED_BYTES_MAX, Waiting, read_progress};
 
 /// How long a commit that is not urgent waits for others, so that they share an fsync.
 pub const EVENTUAL_WAIT: Duration = Duration::from_millis(50);
@@ -97,9 +97,13 @@ impl Store {
             }
         }
         state.bytes -= bytes;
+        if state.bytes < UNSEALED_BYTES_MAX {
+            self.crowded.store(false, Ordering::Relaxed);
+        }
         drop(state);
         self.sealed.store(last, Ordering::Release);
         self.progress.notify_one();
+        self.turned.notify_waiters();
         self.room.notify_waiters();
     }
 
@@ -111,12 +115,21 @@ impl Store {
         state.queue.clear();
         state.pending = HashMap::default();
         state.bytes = 0;
+        self.crowded.store(false, Ordering::Relaxed);
         state.windows.forget();
         state.recent.commits.clear();
         state.recent.floor = state.sequence;
         drop(state);
         self.progress.notify_one();
+        self.turned.notify_waiters();
         self.room.notify_waiters();
+    }
+
+    /// What was opened again cannot be read: it failed once more. The thread that seals opens it again at the next commit.
+    pub fn fail_again(&self, error: &EngineError) {
+        self.phase.send_replace(Phase::Failed(error.to_string().into()));
+        self.urgent.notify_one();
+        self.work.notify_one();
     }
 
     /// Opens the engine again after a failure, and hands over to whoever calls [`Store::recovered`].
@@ -184,6 +197,14 @@ impl Store {
     pub async fn run(&self) {
         let mut phase = self.phase.subscribe();
         loop {
+            let failed = match &*phase.borrow() {
+                Phase::Failed(why) => Some(EngineError::Stopped(Arc::clone(why))),
+                _ => None,
+            };
+            if let Some(error) = failed {
+                self.recover(error).await;
+                continue;
+            }
             match self.waiting() {
                 (false, _) => {
                     if *phase.borrow() == Phase::Closed {
@@ -209,7 +230,7 @@ impl Store {
                     tracing::error!(%error, "the store fails while it is closed");
                     break;
                 }
-                self.recover(error).await;
+                self.phase.send_replace(Phase::Failed(error.to_string().into()));
             }
         }
         let engine = self.engine.write().take();
