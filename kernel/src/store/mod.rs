@@ -1,7 +1,8 @@
 //! What survives: one transactional key-value store for the state of capsules, messages that wait, timers, and what was given up.
 //!
-//! - [`table`]: what belongs to whom; [`engine`]: what keeps the bytes; [`memory`]: the twin without a disk;
-//! - [`view`]: a table as a reader sees it; `once`: ids that clients give their messages; [`seal`]: the store's thread.
+//! - [`table`]: what belongs to whom; [`engine`]: what keeps the bytes; [`surreal`]: on disk; [`memory`]: the twin without one;
+//! - [`view`]: a table as a reader sees it; `once`: ids that clients give their messages; [`seal`]: how it gets to disk, on the store's
+//!   own [`thread`].
 //!
 //! A commit has two moments. [`Store::sequence`] gives it a number, in memory: from then on it is ordered and later readers see it. The
 //! store's thread then *seals* what was sequenced, in groups: one transaction of the engine and one fsync for all of them. What must not
@@ -17,7 +18,9 @@ pub mod engine;
 pub mod memory;
 pub mod once;
 pub mod seal;
+pub mod surreal;
 pub mod table;
+pub mod thread;
 pub mod view;
 
 use std::collections::{HashMap, VecDeque};
@@ -41,6 +44,9 @@ pub const VALUE_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes that may be sequenced and not sealed, before whoever could add more is held up.
 pub const UNSEALED_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes that a write takes in the queue and the overlay beside its key and value.
+const WRITE_OVERHEAD_BYTES: usize = 256;
 
 /// Commits that are remembered to find conflicts. A reader that is older than all of them conflicts.
 const RECENT_MAX: usize = 4096;
@@ -70,7 +76,8 @@ pub struct Reads {
 
 impl Reads {
     fn includes(&self, key: &[u8]) -> bool {
-        let spanned = |(start, end): &(Bytes, Option<Bytes>)| key >= &start[..] && end.as_ref().is_none_or(|e| key < &e[..]);
+        let spanned =
+            |(start, end): &(Bytes, Option<Bytes>)| key >= &start[..] && end.as_ref().is_none_or(|e| key < &e[..]);
         self.keys.iter().any(|k| k == key) || self.spans.iter().any(spanned)
     }
 }
@@ -143,7 +150,6 @@ pub enum Phase {
 struct Waiting {
     number: u64,
     writes: Vec<Write>,
-    level: Level,
     bytes: usize,
 }
 
@@ -160,6 +166,8 @@ struct State {
     sequence: u64,
     pending: HashMap<Table, Arc<Pending>, ahash::RandomState>,
     queue: VecDeque<Waiting>,
+    /// The last number given to a commit that somebody waits for.
+    durable: u64,
     bytes: usize,
     recent: Recent,
     windows: once::Windows,
@@ -223,6 +231,7 @@ impl Store {
                 sequence,
                 pending: HashMap::default(),
                 queue: VecDeque::new(),
+                durable: 0,
                 bytes: 0,
                 recent: Recent {
                     floor: sequence,
@@ -333,9 +342,9 @@ impl Store {
     /// # Errors
     /// It cannot be read.
     pub fn view(&self, table: &Table) -> Result<View, EngineError> {
-        let engine = self.engine()?;
-        // Under one lock, so that nothing moves from one to the other in between.
+        // Under one lock, so that nothing moves from one to the other in between, and no engine is taken that ended since.
         let state = self.state.lock();
+        let engine = self.engine()?;
         Ok(View {
             pending: state.pending.get(table).cloned(),
             sealed: engine.snapshot(table)?,
@@ -349,7 +358,7 @@ impl Store {
     /// It is being opened again.
     pub fn engine(&self) -> Result<Arc<dyn Engine>, EngineError> {
         let engine = self.engine.read().clone();
-        engine.ok_or_else(|| EngineError::Stopped("it is being opened again".into()))
+        engine.ok_or_else(|| EngineError::Stopped("it is not open".into()))
     }
 
     /// Gives a commit its number: it is ordered, and seen by later readers of this process.
@@ -372,8 +381,14 @@ impl Store {
         let mut writes = batch.writes;
         let mut admitted = Vec::with_capacity(batch.once.len());
         for once in batch.once {
-            let new = self.admit(state, &once, batch.now_ms, &mut writes);
-            let new = new.map_err(|error| Refused::Unavailable(error.to_string().into()))?;
+            let new = match self.admit(state, &once, batch.now_ms, &mut writes) {
+                Ok(new) => new,
+                Err(error) => {
+                    // Those before it in this batch have moved their windows, and nothing of it happens.
+                    state.windows.forget();
+                    return Err(Refused::Unavailable(error.to_string().into()));
+                }
+            };
             admitted.push(new);
             if new {
                 writes.extend(once.writes);
@@ -382,30 +397,34 @@ impl Store {
         state.sequence += 1;
         let number = state.sequence;
         if let Some((table, _)) = batch.shared {
-            let keys = writes.iter().filter(|w| w.table == table).map(|w| w.key.clone()).collect();
+            let keys = writes
+                .iter()
+                .filter(|w| w.table == table)
+                .map(|w| w.key.clone())
+                .collect();
             state.recent.remember(number, table, keys);
         }
         for write in &writes {
             let pending = state.pending.entry(write.table.clone()).or_default();
             Arc::make_mut(pending).insert(write.key.clone(), (number, write.value.clone()));
         }
-        let bytes = writes.iter().map(Write::weight).sum();
+        let bytes = writes.iter().map(|write| write.weight() + WRITE_OVERHEAD_BYTES).sum();
+        let was_much = state.bytes >= seal::GROUP_BYTES_MAX;
         state.bytes += bytes;
         if state.bytes >= UNSEALED_BYTES_MAX {
             self.crowded.store(true, Ordering::Relaxed);
         }
-        state.queue.push_back(Waiting {
-            number,
-            writes,
-            level: batch.level,
-            bytes,
-        });
+        state.queue.push_back(Waiting { number, writes, bytes });
         let first = state.queue.len() == 1;
+        let urgent = batch.level == Level::Durable || (!was_much && state.bytes >= seal::GROUP_BYTES_MAX);
+        if batch.level == Level::Durable {
+            state.durable = number;
+        }
         drop(guard);
         if first {
             self.work.notify_one();
         }
-        if batch.level == Level::Durable {
+        if urgent {
             self.urgent.notify_one();
         }
         Ok(Sequenced { number, admitted })
@@ -428,16 +447,14 @@ impl Store {
     /// They cannot be read.
     pub fn rows(&self, table: &Table, start: &[u8], max: usize) -> Result<Vec<(Bytes, Bytes)>, EngineError> {
         let mut rows = Vec::new();
-        let span = Span {
-            start,
-            ..Span::ALL
-        };
-        self.view(table)?.scan(span, &std::collections::BTreeMap::new(), &mut |key, value| {
-            if rows.len() < max {
-                rows.push((Bytes::copy_from_slice(key), value));
-            }
-            rows.len() < max
-        })?;
+        let span = Span { start, ..Span::ALL };
+        self.view(table)?
+            .scan(span, &std::collections::BTreeMap::new(), &mut |key, value| {
+                if rows.len() < max {
+                    rows.push((Bytes::copy_from_slice(key), value));
+                }
+                rows.len() < max
+            })?;
         Ok(rows)
     }
 }
@@ -451,7 +468,9 @@ impl Recent {
             return true;
         }
         let later = self.commits.iter().rev().take_while(|(number, ..)| *number > reads.at);
-        later.filter(|(_, t, _)| t == table).any(|(_, _, keys)| keys.iter().any(|k| reads.includes(k)))
+        later
+            .filter(|(_, t, _)| t == table)
+            .any(|(_, _, keys)| keys.iter().any(|k| reads.includes(k)))
     }
 
     fn remember(&mut self, number: u64, table: Table, keys: Vec<Bytes>) {
