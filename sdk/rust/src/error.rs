@@ -5,8 +5,22 @@
 //! none of the commands happen and the instance with its state is dropped. [`Failure`] is either of the two, and every error of
 //! this module becomes a [`Problem`] by `?`.
 //!
-//! A message that nobody waits for is handled when it ends in a [`Problem`]: a durable one is not tried again. What must be tried again
-//! (and what was half done and must not be kept) is given up with a [`Rollback`].
+//! A message that nobody waits for is handled when it ends in a [`Problem`], which is then only logged. So a handler of a durable
+//! subscription returns `Result<(), Rollback>`: by `?` every error undoes what was half done, and the message is tried again, or
+//! laid aside where that is of no use.
+//!
+//! ```
+//! # use astrid_sdk::prelude::*;
+//! # #[derive(Default)] struct Orders;
+//! # #[capsule] impl Orders {
+//! #[on("shop.v1.ordered")]
+//! fn ordered(&mut self, ctx: &mut Context, order: String) -> Result<(), Rollback> {
+//!     ctx.kv().put(format!("order/{order}"), &true)?;
+//!     ctx.publish("shop.v1.booked", order)?;
+//!     Ok(())
+//! }
+//! # }
+//! ```
 
 use astrid_wire::Problem;
 use astrid_wire::problem::codes;
@@ -30,6 +44,17 @@ impl Rollback {
     /// [`Rollback::Retry`] for this reason.
     pub fn retry(reason: impl Into<String>) -> Self {
         Self::Retry(reason.into())
+    }
+}
+
+/// What can pass (something is full, or not available now, or took too long) is tried again; the rest is not.
+impl<E: Into<Problem>> From<E> for Rollback {
+    fn from(error: E) -> Self {
+        let problem = error.into();
+        match problem.code() {
+            codes::UNAVAILABLE | codes::FULL | codes::TIMEOUT => Self::Retry(problem.to_string()),
+            _ => Self::Refuse(problem),
+        }
     }
 }
 
@@ -591,7 +616,7 @@ impl KvError {
             Self::InvalidKey(_) => "kv.invalid-key",
             Self::TooLarge(_) => "kv.too-large",
             Self::TooMuch(_) => "kv.too-much",
-            Self::Unavailable(_) => "kv.unavailable",
+            Self::Unavailable(_) => codes::UNAVAILABLE,
             Self::Unreadable { .. } => "kv.unreadable",
             Self::Unserializable(_) => codes::CAPSULE_FAILED,
         }

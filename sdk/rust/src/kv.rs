@@ -50,7 +50,7 @@ use std::vec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use crate::bindings::astrid::kernel::kv::Entry;
+pub use crate::bindings::astrid::kernel::kv::{Entry, Page};
 use crate::body::{Body, JSON, Unserializable};
 use crate::error::KvError;
 use crate::sys;
@@ -132,6 +132,21 @@ impl Kv<'_> {
         value: Option<&[u8]>,
     ) -> Result<bool, KvError> {
         Ok(sys::kv::compare_and_swap(key.as_ref(), expected, value)?)
+    }
+
+    /// One page of the entries from one key to before another (`None`: to the last), backwards if that is said: for who answers in parts.
+    /// At most `limit` entries, 1,000 and, but for a single larger entry, 1 MiB. [`Kv::range`] goes through all.
+    ///
+    /// # Errors
+    /// Refused.
+    pub fn page(
+        &self,
+        start: impl AsRef<[u8]>,
+        end: Option<&[u8]>,
+        limit: u32,
+        backwards: bool,
+    ) -> Result<Page, KvError> {
+        Ok(sys::kv::scan(start.as_ref(), end, limit, backwards)?)
     }
 
     /// All entries, in order.

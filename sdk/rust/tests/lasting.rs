@@ -126,6 +126,33 @@ impl Keeper {
         Ok([forwards?, backwards?])
     }
 
+    /// As a durable subscription is heard: what fails is undone.
+    #[on("keeper.v1.sure")]
+    fn sure(&mut self, ctx: &mut Context, key: String) -> Result<(), Rollback> {
+        ctx.kv().put("half", &1)?;
+        ctx.kv().get::<u64>(key)?;
+        Ok(())
+    }
+
+    #[on("keeper.v1.pages")]
+    fn pages(&mut self, ctx: &mut Context) -> Result<()> {
+        let mut page = |start: &str, end: Option<&[u8]>, limit, backwards| {
+            let page = ctx.kv().page(start, end, limit, backwards)?;
+            let keys: Vec<u8> = page.entries.iter().map(|entry| entry.key[0]).collect();
+            Ok::<_, KvError>((String::from_utf8_lossy(&keys).into_owned(), page.next))
+        };
+        assert_eq!(page("", None, 2, false)?, ("ab".to_owned(), Some(b"c".to_vec())));
+        assert_eq!(page("c", None, 2, false)?, ("c".to_owned(), None));
+        assert_eq!(page("", None, 3, false)?, ("abc".to_owned(), None));
+        let (keys, next) = page("", None, 2, true)?;
+        assert_eq!(keys, "cb");
+        assert_eq!(page("", next.as_deref(), 2, true)?, ("a".to_owned(), None));
+        // Nothing is wanted, and what there is stays ahead.
+        let (keys, next) = page("b", None, 0, false)?;
+        assert_eq!((keys.as_str(), next.as_deref()), ("", Some(b"b".as_slice())));
+        Ok(())
+    }
+
     #[on("keeper.v1.arm")]
     fn arm(&mut self, ctx: &mut Context, every: Option<u64>) -> Result<()> {
         ctx.timer(10 * SECOND).tag("short").set()?;
@@ -217,7 +244,9 @@ fn a_rollback_keeps_nothing() {
 
 #[test]
 fn a_swap_compares_with_what_the_handler_sees() {
-    keeper().event("keeper.v1.swap", ()).committed();
+    let mut keeper = keeper();
+    keeper.event("keeper.v1.swap", ()).committed();
+    assert_eq!(keeper.logged(), []);
 }
 
 #[test]
@@ -259,6 +288,32 @@ fn scans_go_through_pages() {
     assert_eq!(keeper.ask("keeper.v1.forget", "").read::<usize>(), 2);
 }
 
+#[test]
+fn a_page_says_where_the_next_begins() {
+    let mut keeper = keeper();
+    for key in ["a", "b", "c"] {
+        keeper.put_kv(key, &0);
+    }
+    keeper.event("keeper.v1.pages", ()).committed();
+    assert_eq!(keeper.logged(), []);
+}
+
+/// A handler whose error is a rollback is undone by every error, and tried again if that may be of use.
+#[test]
+fn what_fails_can_be_undone() {
+    let mut keeper = keeper();
+    keeper.put_kv("text", "text");
+    let refused = keeper.event("keeper.v1.sure", "text").rolled_back();
+    assert!(matches!(&refused, Rollback::Refuse(problem) if problem.code() == "kv.unreadable"));
+    keeper.set_kv_unavailable(Some("the disk is full"));
+    let tried_again = keeper.event("keeper.v1.sure", "a").rolled_back();
+    assert!(matches!(&tried_again, Rollback::Retry(why) if why.contains("the disk is full")));
+    assert_eq!(keeper.kv().len(), 1);
+    keeper.set_kv_unavailable(None);
+    keeper.retry().committed();
+    assert_eq!(keeper.kv_value("half"), Some(1));
+}
+
 /// What cannot be read is a refusal that names the key.
 #[test]
 fn what_does_not_fit_is_named() {
@@ -268,7 +323,7 @@ fn what_does_not_fit_is_named() {
     let refused = keeper
         .ask("keeper.v1.write", json!([{ "key": "a", "value": 1 }]))
         .refused();
-    assert_eq!(refused.code(), "kv.unavailable");
+    assert_eq!(refused.code(), codes::UNAVAILABLE);
     keeper.set_kv_unavailable(None);
     keeper.put_kv("alarm", "text");
     keeper.event("keeper.v1.arm", json!(null)).committed();

@@ -23,7 +23,7 @@ const PAGE_BYTES_MAX: usize = 1 << 20;
 
 /// Keys and bytes that one `handle` may write, as in the kernel.
 const WRITTEN_KEYS_MAX: usize = 10_000;
-const WRITTEN_BYTES_MAX: usize = 32 << 20;
+const WRITTEN_BYTES_MAX: usize = 8 << 20;
 
 /// For how long, and how many for each principal, ids of what was published once are remembered.
 const ONCE_FOR: Duration = Duration::from_secs(24 * 3600);
