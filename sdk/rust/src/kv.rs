@@ -26,7 +26,7 @@
 //!     fn titles(&mut self, ctx: &mut Context) -> Result<Vec<String>> {
 //!         let mut titles = Vec::new();
 //!         for entry in ctx.kv().prefix("note/") {
-//!             titles.push(entry?.read::<Note>()?.title);
+//!             titles.push(entry?.key_after("note/")?.to_owned());
 //!         }
 //!         Ok(titles)
 //!     }
@@ -190,6 +190,18 @@ impl Entry {
         std::str::from_utf8(&self.key).map_err(|error| KvError::Unreadable {
             key: String::from_utf8_lossy(&self.key).into_owned(),
             why: format!("the key is not text: {error}"),
+        })
+    }
+
+    /// What follows this prefix in the key, as text.
+    ///
+    /// # Errors
+    /// [`KvError::Unreadable`]: it is not UTF-8, or begins with something else.
+    pub fn key_after(&self, prefix: &str) -> Result<&str, KvError> {
+        let key = self.key_text()?;
+        key.strip_prefix(prefix).ok_or_else(|| KvError::Unreadable {
+            key: key.to_owned(),
+            why: format!("the key does not begin with `{prefix}`"),
         })
     }
 

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use astrid_sdk::kv::Entry;
 use astrid_sdk::prelude::*;
 
 /// Numbers of a kind that a report names, at most. Where there are as many, there may be more.
@@ -169,16 +170,13 @@ pub fn report(ctx: &mut Context) -> Result<Report> {
     for entry in ctx.kv().prefix("client/") {
         let entry = entry?;
         let last = entry.read::<Client>()?.last;
-        let name = entry.key_text()?.trim_start_matches("client/").to_owned();
-        clients.entry(name).or_default().last = last;
+        clients.entry(entry.key_after("client/")?.to_owned()).or_default().last = last;
     }
     // The number up to which effects were looked at, by client.
     let mut looked: BTreeMap<String, u64> = BTreeMap::new();
     for entry in ctx.kv().prefix("effect/") {
         let entry = entry?;
-        let Some((name, number)) = client_and_number(entry.key_text()?, "effect/") else {
-            continue;
-        };
+        let (name, number) = client_and_number(&entry, "effect/")?;
         let client = clients.entry(name.clone()).or_default();
         client.count += 1;
         if entry.read::<u64>()? != 1 {
@@ -194,16 +192,18 @@ pub fn report(ctx: &mut Context) -> Result<Report> {
     for entry in ctx.kv().prefix("violation/") {
         let entry = entry?;
         let number = entry.read::<Violation>()?.number;
-        if let Some((name, _)) = client_and_number(entry.key_text()?, "violation/") {
-            named(&mut clients.entry(name).or_default().out_of_order, [number]);
-        }
+        let (name, _) = client_and_number(&entry, "violation/")?;
+        named(&mut clients.entry(name).or_default().out_of_order, [number]);
     }
     Ok(Report { clients })
 }
 
-fn client_and_number(key: &str, table: &str) -> Option<(String, u64)> {
-    let (client, number) = key.strip_prefix(table)?.rsplit_once('/')?;
-    Some((client.to_owned(), number.parse().ok()?))
+fn client_and_number(entry: &Entry, table: &str) -> Result<(String, u64)> {
+    let key = entry.key_after(table)?;
+    let parts = key
+        .rsplit_once('/')
+        .and_then(|(client, n)| Some((client.to_owned(), n.parse().ok()?)));
+    parts.ok_or_else(|| Problem::new("relay.key", format!("{table}{key} is no key of this table")).into())
 }
 
 fn named(numbers: &mut Vec<u64>, more: impl IntoIterator<Item = u64>) {
