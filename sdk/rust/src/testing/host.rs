@@ -15,9 +15,7 @@ use super::connection::Connection;
 use super::kv::{Once, Table};
 use super::seen::{Ask, LogLine, Said};
 use crate::bindings::astrid::kernel::bus::{PublishError, ReplyError, RequestError, SubscribeError};
-use crate::bindings::astrid::kernel::connection::{AuthenticateError, PeerError, PeerInfo};
 use crate::bindings::astrid::kernel::log::Level;
-use crate::bindings::astrid::kernel::port::PortError;
 use crate::bindings::astrid::kernel::random::RandomError;
 use crate::bindings::astrid::kernel::timer::{Armed, TimerError};
 use crate::bindings::astrid::kernel::types::{self, CommandId, Message, MessageId, PortId, ReplyTo};
@@ -102,7 +100,7 @@ pub(super) struct Host {
     durable: bool,
     /// Whether the next message is durable for another reason than its subscription: by its timer, or by the ask that it answers.
     pub(super) durable_next: bool,
-    commands: Vec<Command>,
+    pub(super) commands: Vec<Command>,
     /// Time since the test began, and what it was when the daemon last started.
     pub(super) now: Duration,
     pub(super) booted_at: Duration,
@@ -267,14 +265,6 @@ impl Host {
             _ => None,
         });
         recorded.unwrap_or_else(|| self.timers.contains_key(&port))
-    }
-
-    fn open_connection(&self, port: PortId) -> Result<&Connection, PortError> {
-        let closing = self.commands.iter().any(|command| matches!(command, Command::Close));
-        self.connection
-            .as_ref()
-            .filter(|connection| connection.peer.stream == port && !connection.closed && !closing)
-            .ok_or(PortError::Unknown)
     }
 }
 
@@ -490,45 +480,5 @@ impl Host {
             self.commands.push(Command::CancelTimer(port));
         }
         held
-    }
-
-    pub(super) fn write(&mut self, port: PortId, bytes: &[u8]) -> Result<u32, PortError> {
-        let recorded = self.commands.iter().map(|command| match command {
-            Command::Write(bytes) => bytes.len() as u64,
-            _ => 0,
-        });
-        let recorded = recorded.sum();
-        let free = self
-            .open_connection(port)?
-            .free
-            .map(|free| free.saturating_sub(recorded));
-        match free {
-            Some(free) if free < bytes.len() as u64 => return Err(PortError::Full(free)),
-            _ => {}
-        }
-        let ordinal = self.room().map_err(PortError::TooMany)?;
-        self.commands.push(Command::Write(bytes.to_owned()));
-        Ok(ordinal)
-    }
-
-    pub(super) fn close(&mut self, port: PortId) -> Result<u32, PortError> {
-        self.open_connection(port)?;
-        let ordinal = self.room().map_err(PortError::TooMany)?;
-        self.commands.push(Command::Close);
-        Ok(ordinal)
-    }
-
-    pub(super) fn peer(&self) -> Result<PeerInfo, PeerError> {
-        self.connection
-            .as_ref()
-            .map(|connection| connection.peer.clone())
-            .ok_or(PeerError::NoConnection)
-    }
-
-    pub(super) fn authenticate(&mut self, credential: &[u8]) -> Result<String, AuthenticateError> {
-        self.connection
-            .as_mut()
-            .ok_or(AuthenticateError::NoConnection)?
-            .authenticate(credential)
     }
 }
