@@ -42,9 +42,11 @@ use crate::notify;
 use crate::port::child::{Children, ChildrenOptions};
 use crate::port::listener::Caps;
 use crate::status::StatusFile;
-use crate::store::Store;
-use crate::store::engine::{EngineError, OpenError};
+use crate::store::engine::{EngineError, Open};
 use crate::store::memory::Memory;
+use crate::store::surreal::Disk;
+use crate::store::thread::StoreThread;
+use crate::store::{self, Store};
 
 /// How long the whole stop may take (K4).
 const STOP_TIME_MAX: Duration = Duration::from_secs(15);
@@ -54,6 +56,9 @@ const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// How long children that their owners did not end may take to end by themselves.
 const CHILDREN_GRACE: Duration = Duration::from_secs(2);
+
+/// How long the store may take to end.
+const STORE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// How long whoever starts a daemon for itself may take to connect, however short its idle time (K5).
 const STARTUP_GRACE: Duration = Duration::from_secs(10);
@@ -107,7 +112,7 @@ pub enum BootError {
     Metrics(#[from] metrics::MetricsError),
     /// The store does not open.
     #[error(transparent)]
-    Store(#[from] OpenError),
+    Store(#[from] store::thread::StartError),
     /// The store opens, and cannot be read.
     #[error("the store cannot be read")]
     Unreadable(#[from] EngineError),
@@ -285,8 +290,13 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
         key: &key,
         open_files: raise_open_files(),
     };
-    let store = Store::open(Box::new(Memory::default())).await?;
-    let host = make_host(parts, BootToken::create(&home)?, store, started)?;
+    // A home that is thrown away needs no disk.
+    let opener: Box<dyn Open> = match options.mode {
+        Mode::Private => Box::new(Memory::default()),
+        Mode::Persistent | Mode::Ephemeral => Box::new(Disk::new(home.store_dir())),
+    };
+    let store = StoreThread::start(opener).await?;
+    let host = make_host(parts, BootToken::create(&home)?, Arc::clone(store.store()), started)?;
     durable::recover::before_start(&host)?;
     let _exporter = metrics::export(&config.metrics, &host.metrics)?;
     let ticker = Arc::new(Ticker::start(&host.engine).map_err(io("cannot start the epoch thread"))?);
@@ -311,8 +321,6 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
     jobs.spawn(Arc::clone(&host.census).run(move || clock.uptime_ms()));
     jobs.spawn(Arc::clone(&host.children).run());
     jobs.spawn(durable::recover::run(Arc::clone(&host)));
-    let sealing = Arc::clone(&host.store);
-    jobs.spawn(async move { sealing.run().await });
     let (requests, _heard) = control.listen()?;
     jobs.spawn(Arc::clone(&control).run(requests));
     jobs.spawn(keep_status(
@@ -359,6 +367,7 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
         tracing::warn!("the stop took too long and is cut short");
     }
     drop(threads);
+    finish_store(&host, store).await;
     jobs.shutdown().await;
     clean_up(&home);
     tracing::info!(ms = started.elapsed().as_millis(), "stopped");
@@ -524,6 +533,14 @@ async fn stop(host: &Arc<Host>, manager: &Manager, control: &Control) {
     // Before their owners: who ends has children that are ended, and nobody starts them again.
     host.children.end(CHILDREN_GRACE).await;
     manager.stop().await;
+}
+
+/// Seals what was done last, lets what waits for that leave, and closes the store.
+async fn finish_store(host: &Arc<Host>, store: StoreThread) {
+    if tokio::time::timeout(STORE_TIME_MAX, store.stop()).await.is_err() {
+        tracing::error!("the store does not end in time: what was not sealed is lost, as in a crash");
+    }
+    host.durable.outbox.release(host.store.sealed());
 }
 
 /// Tells everybody of the stop, and waits for those that have something to finish.
