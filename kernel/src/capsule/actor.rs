@@ -277,6 +277,11 @@ impl Actor {
         self.in_outbox.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Whether it handles something now.
+    pub fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed)
+    }
+
     /// Whether outputs of it wait.
     pub fn is_in_outbox(&self) -> bool {
         self.in_outbox.load(Ordering::Relaxed) > 0
