@@ -11,6 +11,7 @@ use astrid_wire::Principal;
 
 mod damage;
 mod faults;
+mod figures;
 
 pub(super) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
