@@ -70,7 +70,11 @@ impl Faults {
             return (Some(EngineError::NoSpace("as it was told".into())), false);
         }
         let count = |left: u64| left.checked_sub(1);
-        match self.0.until_failure.fetch_update(Ordering::AcqRel, Ordering::Acquire, count) {
+        match self
+            .0
+            .until_failure
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, count)
+        {
             Ok(1) => (
                 Some(EngineError::Io("as it was told".into())),
                 self.0.lands.load(Ordering::Relaxed),

@@ -34,7 +34,7 @@ use error::translate;
 
 /// Bytes that are kept in memory before they become a table file. A reader pays for few table files, an idle daemon for what is here. It
 /// must hold a group of the store, of which SurrealKV reckons each entry with 2 KiB at worst: a larger one becomes a file at once.
-const MEMTABLE_BYTES: usize = 8 << 20;
+const MEMTABLE_BYTES: usize = 4 << 20;
 
 /// Bytes of blocks of table files that are kept in memory at most.
 const CACHE_BYTES: u64 = 8 << 20;
@@ -43,8 +43,15 @@ const CACHE_BYTES: u64 = 8 << 20;
 const BLOCK_BYTES: usize = 16 << 10;
 
 /// Bytes of the first level of table files, and of each file: they bound what one compaction reads, writes and holds.
-const LEVEL_BYTES: u64 = 64 << 20;
-const FILE_BYTES: u64 = 16 << 20;
+const LEVEL_BYTES: u64 = 16 << 20;
+const FILE_BYTES: u64 = 4 << 20;
+
+/// Levels of table files, with the first, whose files overlap. Few: what is deleted is passed over by every scan until a compaction has
+/// carried that to the last level, and most of what is written here is a message that is deleted soon.
+const LEVELS: u8 = 3;
+
+/// How many times larger the last level may be than the one before it. Beyond that it is compacted within itself.
+const LEVEL_RATIO: f64 = 64.0;
 
 /// How long a commit may take: a group is small, so beyond this something that it waits for has ended.
 const APPLY_TIME_MAX: Duration = Duration::from_secs(60);
@@ -72,7 +79,9 @@ fn options(path: PathBuf) -> Options {
         .with_block_size(BLOCK_BYTES)
         .with_target_file_size(FILE_BYTES)
         .with_enable_vlog(false);
+    options.level_count = LEVELS;
     options.max_bytes_for_level = LEVEL_BYTES;
+    options.level_multiplier = LEVEL_RATIO;
     // A torn end of the log was never acknowledged. Anything else is damage, and nothing is thrown away to get over it.
     options.wal_recovery_mode = WalRecoveryMode::TolerateTornTail;
     options

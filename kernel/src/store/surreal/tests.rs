@@ -287,7 +287,7 @@ fn refuse(_: &dyn Engine) -> Later<'_, Result<(), EngineError>> {
 fn what_is_older_is_migrated() {
     let home = tempfile::tempdir().unwrap();
     let directory = home.path().join("store");
-    let with = |migrations: &'static [Migration]| Disk::with(directory.clone(), migrations, 0);
+    let with = |migrations: &'static [Migration]| Disk::with(directory.clone(), migrations);
     runtime().block_on(async {
         let engine = with(&[]).open().await.unwrap();
         engine.apply(vec![put("a", b"old", b"x")]).await.unwrap();

@@ -53,7 +53,11 @@ fn check(engine: &dyn Engine) -> Result<u64, EngineError> {
         true
     })?;
     let first = last.saturating_sub(STAY) + 1;
-    assert_eq!(log, (first..=last).collect::<Vec<_>>(), "all of the first {last} commits and nothing else");
+    assert_eq!(
+        log,
+        (first..=last).collect::<Vec<_>>(),
+        "all of the first {last} commits and nothing else"
+    );
     let mut ring = Vec::new();
     engine.snapshot(&table("ring"))?.scan(Span::ALL, &mut |key, value| {
         ring.push((number(key), number(&value), value));
@@ -99,7 +103,11 @@ struct Writer {
 impl Writer {
     fn start(test: &str, directory: &Path) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "--nocapture", &format!("store::surreal::tests::damage::{test}")])
+            .args([
+                "--exact",
+                "--nocapture",
+                &format!("store::surreal::tests::damage::{test}"),
+            ])
             .env(WRITER, directory)
             .stdout(Stdio::piped())
             .spawn()
@@ -117,7 +125,10 @@ impl Writer {
             if self.said.read_line(&mut line).unwrap() == 0 {
                 break;
             }
-            if let Some(number) = line.strip_prefix("acknowledged ").and_then(|n| n.trim_end().parse().ok()) {
+            if let Some(number) = line
+                .strip_prefix("acknowledged ")
+                .and_then(|n| n.trim_end().parse().ok())
+            {
                 heard += 1;
                 last = Some(number);
             }
@@ -139,7 +150,9 @@ impl Drop for Writer {
 }
 
 fn is_writer() -> bool {
-    let Some(directory) = std::env::var_os(WRITER) else { return false };
+    let Some(directory) = std::env::var_os(WRITER) else {
+        return false;
+    };
     runtime().block_on(write(PathBuf::from(directory)));
     true
 }
@@ -170,7 +183,10 @@ fn what_was_acknowledged_outlives_the_process() {
             }
             found
         });
-        assert!(found >= acknowledged && acknowledged > before, "{found} {acknowledged} {before}");
+        assert!(
+            found >= acknowledged && acknowledged > before,
+            "{found} {acknowledged} {before}"
+        );
         before = found;
     }
 }
@@ -200,7 +216,9 @@ fn flip(path: &Path, random: &mut SmallRng) {
 
 fn truncate_log(directory: &Path, random: &mut SmallRng) {
     let logs = content(&directory.join("tree/wal"));
-    let Some((path, bytes)) = logs.iter().rfind(|(_, bytes)| !bytes.is_empty()) else { return };
+    let Some((path, bytes)) = logs.iter().rfind(|(_, bytes)| !bytes.is_empty()) else {
+        return;
+    };
     let length = random.random_range(0..bytes.len());
     fs::write(path, &bytes[..length]).unwrap();
 }
@@ -227,7 +245,10 @@ fn open_copy(directory: &Path, acknowledged: u64, tally: &mut Tally) {
     match opened {
         Ok(found) if found >= acknowledged => tally.whole += 1,
         Ok(found) => {
-            assert!(matches!(noted, head::Noted::Upto(sealed) if sealed <= found), "{found} {noted:?} {acknowledged}");
+            assert!(
+                matches!(noted, head::Noted::Upto(sealed) if sealed <= found),
+                "{found} {noted:?} {acknowledged}"
+            );
             tally.earlier += 1;
         }
         Err(OpenError::Lost { found, sealed }) => {
@@ -241,7 +262,10 @@ fn open_copy(directory: &Path, acknowledged: u64, tally: &mut Tally) {
 /// Cases for each moment, and moments; more of them by hand.
 fn cases() -> (u32, u64) {
     let number = |name: &str, default| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default);
-    (number("ASTRID_STORE_TEST_MOMENTS", 12) as u32, number("ASTRID_STORE_TEST_SEED", 4))
+    (
+        number("ASTRID_STORE_TEST_MOMENTS", 12) as u32,
+        number("ASTRID_STORE_TEST_SEED", 4),
+    )
 }
 
 /// Whatever a copy of the directory of a running store lacks, or has changed in one bit: it is an earlier state, or is refused with a reason.
@@ -279,7 +303,10 @@ fn damage_is_noticed() {
             }
             let before = tally.whole;
             open_copy(&damaged, heard, &mut tally);
-            assert!(case != 0 || tally.whole > before, "what is not damaged opens: {tally:?}");
+            assert!(
+                case != 0 || tally.whole > before,
+                "what is not damaged opens: {tally:?}"
+            );
             fs::remove_dir_all(&damaged).unwrap();
         }
         fs::remove_dir_all(&copied).unwrap();
