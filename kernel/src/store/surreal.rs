@@ -164,6 +164,9 @@ fn table_end(table: &Table) -> Vec<u8> {
     end
 }
 
+/// Told a key within its table, and where its value is; tells whether to go on.
+type Step<'a> = dyn FnMut(&[u8], &dyn LSMIterator) -> Result<bool, surrealkv::Error> + 'a;
+
 struct TableSnapshot {
     transaction: Transaction,
     table: Table,
@@ -171,11 +174,7 @@ struct TableSnapshot {
 
 impl TableSnapshot {
     /// Walks over a span until it is told `false`.
-    fn walk(
-        &self,
-        span: Span<'_>,
-        each: &mut dyn FnMut(&[u8], &dyn LSMIterator) -> Result<bool, surrealkv::Error>,
-    ) -> Result<(), EngineError> {
+    fn walk(&self, span: Span<'_>, each: &mut Step<'_>) -> Result<(), EngineError> {
         if span.end.is_some_and(|end| end <= span.start) {
             return Ok(());
         }

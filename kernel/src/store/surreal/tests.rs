@@ -1,4 +1,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests look at the store's files, and change them"
+)]
 
 use proptest::prelude::*;
 
@@ -11,7 +15,6 @@ use astrid_wire::Principal;
 
 mod damage;
 mod faults;
-mod figures;
 
 pub(super) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
