@@ -1,3 +1,5 @@
+//! The store against plain models, in memory: order, visibility, conflicts, failures, closing.
+
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;

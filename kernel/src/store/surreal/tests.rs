@@ -1,3 +1,5 @@
+//! The engine on disk against its twin in memory; copies, formats, the witness.
+
 #![allow(clippy::unwrap_used, reason = "tests")]
 #![allow(
     clippy::disallowed_methods,
