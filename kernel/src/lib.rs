@@ -9,7 +9,7 @@
 //! - [`metrics`], [`logging`], [`notify`], [`status`]: what it tells about itself;
 //! - [`keeper`]: the process that forks programs;
 //! - [`store`]: what survives;
-//! - [`deadlines`], [`ledger`]: time, and what was used;
+//! - [`clock`], [`deadlines`], [`ledger`]: time, and what was used;
 //! - [`keeper`]: the processes that start and end programs;
 //! - [`bus`]: messages; [`authority`]: who may say and hear them;
 //! - [`port`]: sockets, streams, timers;
@@ -21,6 +21,7 @@ pub mod authority;
 pub mod boot;
 pub mod bus;
 pub mod capsule;
+pub mod clock;
 pub mod config;
 pub mod control;
 pub mod deadlines;

@@ -26,7 +26,7 @@ pub mod view;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use astrid_wire::Principal;
 use bytes::Bytes;
@@ -105,6 +105,8 @@ pub struct Batch {
     pub level: Level,
     /// The table that several actors share and what was read of it, if that is so.
     pub shared: Option<(Table, Reads)>,
+    /// [`Store::epoch`] before anything was read that led to this.
+    pub epoch: u64,
     /// The wall clock, in milliseconds since 1970.
     pub now_ms: u64,
 }
@@ -124,6 +126,9 @@ pub enum Refused {
     /// Somebody else changed what it read. It can be done again.
     #[error("another actor changed what this one read")]
     Conflict,
+    /// The store failed since, and forgot what this may be made of.
+    #[error("the store failed meanwhile")]
+    Stale,
     /// The store takes nothing now.
     #[error("{0}")]
     Unavailable(Arc<str>),
@@ -183,8 +188,12 @@ pub struct Store {
     work: Notify,
     /// That should not wait.
     urgent: Notify,
-    /// Something was sealed, or forgotten.
+    /// Something was sealed, or forgotten: for the one who lets outputs leave.
     progress: Notify,
+    /// The same, for everybody else.
+    turned: Notify,
+    /// So much is not sealed that others wait.
+    crowded: AtomicBool,
     /// There is room again.
     room: Notify,
 }
@@ -240,6 +249,8 @@ impl Store {
             work: Notify::new(),
             urgent: Notify::new(),
             progress: Notify::new(),
+            turned: Notify::new(),
+            crowded: AtomicBool::new(false),
             room: Notify::new(),
         }))
     }
@@ -287,9 +298,30 @@ impl Store {
         self.progress.notified().await;
     }
 
+    /// Waits until a commit is on disk. Returns at once when it is.
+    ///
+    /// # Errors
+    /// The store failed before, and it is forgotten.
+    pub async fn until(&self, number: u64) -> Result<(), Refused> {
+        let epoch = self.epoch();
+        loop {
+            let turned = self.turned.notified();
+            let mut turned = std::pin::pin!(turned);
+            // Registered before looking, so that what happens between is not missed.
+            turned.as_mut().enable();
+            if self.epoch() != epoch {
+                return Err(Refused::Stale);
+            }
+            if self.sealed() >= number {
+                return Ok(());
+            }
+            turned.await;
+        }
+    }
+
     /// Whether so much is not sealed yet that whoever would add more should wait for [`Store::room`].
     pub fn is_crowded(&self) -> bool {
-        self.state.lock().bytes >= UNSEALED_BYTES_MAX
+        self.crowded.load(Ordering::Relaxed)
     }
 
     /// Waits until there is room.
@@ -338,6 +370,9 @@ impl Store {
         let mut guard = self.state.lock();
         // Looked at under the lock: a store that fails forgets under it.
         self.check_open()?;
+        if batch.epoch != self.epoch() {
+            return Err(Refused::Stale);
+        }
         let state = &mut *guard;
         if let Some((table, reads)) = &batch.shared
             && state.recent.conflicts(table, reads)
@@ -377,6 +412,9 @@ impl Store {
         let bytes = writes.iter().map(|write| write.weight() + WRITE_OVERHEAD_BYTES).sum();
         let was_much = state.bytes >= seal::GROUP_BYTES_MAX;
         state.bytes += bytes;
+        if state.bytes >= UNSEALED_BYTES_MAX {
+            self.crowded.store(true, Ordering::Relaxed);
+        }
         state.queue.push_back(Waiting { number, writes, bytes });
         let first = state.queue.len() == 1;
         let urgent = batch.level == Level::Durable || (!was_much && state.bytes >= seal::GROUP_BYTES_MAX);

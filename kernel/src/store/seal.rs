@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::engine::{EngineError, OpenError, Write};
 use super::table::Table;
-use super::{META_PROGRESS, Phase, Store, Waiting, read_progress};
+use super::{META_PROGRESS, Phase, Store, UNSEALED_BYTES_MAX, Waiting, read_progress};
 
 /// How long a commit that is not urgent waits for others, so that they share an fsync.
 pub const EVENTUAL_WAIT: Duration = Duration::from_millis(50);
@@ -115,9 +115,13 @@ impl Store {
             }
         }
         state.bytes -= bytes;
+        if state.bytes < UNSEALED_BYTES_MAX {
+            self.crowded.store(false, Ordering::Relaxed);
+        }
         drop(state);
         self.sealed.store(last, Ordering::Release);
         self.progress.notify_one();
+        self.turned.notify_waiters();
         self.room.notify_waiters();
     }
 
@@ -129,12 +133,21 @@ impl Store {
         state.queue.clear();
         state.pending = HashMap::default();
         state.bytes = 0;
+        self.crowded.store(false, Ordering::Relaxed);
         state.windows.forget();
         state.recent.commits.clear();
         state.recent.floor = state.sequence;
         drop(state);
         self.progress.notify_one();
+        self.turned.notify_waiters();
         self.room.notify_waiters();
+    }
+
+    /// What was opened again cannot be read: it failed once more. The thread that seals opens it again at the next commit.
+    pub fn fail_again(&self, error: &EngineError) {
+        self.become_unless_closed(Phase::Failed(error.to_string().into()));
+        self.urgent.notify_one();
+        self.work.notify_one();
     }
 
     /// Opens the engine again after a failure, and hands over to whoever calls [`Store::recovered`].
@@ -226,6 +239,11 @@ impl Store {
         // When what waits now has waited long enough.
         let mut due: Option<Instant> = None;
         loop {
+            // Whoever was to recover found it damaged.
+            let failed = matches!(*phase.borrow(), Phase::Failed(_));
+            if failed && !self.recover(&mut phase).await {
+                break;
+            }
             let closed = *phase.borrow() == Phase::Closed;
             match self.waiting() {
                 Queue::Empty if closed => break,

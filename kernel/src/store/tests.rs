@@ -30,6 +30,7 @@ fn batch(writes: Vec<Write>) -> Batch {
         once: Vec::new(),
         level: Level::Durable,
         shared: None,
+        epoch: 0,
         now_ms: 0,
     }
 }
@@ -105,7 +106,13 @@ fn fail_stop() {
         "not before everybody has dropped what was forgotten"
     );
     store.recovered();
-    assert!(store.sequence(batch(vec![put("a", "4")])).unwrap().number > lost);
+    let made_before = store.sequence(batch(vec![put("a", "4")])).unwrap_err();
+    assert!(matches!(made_before, Refused::Stale), "what was read before may be forgotten");
+    let after = Batch {
+        epoch: store.epoch(),
+        ..batch(vec![put("a", "4")])
+    };
+    assert!(store.sequence(after).unwrap().number > lost);
     seal(&store);
     assert_eq!(store.view(&table()).unwrap().get(b"a").unwrap().unwrap(), "4");
 }
