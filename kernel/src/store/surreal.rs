@@ -8,6 +8,7 @@
 //!
 //! Deliberately absent: trying again. A commit that failed may be on disk or not, and only opening it again tells.
 
+use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,6 +60,12 @@ const APPLY_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long the end may take before it is left to the next start to put things in order.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// How late SurrealKV's clock may be woken, in nanoseconds.
+const CLOCK_SLACK_NS: u64 = 3600 * 1_000_000_000;
+
+/// How late a thread is woken if nothing else was asked for.
+const DEFAULT_SLACK_NS: u64 = 50_000;
+
 /// Runs what may panic over damaged files.
 fn guarded<T>(what: impl FnOnce() -> Result<T, surrealkv::Error>) -> Result<T, EngineError> {
     match catch_unwind(AssertUnwindSafe(what)) {
@@ -69,6 +76,23 @@ fn guarded<T>(what: impl FnOnce() -> Result<T, surrealkv::Error>) -> Result<T, E
 
 fn panicked() -> EngineError {
     EngineError::Damaged("SurrealKV panicked over its files".into())
+}
+
+/// Runs what starts SurrealKV's clock: a thread that wakes each second to set itself, for times that nothing here looks at, and that nobody
+/// can keep from it. It inherits how late it may be woken, so it never wakes a machine that is at rest.
+fn patiently<T>(what: impl FnOnce() -> T) -> T {
+    let own = rustix::thread::current_timer_slack();
+    let set = |slack: u64| {
+        if let Err(error) =
+            NonZeroU64::new(slack).map_or(Ok(()), |slack| rustix::thread::set_current_timer_slack(Some(slack)))
+        {
+            tracing::debug!(%error, "cannot set how late a thread may be woken");
+        }
+    };
+    set(CLOCK_SLACK_NS);
+    let result = what();
+    set(own.unwrap_or(DEFAULT_SLACK_NS));
+    result
 }
 
 fn options(path: PathBuf) -> Options {
@@ -108,7 +132,7 @@ impl std::fmt::Debug for Surreal {
 impl Surreal {
     /// Opens what is in a directory, or makes it. Reads all of what was not in table files yet.
     fn open(path: PathBuf, format: u32, full: Arc<AtomicBool>) -> Result<Self, EngineError> {
-        let tree = guarded(|| TreeBuilder::with_options(options(path.clone())).build())?;
+        let tree = patiently(|| guarded(|| TreeBuilder::with_options(options(path.clone())).build()))?;
         Ok(Self {
             tree,
             path,

@@ -107,7 +107,10 @@ fn fail_stop() {
     );
     store.recovered();
     let made_before = store.sequence(batch(vec![put("a", "4")])).unwrap_err();
-    assert!(matches!(made_before, Refused::Stale), "what was read before may be forgotten");
+    assert!(
+        matches!(made_before, Refused::Stale),
+        "what was read before may be forgotten"
+    );
     let after = Batch {
         epoch: store.epoch(),
         ..batch(vec![put("a", "4")])

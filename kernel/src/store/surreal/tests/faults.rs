@@ -21,8 +21,18 @@ async fn sealed(store: &Store, number: u64, epoch: u64) -> Result<(), ()> {
 
 async fn commit(store: &Store, key: &[u8], value: &[u8]) -> Result<(), ()> {
     let epoch = store.epoch();
-    let number = store.sequence(batch(vec![put("a", key, value)])).map_err(drop)?.number;
+    let number = store
+        .sequence(now(store, vec![put("a", key, value)]))
+        .map_err(drop)?
+        .number;
     sealed(store, number, epoch).await
+}
+
+fn now(store: &Store, writes: Vec<Write>) -> Batch {
+    Batch {
+        epoch: store.epoch(),
+        ..batch(writes)
+    }
 }
 
 async fn until(store: &Store, wanted: fn(&Phase) -> bool) {
@@ -46,7 +56,7 @@ fn an_engine_that_ended_is_opened_again() {
             store.engine().unwrap().close().await.unwrap();
             commit(&store, b"lost", b"x").await.unwrap_err();
             until(&store, |phase| *phase == Phase::Recovering).await;
-            assert!(store.sequence(batch(vec![])).is_err());
+            assert!(store.sequence(now(&store, vec![])).is_err());
             store.recovered();
             for earlier in 0..=round {
                 assert_eq!(value(&store, &[earlier]).unwrap(), "sealed");
@@ -76,7 +86,7 @@ fn what_failed_and_landed_is_found() {
             store.recovered();
             assert_eq!(value(&store, b"k").unwrap(), [1][..]);
             assert_eq!(store.sealed(), before + u64::from(lands));
-            let next = store.sequence(batch(vec![])).unwrap().number;
+            let next = store.sequence(now(&store, vec![])).unwrap().number;
             assert!(next > before + 1);
             sealed(&store, next, store.epoch()).await.unwrap();
         }
@@ -96,7 +106,7 @@ fn a_full_disk_is_waited_out() {
         faults.set_full(true);
         commit(&store, b"k", b"w").await.unwrap_err();
         until(&store, |phase| matches!(phase, Phase::Failed(_))).await;
-        let refused = store.sequence(batch(vec![])).unwrap_err().to_string();
+        let refused = store.sequence(now(&store, vec![])).unwrap_err().to_string();
         assert!(refused.contains("no space left"), "{refused}");
         assert_eq!(value(&store, b"k").unwrap(), "v");
         assert_eq!(faults.opened(), 1);
@@ -190,7 +200,7 @@ async fn fill(directory: PathBuf) {
             let key = (acknowledged.len() as u32).to_be_bytes();
             let value = [&key[..], &[0x5a; 50 << 10]].concat();
             let epoch = store.epoch();
-            match store.sequence(batch(vec![put("a", &key, &value)])) {
+            match store.sequence(now(&store, vec![put("a", &key, &value)])) {
                 Err(refused) => break refused,
                 Ok(sequenced) => {
                     if sealed(&store, sequenced.number, epoch).await.is_ok() {
