@@ -2,7 +2,7 @@
 //!
 //! - [`table`]: what belongs to whom; [`engine`]: what keeps the bytes; [`surreal`]: on disk; [`memory`]: the twin without one;
 //! - [`view`]: a table as a reader sees it; `once`: ids that clients give their messages; [`seal`]: how it gets to disk, on the store's
-//!   own [`thread`].
+//!   own [`thread`]; [`faults`]: failures at will.
 //!
 //! A commit has two moments. [`Store::sequence`] gives it a number, in memory: from then on it is ordered and later readers see it. The
 //! store's thread then *seals* what was sequenced, in groups: one transaction of the engine and one fsync for all of them. What must not
@@ -15,6 +15,7 @@
 //! Deliberately absent: what the bytes mean. That is known where they are made.
 
 pub mod engine;
+pub mod faults;
 pub mod memory;
 pub mod once;
 pub mod seal;
