@@ -16,6 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::authority::Gate;
+use crate::backup;
 use crate::bus::asks::Outcome;
 use crate::bus::message::{Body, Ids, Source};
 use crate::bus::{Bus, Saying};
@@ -41,6 +42,7 @@ use crate::notify;
 use crate::port::child::{Children, ChildrenOptions};
 use crate::port::listener::Caps;
 use crate::status::StatusFile;
+use crate::store::Store;
 
 /// How long the whole stop may take (K4).
 const STOP_TIME_MAX: Duration = Duration::from_secs(15);
@@ -86,6 +88,9 @@ pub enum BootError {
     /// Another daemon.
     #[error(transparent)]
     Lock(#[from] crate::lock::LockError),
+    /// It is half of what it should be.
+    #[error(transparent)]
+    Unfinished(#[from] backup::Unfinished),
     /// The runtime key or the boot token.
     #[error(transparent)]
     Key(#[from] crate::keys::KeyError),
@@ -158,6 +163,8 @@ pub fn run(options: BootOptions) -> Result<(), BootError> {
         .map_err(|error| io("cannot keep the daemon's memory private")(error.into()))?;
     options.home.create()?;
     let lock = Lock::acquire(&options.home)?;
+    backup::check(&options.home)?;
+    backup::clear(&options.home)?;
     let key = RuntimeKey::open(&options.home)?;
     let config = Config::load(&options.home)?;
     groups::prepare(&options.home)?;
@@ -221,7 +228,7 @@ impl Drop for ShardThreads {
     }
 }
 
-fn make_host(parts: Parts<'_>, token: BootToken, started: Instant) -> Result<Arc<Host>, BootError> {
+fn make_host(parts: Parts<'_>, token: BootToken, started: Instant, store: Arc<Store>) -> Result<Arc<Host>, BootError> {
     let Parts {
         home,
         config,
@@ -257,6 +264,7 @@ fn make_host(parts: Parts<'_>, token: BootToken, started: Instant) -> Result<Arc
         changed,
         children,
         connections: watch::channel(0).0,
+        store,
     }))
 }
 
@@ -272,7 +280,13 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
         key: &key,
         open_files: raise_open_files(),
     };
-    let host = make_host(parts, BootToken::create(&home)?, started)?;
+    let store = Store::open(Box::new(crate::store::memory::Memory::default()))
+        .await
+        .map_err(|e| BootError::Io {
+            what: "cannot open the store",
+            source: std::io::Error::other(e),
+        })?;
+    let host = make_host(parts, BootToken::create(&home)?, started, Arc::clone(&store))?;
     let _exporter = metrics::export(&config.metrics, &host.metrics)?;
     let ticker = Arc::new(Ticker::start(&host.engine).map_err(io("cannot start the epoch thread"))?);
     let shards: Arc<[Arc<Shard>]> = (0..config.daemon.shards.get())
@@ -292,6 +306,7 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
     let threads = ShardThreads::start(&shards[1..])?;
     jobs.spawn(Arc::clone(&shards[0]).run());
     jobs.spawn(Arc::clone(&host.deadlines).run());
+    jobs.spawn(async move { store.run().await });
     let clock = Arc::clone(&host);
     jobs.spawn(Arc::clone(&host.census).run(move || clock.uptime_ms()));
     jobs.spawn(Arc::clone(&host.children).run());

@@ -25,6 +25,8 @@ use astrid_kernel::keys::{BootToken, RuntimeKey};
 use astrid_kernel::ledger::Ledger;
 use astrid_kernel::port::child::{Children, ChildrenOptions};
 use astrid_kernel::port::listener::Caps;
+use astrid_kernel::store::Store;
+use astrid_kernel::store::memory::Memory;
 use astrid_wire::manifest::Overflow;
 use astrid_wire::{Pattern, Principal};
 use tokio::sync::watch;
@@ -131,6 +133,7 @@ impl Bed {
             changed,
             children,
             connections: watch::channel(0).0,
+            store: Store::open(Box::new(Memory::default())).await.unwrap(),
         });
         let ticker = Arc::new(Ticker::start(&host.engine).unwrap());
         let shards: Arc<[Arc<Shard>]> = (0..settings.shards).map(|_| Shard::new(Arc::clone(&ticker))).collect();
@@ -147,6 +150,8 @@ impl Bed {
         running.spawn(Arc::clone(&shards[0]).run());
         running.spawn(Arc::clone(&host.deadlines).run());
         running.spawn(Arc::clone(&host.children).run());
+        let store = Arc::clone(&host.store);
+        running.spawn(async move { store.run().await });
         let (stop, stopped) = watch::channel(false);
         let threads = shards[1..].iter().map(|shard| thread(shard, stopped.clone())).collect();
         manager.start(graph::plan(bundles)).await;

@@ -51,6 +51,7 @@ use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::port::child::Children;
 use crate::port::stream::StreamTopics;
+use crate::store::Store;
 
 /// Topics on which the kernel speaks to and about actors, parsed once.
 #[derive(Debug)]
@@ -120,6 +121,8 @@ pub struct Host {
     pub children: Arc<Children>,
     /// How many connections are open.
     pub connections: watch::Sender<usize>,
+    /// Keeps what must last.
+    pub store: Arc<Store>,
 }
 
 impl Host {

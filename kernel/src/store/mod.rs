@@ -19,6 +19,7 @@ pub mod once;
 pub mod seal;
 pub mod table;
 pub mod view;
+mod wait;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
