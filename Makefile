@@ -30,7 +30,7 @@ EXAMPLES := $(patsubst %/Capsule.toml,%,$(wildcard examples/*/Capsule.toml tests
 sources = $(shell find $(wildcard $(1)) -type f -not -path '*/target/*' 2>/dev/null)
 PACKER_SOURCES := $(call sources,Cargo.toml Cargo.lock cli kernel/Cargo.toml kernel/src sdk/wire)
 GUEST_SOURCES := $(call sources,capsules sdk wit) build/pack.sh target/guest-rustc
-EXAMPLE_SOURCES := $(call sources,$(EXAMPLES))
+EXAMPLE_SOURCES := $(call sources,examples tests/guests)
 
 .PHONY: help
 help: ## Says what there is to make

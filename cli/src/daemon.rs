@@ -141,6 +141,8 @@ fn hint(error: &BootError) -> Option<String> {
         BootError::Config(error) => error.hint(),
         BootError::Groups(error) => error.hint(),
         BootError::Logging(error) => error.hint(),
+        BootError::Store(error) => Some(error.hint()),
+        BootError::Unreadable(_) => Some("see `var/store` of the home; a backup can be restored into an empty one".to_owned()),
         BootError::Engine(_) | BootError::Io { .. } | BootError::Topic(_) => None,
     }
 }

@@ -23,6 +23,7 @@ use crate::bus::{Bus, Saying};
 use crate::capsule::aot::{Aot, Compiler};
 use crate::capsule::census::Census;
 use crate::capsule::discover::{self, Embedded};
+use crate::capsule::durable::{self, Durable};
 use crate::capsule::graph;
 use crate::capsule::manager::Manager;
 use crate::capsule::shard::Shard;
@@ -42,7 +43,11 @@ use crate::notify;
 use crate::port::child::{Children, ChildrenOptions};
 use crate::port::listener::Caps;
 use crate::status::StatusFile;
-use crate::store::Store;
+use crate::store::engine::{EngineError, Open};
+use crate::store::memory::Memory;
+use crate::store::surreal::Disk;
+use crate::store::thread::StoreThread;
+use crate::store::{self, Store};
 
 /// How long the whole stop may take (K4).
 const STOP_TIME_MAX: Duration = Duration::from_secs(15);
@@ -52,6 +57,9 @@ const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// How long children that their owners did not end may take to end by themselves.
 const CHILDREN_GRACE: Duration = Duration::from_secs(2);
+
+/// How long the store may take to end.
+const STORE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// How long whoever starts a daemon for itself may take to connect, however short its idle time (K5).
 const STARTUP_GRACE: Duration = Duration::from_secs(10);
@@ -106,6 +114,12 @@ pub enum BootError {
     /// The metrics exporter.
     #[error(transparent)]
     Metrics(#[from] metrics::MetricsError),
+    /// The store does not open.
+    #[error(transparent)]
+    Store(#[from] store::thread::StartError),
+    /// The store opens, and cannot be read.
+    #[error("the store cannot be read")]
+    Unreadable(#[from] EngineError),
     /// The engine does not support this machine.
     #[error("the WebAssembly engine cannot start: {0:#}")]
     Engine(wasmtime::Error),
@@ -228,7 +242,7 @@ impl Drop for ShardThreads {
     }
 }
 
-fn make_host(parts: Parts<'_>, token: BootToken, started: Instant, store: Arc<Store>) -> Result<Arc<Host>, BootError> {
+fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Instant) -> Result<Arc<Host>, BootError> {
     let Parts {
         home,
         config,
@@ -248,8 +262,11 @@ fn make_host(parts: Parts<'_>, token: BootToken, started: Instant, store: Arc<St
     };
     let children = Children::new(children, boot, Arc::clone(&ids), &metrics, Arc::clone(&changed))?;
     let deadlines = Arc::new(Deadlines::default());
+    let topics = Topics::new()?;
     Ok(Arc::new(Host {
         engine: engine::engine().map_err(BootError::Engine)?,
+        durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
+        store,
         bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
         gate: Gate::default(),
         deadlines,
@@ -260,11 +277,10 @@ fn make_host(parts: Parts<'_>, token: BootToken, started: Instant, store: Arc<St
         token,
         own_uid: rustix::process::geteuid().as_raw(),
         started,
-        topics: Topics::new()?,
+        topics,
         changed,
         children,
         connections: watch::channel(0).0,
-        store,
     }))
 }
 
@@ -280,13 +296,14 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
         key: &key,
         open_files: raise_open_files(),
     };
-    let store = Store::open(Box::new(crate::store::memory::Memory::default()))
-        .await
-        .map_err(|e| BootError::Io {
-            what: "cannot open the store",
-            source: std::io::Error::other(e),
-        })?;
-    let host = make_host(parts, BootToken::create(&home)?, started, Arc::clone(&store))?;
+    // A home that is thrown away needs no disk.
+    let opener: Box<dyn Open> = match options.mode {
+        Mode::Private => Box::new(Memory::default()),
+        Mode::Persistent | Mode::Ephemeral => Box::new(Disk::new(home.store_dir())),
+    };
+    let store = StoreThread::start(opener).await?;
+    let host = make_host(parts, BootToken::create(&home)?, Arc::clone(store.store()), started)?;
+    durable::recover::before_start(&host)?;
     let _exporter = metrics::export(&config.metrics, &host.metrics)?;
     let ticker = Arc::new(Ticker::start(&host.engine).map_err(io("cannot start the epoch thread"))?);
     let shards: Arc<[Arc<Shard>]> = (0..config.daemon.shards.get())
@@ -306,10 +323,10 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
     let threads = ShardThreads::start(&shards[1..])?;
     jobs.spawn(Arc::clone(&shards[0]).run());
     jobs.spawn(Arc::clone(&host.deadlines).run());
-    jobs.spawn(async move { store.run().await });
     let clock = Arc::clone(&host);
     jobs.spawn(Arc::clone(&host.census).run(move || clock.uptime_ms()));
     jobs.spawn(Arc::clone(&host.children).run());
+    jobs.spawn(durable::recover::run(Arc::clone(&host)));
     let (requests, _heard) = control.listen()?;
     jobs.spawn(Arc::clone(&control).run(requests));
     jobs.spawn(keep_status(
@@ -356,6 +373,7 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
         tracing::warn!("the stop took too long and is cut short");
     }
     drop(threads);
+    finish_store(&host, store).await;
     jobs.shutdown().await;
     clean_up(&home);
     tracing::info!(ms = started.elapsed().as_millis(), "stopped");
@@ -366,7 +384,7 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
 async fn start(
     options: &BootOptions,
     config: &Config,
-    host: &Host,
+    host: &Arc<Host>,
     manager: &Manager,
     control: &Control,
 ) -> Result<(), BootError> {
@@ -387,6 +405,7 @@ async fn start(
         rescue(options, manager, control).await;
     }
     manager.wake_owners();
+    durable::recover::at_start(host)?;
     let loaded = Body::json(&Capsules {
         capsules: manager.reports(),
     });
@@ -520,6 +539,14 @@ async fn stop(host: &Arc<Host>, manager: &Manager, control: &Control) {
     // Before their owners: who ends has children that are ended, and nobody starts them again.
     host.children.end(CHILDREN_GRACE).await;
     manager.stop().await;
+}
+
+/// Seals what was done last, lets what waits for that leave, and closes the store.
+async fn finish_store(host: &Arc<Host>, store: StoreThread) {
+    if tokio::time::timeout(STORE_TIME_MAX, store.stop()).await.is_err() {
+        tracing::error!("the store does not end in time: what was not sealed is lost, as in a crash");
+    }
+    host.durable.outbox.release(host.store.sealed());
 }
 
 /// Tells everybody of the stop, and waits for those that have something to finish.

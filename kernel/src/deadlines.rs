@@ -12,6 +12,8 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::clock::Clock;
+
 /// Names an entry, to cancel it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeadlineKey {
@@ -34,6 +36,7 @@ struct State {
 pub struct Deadlines {
     state: Mutex<State>,
     earlier: Notify,
+    clock: Clock,
 }
 
 impl fmt::Debug for Deadlines {
@@ -45,6 +48,49 @@ impl fmt::Debug for Deadlines {
 }
 
 impl Deadlines {
+    /// None yet, by that clock.
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            ..Self::default()
+        }
+    }
+
+    /// What time it is, for everything that has deadlines.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Now.
+    pub fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// Returns at that instant or soon after.
+    pub async fn until(&self, at: Instant) {
+        let due = Arc::new(Notify::new());
+        let told = Arc::clone(&due);
+        let key = self.at(at, move || told.notify_one());
+        // Whoever stops waiting leaves nothing behind.
+        let _cancel = Cancel(self, key);
+        due.notified().await;
+    }
+
+    /// The first entry's instant: for who drives this by hand.
+    pub fn next(&self) -> Option<Instant> {
+        self.state.lock().due.first_key_value().map(|(key, _)| key.at)
+    }
+
+    /// Does what is due now: for who drives this by hand. How much that was.
+    pub fn fire(&self) -> usize {
+        let due = self.take_due(self.now());
+        let count = due.len();
+        for action in due {
+            action();
+        }
+        count
+    }
+
     /// Does this once, at that instant or soon after, on the driver's thread. It must be short and must not block.
     pub fn at(&self, at: Instant, action: impl FnOnce() + Send + 'static) -> DeadlineKey {
         let mut state = self.state.lock();
@@ -101,6 +147,14 @@ impl Deadlines {
                 }
             }
         }
+    }
+}
+
+struct Cancel<'a>(&'a Deadlines, DeadlineKey);
+
+impl Drop for Cancel<'_> {
+    fn drop(&mut self) {
+        self.0.cancel(self.1);
     }
 }
 

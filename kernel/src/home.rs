@@ -3,7 +3,7 @@
 //! ```text
 //! $ASTRID_HOME  (default ~/.astrid)
 //! ├── etc/       astrid.toml, groups.toml, profiles/{principal}.toml, documents of capsules
-//! ├── var/       what the daemon must not lose
+//! ├── var/       what the daemon must not lose: store/ (0700), keeper
 //! ├── run/       0700: astrid.lock, operator.sock, session.sock, token, pid, ready, status.json
 //! ├── keys/      0700: runtime.key (0600, 32 raw bytes)
 //! ├── capsules/  *.capsule that the operator added
@@ -47,10 +47,11 @@ const PRIVATE: u32 = 0o700;
 pub const HOME_VARIABLE: &str = "ASTRID_HOME";
 
 /// Directories of the tree, and whether nobody else may even look into them.
-const DIRECTORIES: [(&str, bool); 9] = [
+const DIRECTORIES: [(&str, bool); 10] = [
     ("etc", false),
     ("etc/profiles", false),
     ("var", false),
+    ("var/store", true),
     ("run", true),
     ("keys", true),
     ("capsules", false),
@@ -298,6 +299,12 @@ impl Home {
     #[must_use]
     pub fn keeper_file(&self) -> PathBuf {
         self.root.join("var/keeper")
+    }
+
+    /// `var/store/`: the state of capsules, and messages that wait.
+    #[must_use]
+    pub fn store_dir(&self) -> PathBuf {
+        self.root.join("var/store")
     }
 
     /// `run/keeper.sock`: where a daemon finds the keeper that an earlier one left.

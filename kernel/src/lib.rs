@@ -10,7 +10,7 @@
 //! - [`keeper`]: the process that forks programs;
 //! - [`store`]: what survives;
 //! - [`backup`]: all of it in one file, and back;
-//! - [`deadlines`], [`ledger`]: time, and what was used;
+//! - [`clock`], [`deadlines`], [`ledger`]: time, and what was used;
 //! - [`keeper`]: the processes that start and end programs;
 //! - [`bus`]: messages; [`authority`]: who may say and hear them;
 //! - [`port`]: sockets, streams, timers;
@@ -23,6 +23,7 @@ pub mod backup;
 pub mod boot;
 pub mod bus;
 pub mod capsule;
+pub mod clock;
 pub mod config;
 pub mod control;
 pub mod deadlines;

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use astrid_kernel::authority::{Gate, Permit, Say};
@@ -15,6 +16,7 @@ use astrid_kernel::bus::{Bus, Saying, Subscribed};
 use astrid_kernel::capsule::aot::{Aot, Compiler};
 use astrid_kernel::capsule::bundle::{Bundle, Origin};
 use astrid_kernel::capsule::census::Census;
+use astrid_kernel::capsule::durable::{self, Durable};
 use astrid_kernel::capsule::manager::Manager;
 use astrid_kernel::capsule::shard::Shard;
 use astrid_kernel::capsule::ticker::Ticker;
@@ -37,13 +39,18 @@ use crate::daemon::binary;
 /// How long a test waits for what must happen. Long: a busy machine is slow, and a test that passes does not wait.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// No two kernels of a process number their messages alike.
+static BOOTS: AtomicU64 = AtomicU64::new(1);
+
 /// How the kernel is made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Threads that run actors.
     pub shards: usize,
     /// Actors with an instance at most.
     pub live_actors: usize,
+    /// What the store keeps, over the lives of several beds.
+    pub memory: Memory,
 }
 
 impl Default for Settings {
@@ -51,6 +58,7 @@ impl Default for Settings {
         Self {
             shards: 1,
             live_actors: 4000,
+            memory: Memory::default(),
         }
     }
 }
@@ -108,7 +116,8 @@ impl Bed {
         home.create().unwrap();
         let metrics: Arc<astrid_kernel::metrics::Metrics> = Arc::default();
         let deadlines = Arc::new(Deadlines::default());
-        let ids = Arc::new(Ids::new(1));
+        let boot = BOOTS.fetch_add(1, Ordering::Relaxed);
+        let ids = Arc::new(Ids::new(boot));
         let changed = Arc::default();
         let children = ChildrenOptions {
             home: home.clone(),
@@ -116,9 +125,13 @@ impl Bed {
             secret: [7; 32],
             open_files: 1024,
         };
-        let children = Children::new(children, 1, Arc::clone(&ids), &metrics, Arc::clone(&changed)).unwrap();
+        let children = Children::new(children, boot, Arc::clone(&ids), &metrics, Arc::clone(&changed)).unwrap();
+        let topics = Topics::new().unwrap();
+        let store = Store::open(Box::new(settings.memory.clone())).await.unwrap();
         let host = Arc::new(Host {
             engine: engine::engine().unwrap(),
+            durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
+            store,
             bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
             gate: Gate::default(),
             deadlines,
@@ -129,11 +142,10 @@ impl Bed {
             token: BootToken::create(&home).unwrap(),
             own_uid: rustix::process::geteuid().as_raw(),
             started: Instant::now(),
-            topics: Topics::new().unwrap(),
+            topics,
             changed,
             children,
             connections: watch::channel(0).0,
-            store: Store::open(Box::new(Memory::default())).await.unwrap(),
         });
         let ticker = Arc::new(Ticker::start(&host.engine).unwrap());
         let shards: Arc<[Arc<Shard>]> = (0..settings.shards).map(|_| Shard::new(Arc::clone(&ticker))).collect();
@@ -150,11 +162,14 @@ impl Bed {
         running.spawn(Arc::clone(&shards[0]).run());
         running.spawn(Arc::clone(&host.deadlines).run());
         running.spawn(Arc::clone(&host.children).run());
-        let store = Arc::clone(&host.store);
-        running.spawn(async move { store.run().await });
+        running.spawn(durable::recover::run(Arc::clone(&host)));
+        let sealing = Arc::clone(&host.store);
+        running.spawn(async move { sealing.run().await });
+        durable::recover::before_start(&host).unwrap();
         let (stop, stopped) = watch::channel(false);
         let threads = shards[1..].iter().map(|shard| thread(shard, stopped.clone())).collect();
         manager.start(graph::plan(bundles)).await;
+        durable::recover::at_start(&host).unwrap();
         Self {
             host,
             manager,

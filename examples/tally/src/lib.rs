@@ -1,8 +1,8 @@
 //! A capsule that keeps state, asks another capsule, and uses a timer: it counts visits, has visitors greeted by `hello`, and reports
 //! each minute in which somebody came.
 //!
-//! Each principal has a tally of its own. It lives as long as the actor: what must survive belongs into a store, which this
-//! example does without.
+//! Each principal has a tally of its own. The counts are in its table, where they outlive the daemon, and so does the timer. Who waits to be
+//! greeted is in memory: when the daemon ends, nobody waits any more.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -15,18 +15,23 @@ const REPORT_AFTER: Duration = Duration::from_secs(60);
 /// How long a visitor waits to be greeted.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Visitors with a count of their own; each takes memory for as long as the actor lives.
-const VISITORS_MAX: usize = 1_000;
+/// Visitors with a count of their own; each takes a place in the table.
+const VISITORS_MAX: u64 = 1_000;
 
 /// Bytes of a visitor's name, for the same reason.
 const NAME_BYTES_MAX: usize = 100;
 
 #[derive(Default)]
 struct Tally {
-    /// How often each visitor came.
-    visits: BTreeMap<String, u64>,
     /// Visitors who wait to be greeted: which ask of ours will say how, and where our answer goes.
-    waiting: HashMap<CommandId, (String, ReplyTo)>,
+    waiting: HashMap<CommandId, (u64, ReplyTo)>,
+}
+
+/// What is kept as `totals`; how often somebody came is kept as `visits/NAME`.
+#[body]
+#[derive(Default)]
+struct Totals {
+    visitors: u64,
     /// Visits since the last report. While there are any, the timer runs.
     unreported: u64,
 }
@@ -56,7 +61,7 @@ struct Count {
 struct Report {
     visits: u64,
     /// Visitors so far.
-    visitors: usize,
+    visitors: u64,
 }
 
 /// What `hello` is asked, and what it answers: its interface, as far as it is used here.
@@ -78,7 +83,10 @@ impl Tally {
         if name.len() > NAME_BYTES_MAX {
             return Err(Problem::new(codes::TOO_LARGE, format!("a name has at most {NAME_BYTES_MAX} bytes")).into());
         }
-        if self.visits.len() >= VISITORS_MAX && !self.visits.contains_key(&name) {
+        let key = format!("visits/{name}");
+        let visits = ctx.kv().get(&key)?.unwrap_or(0_u64) + 1;
+        let mut totals: Totals = ctx.kv().get("totals")?.unwrap_or_default();
+        if visits == 1 && totals.visitors >= VISITORS_MAX {
             return Err(Problem::new(
                 codes::TOO_MANY,
                 format!("{VISITORS_MAX} visitors are all that are counted"),
@@ -87,25 +95,25 @@ impl Tally {
         }
         if let Some(visitor) = ctx.reply_to() {
             let asked = ctx
-                .ask("hello.v1.greet", Greet { name: name.clone() })
+                .ask("hello.v1.greet", Greet { name })
                 .timeout(GREETING_TIMEOUT)
                 .send()?;
-            self.waiting.insert(asked, (name.clone(), visitor));
+            self.waiting.insert(asked, (visits, visitor));
         }
-        if self.unreported == 0 {
-            ctx.timer(REPORT_AFTER).tag("report").set()?;
+        if totals.unreported == 0 {
+            ctx.timer(REPORT_AFTER).tag("report").durable().set()?;
         }
-        self.unreported += 1;
-        *self.visits.entry(name).or_default() += 1;
-        Ok(())
+        totals.unreported += 1;
+        totals.visitors += u64::from(visits == 1);
+        ctx.kv().put("totals", &totals)?;
+        Ok(ctx.kv().put(key, &visits)?)
     }
 
     #[answer("hello.v1.greet")]
     fn greeted(&mut self, ctx: &mut Context, answer: Answer<Greeting>) {
-        let Some((name, visitor)) = self.waiting.remove(&answer.id) else {
+        let Some((visits, visitor)) = self.waiting.remove(&answer.id) else {
             return;
         };
-        let visits = self.visits.get(&name).copied().unwrap_or_default();
         let answered = match answer.into_result() {
             Ok(greeting) => ctx.reply(
                 visitor,
@@ -123,23 +131,24 @@ impl Tally {
 
     /// Says how often each visitor came.
     #[on("tally.v1.count")]
-    fn count(&self) -> Count {
-        Count {
-            visits: self.visits.clone(),
+    fn count(&mut self, ctx: &mut Context) -> Result<Count> {
+        let mut visits = BTreeMap::new();
+        for entry in ctx.kv().prefix("visits/") {
+            let entry = entry?;
+            visits.insert(entry.key_after("visits/")?.to_owned(), entry.read()?);
         }
+        Ok(Count { visits })
     }
 
     #[timer("report")]
     fn report(&mut self, ctx: &mut Context) -> Result<()> {
-        ctx.publish(
-            "tally.v1.report",
-            Report {
-                visits: self.unreported,
-                visitors: self.visits.len(),
-            },
-        )?;
-        self.unreported = 0;
-        Ok(())
+        let mut totals: Totals = ctx.kv().get("totals")?.unwrap_or_default();
+        let report = Report {
+            visits: std::mem::take(&mut totals.unreported),
+            visitors: totals.visitors,
+        };
+        ctx.publish("tally.v1.report", report)?;
+        Ok(ctx.kv().put("totals", &totals)?)
     }
 }
 

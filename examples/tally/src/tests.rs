@@ -81,6 +81,28 @@ fn reports_each_minute_in_which_somebody_came() {
 }
 
 #[test]
+fn what_was_counted_outlives_the_daemon() {
+    let mut tally = tally();
+    tally.event("tally.v1.visit", json!({ "name": "Ada" })).committed();
+    tally.restart_after(Duration::from_secs(300));
+    tally
+        .event("tally.v1.visit", json!({ "name": "visits/Ada" }))
+        .committed();
+    assert_eq!(
+        tally.ask("tally.v1.count", json!({})).json(),
+        json!({ "visits": { "Ada": 1, "visits/Ada": 1 } })
+    );
+
+    // The report was due meanwhile, and comes once.
+    tally.advance(Duration::from_secs(3600));
+    let reports = tally.published();
+    assert_eq!(
+        (reports.len(), reports[0].json()),
+        (1, json!({ "visits": 2, "visitors": 2 }))
+    );
+}
+
+#[test]
 fn counts_are_bounded() {
     let mut tally = tally();
     assert_eq!(visit(&mut tally, &"a".repeat(101)).refused().code(), codes::TOO_LARGE);

@@ -253,6 +253,11 @@ impl Gate {
         Permit { object: held }
     }
 
+    /// What an actor asked, and was allowed to ask, before the daemon or the store ended under it.
+    pub fn asked_before(&self, topic: Topic) -> Permit<Say> {
+        Permit { object: Say { topic } }
+    }
+
     /// What the kernel says itself.
     pub fn kernel_says(&self, topic: Topic) -> Permit<Say> {
         Permit { object: Say { topic } }

@@ -12,7 +12,7 @@ use astrid_wire::{Principal, Problem, Topic};
 use dashmap::DashMap;
 use tokio::sync::oneshot;
 
-use super::inbox::Inbox;
+use super::inbox::{Inbox, Kept};
 use super::message::{Body, CommandId, Ids, Kind, Message, ReplyTo, Source};
 use crate::deadlines::{DeadlineKey, Deadlines};
 
@@ -52,6 +52,8 @@ pub enum Waiter {
         command: CommandId,
         /// Its count of open asks.
         open: OpenAsks,
+        /// Whether the store keeps the ask until its outcome was handled.
+        kept: bool,
     },
     /// A future that waits in place.
     InPlace(oneshot::Sender<(Outcome, Source)>),
@@ -106,10 +108,17 @@ impl Asks {
             },
         );
         // On another thread the deadline may have come before the row did.
-        if until <= Instant::now() {
+        if until <= self.deadlines.now() {
             self.settle(address, Outcome::Timeout, Source::Kernel);
         }
         address
+    }
+
+    /// Whether an ask that the store keeps waits for its outcome.
+    pub fn is_kept_open(&self, command: CommandId) -> bool {
+        self.rows.iter().any(|row| {
+            matches!(&row.waiter, Waiter::Actor { command: c, kept: true, .. } if *c == command)
+        })
     }
 
     /// Whether somebody still waits there.
@@ -126,7 +135,12 @@ impl Asks {
         match row.waiter {
             // A future that stopped waiting has dropped its end: nobody is left to tell.
             Waiter::InPlace(waiting) => waiting.send((outcome, by)).is_ok(),
-            Waiter::Actor { inbox, command, open } => {
+            Waiter::Actor {
+                inbox,
+                command,
+                open,
+                kept,
+            } => {
                 open.0.fetch_sub(1, Ordering::Relaxed);
                 let (kind, body) = match outcome {
                     Outcome::Answer(body) => (Kind::Answer(command), body),
@@ -143,7 +157,11 @@ impl Asks {
                     deadline: None,
                     public: false,
                 };
-                inbox.push(Arc::new(message), None)
+                if kept {
+                    inbox.push_kept(Arc::new(message), Kept::Ask(command))
+                } else {
+                    inbox.push(Arc::new(message), None)
+                }
             }
         }
     }

@@ -236,6 +236,11 @@ impl Ids {
         }
     }
 
+    /// Ports before this are others'.
+    pub fn skip_ports_before(&self, first: PortId) {
+        self.port.fetch_max(first, Ordering::Relaxed);
+    }
+
     /// The next port id.
     pub fn port(&self) -> PortId {
         self.port.fetch_add(1, Ordering::Relaxed)

@@ -97,6 +97,16 @@ pub struct Slots {
 }
 
 impl Slots {
+    /// Whether somebody's copy is kept in the store.
+    pub fn is_kept(&self) -> bool {
+        self.receivers.iter().any(|slot| slot.table().is_some())
+    }
+
+    /// The places whose message is kept in the store.
+    pub fn kept(&mut self) -> impl Iterator<Item = &mut Slot> {
+        self.receivers.iter_mut().filter(|slot| slot.table().is_some())
+    }
+
     /// Whether nobody is there who could answer.
     pub fn is_unheard(&self) -> bool {
         self.receivers.is_empty()
@@ -169,17 +179,19 @@ pub struct Bus {
     subscriptions: Trie<Subscription>,
     asks: Arc<Asks>,
     ids: Arc<Ids>,
+    deadlines: Arc<Deadlines>,
     metrics: Arc<Metrics>,
 }
 
 impl Bus {
     /// A bus that nobody hears yet.
     pub fn new(ids: Arc<Ids>, deadlines: Arc<Deadlines>, metrics: Arc<Metrics>) -> Arc<Self> {
-        let asks = Asks::new(deadlines, Arc::clone(&ids));
+        let asks = Asks::new(Arc::clone(&deadlines), Arc::clone(&ids));
         Arc::new(Self {
             subscriptions: Trie::default(),
             asks,
             ids,
+            deadlines,
             metrics,
         })
     }
@@ -263,7 +275,9 @@ impl Bus {
                 match inbox.reserve(lane, saying.body.bytes.len()) {
                     Ok(slot) => slots.push(slot, role),
                     // Who only watches does not hold up anybody: it misses this.
-                    Err(NoPlace::Full(_)) if role == Role::Observer => self.metrics.bus_refused.increment(),
+                    Err(NoPlace::Full(_) | NoPlace::TooLarge(_)) if role == Role::Observer => {
+                        self.metrics.bus_refused.increment();
+                    }
                     // One that has left has no successor, and is forgotten in a moment.
                     Err(NoPlace::Closed(_)) if role == Role::Observer => {}
                     Err(NoPlace::Closed(_)) => ended = true,
@@ -289,9 +303,16 @@ impl Bus {
         deadline: Option<Instant>,
         slots: Slots,
     ) -> MessageId {
-        let id = self.ids.message();
-        let message = Arc::new(Message {
-            id,
+        let message = self.compose(say, saying, kind, deadline);
+        let id = message.id;
+        self.deliver(message, slots);
+        id
+    }
+
+    /// Makes a message of what is said. It has its identity from here on, and has been heard by nobody.
+    pub fn compose(&self, say: Permit<Say>, saying: Saying, kind: Kind, deadline: Option<Instant>) -> Arc<Message> {
+        Arc::new(Message {
+            id: self.ids.message(),
             kind,
             topic: say.into_object().topic,
             principal: saying.principal,
@@ -299,7 +320,12 @@ impl Bus {
             body: saying.body,
             deadline,
             public: saying.public,
-        });
+        })
+    }
+
+    /// Puts a message into the places that were reserved for it.
+    pub fn deliver(&self, message: Arc<Message>, slots: Slots) {
+        let kind = message.kind;
         self.metrics.bus_published.increment();
         let Slots { receivers, observers } = slots;
         let mut delivered = 0;
@@ -325,7 +351,6 @@ impl Bus {
         if let (Kind::Ask(address), 0) = (kind, heard) {
             self.refuse_unheard(address, &message.topic);
         }
-        id
     }
 
     fn refuse_unheard(&self, address: ReplyTo, topic: &Topic) {
@@ -361,7 +386,7 @@ impl Bus {
     pub async fn request(&self, say: Permit<Say>, saying: Saying, timeout: Duration) -> Result<Outcome, NoPlace> {
         let slots = self.reserve(&say, &saying)?;
         let (tell, told) = oneshot::channel();
-        let until = Instant::now() + timeout;
+        let until = self.deadlines.now() + timeout;
         let address = self
             .asks
             .open(&say.object().topic, &saying.principal, until, Waiter::InPlace(tell));
@@ -389,6 +414,8 @@ impl Bus {
                 capacity,
                 overflow,
                 retry: 0,
+                durable: false,
+                ordered: false,
             }],
         );
         let route: Arc<dyn Route> = Arc::new(Direct(Arc::clone(&inbox)));

@@ -108,6 +108,7 @@ async fn asks_are_settled_once() {
             inbox: Arc::clone(&asker),
             command,
             open: open.clone(),
+            kept: false,
         };
         let say = say("q.v1.ask");
         let saying = saying("?");
@@ -167,6 +168,8 @@ fn ended_receivers() {
             capacity: 1,
             overflow: Overflow::Reject,
             retry: 0,
+            durable: false,
+            ordered: false,
         }],
     );
     let slot = inbox.reserve(0, 3).unwrap();
@@ -191,6 +194,8 @@ async fn observers_do_not_answer() {
             capacity: 1,
             overflow: Overflow::Reject,
             retry: 0,
+            durable: false,
+            ordered: false,
         }],
     );
     let pattern = Gate::default().declared("q.>".parse().unwrap());
@@ -226,6 +231,8 @@ async fn nobody_answers_for_the_kernel() {
         capacity: 9,
         overflow: Overflow::Reject,
         retry: 0,
+        durable: false,
+        ordered: false,
     };
     let capsule = Inbox::new("capsule".into(), &[lane]);
     let pattern = Gate::default().declared(">".parse().unwrap());

@@ -4,6 +4,7 @@
 //! if it has none, calls `handle`, and then either commits what that recorded or drops the instance. The instance is the
 //! only thing that a guest can spoil, and the only thing that is thrown away.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -17,20 +18,24 @@ use wasmtime::{Store, Trap};
 use super::Host;
 use super::actors::Actors;
 use super::connection::Connection;
+use super::durable::{self, Owner};
 use super::guest::{Guest, Stop};
 use super::health::{Fault, Health, Next};
 use super::host::bindings::Capsule as Exports;
 use super::host::bindings::astrid::kernel::types;
 use super::host::bus::wire_problem;
 use super::loaded::Capsule;
+use super::order::Order;
 use super::report;
 use super::shard::Strand;
 use crate::bus::Route;
 use crate::bus::asks::OpenAsks;
-use crate::bus::inbox::{Delivery, Inbox};
+use crate::bus::inbox::{Delivery, Inbox, Kept, Next as Entry};
 use crate::bus::message::{Kind, Message, Source};
-use crate::port::child::held::{Held, Owner};
+use crate::port::child::held::{self, Held};
 use crate::port::timer::Timers;
+use crate::store::engine::EngineError;
+use crate::store::table::{self, Table};
 
 /// A body may take this part of its receiver's memory: it is copied in, parsed, worked on and answered.
 const BODY_PART_OF_MEMORY: u64 = 8;
@@ -62,7 +67,7 @@ pub enum ActorState {
 pub struct Actor {
     capsule: Arc<Capsule>,
     host: Arc<Host>,
-    table: Weak<Actors>,
+    siblings: Weak<Actors>,
     key: ScopeKey,
     inbox: Arc<Inbox>,
     timers: Arc<Timers>,
@@ -70,6 +75,15 @@ pub struct Actor {
     open_asks: OpenAsks,
     strand: OnceLock<Weak<Strand>>,
     spent: Arc<AtomicU64>,
+    /// Whose what is kept is; none of a connection's outlives it.
+    owner: Option<Owner>,
+    /// Its state.
+    table: Option<Table>,
+    pinned: AtomicBool,
+    /// Handlings whose outputs wait for their seal.
+    in_outbox: AtomicU32,
+    /// The last commit that its outputs wait for.
+    last_commit: AtomicU64,
     generation: AtomicU32,
     state: AtomicU8,
     /// Milliseconds of the daemon's life when it last handled something.
@@ -92,9 +106,27 @@ struct Instance {
     exports: Exports,
 }
 
+/// What an actor's future keeps between messages.
+#[derive(Default)]
+pub(super) struct Life {
+    instance: Option<Instance>,
+    health: Health,
+    /// How often the store had failed when the instance was made.
+    epoch: u64,
+    /// Senders that wait behind a message of theirs.
+    pub(super) order: Order,
+}
+
+/// How often a message is handled again because others changed what it read, before that counts as a failure.
+const CONFLICTS_MAX: u32 = 100;
+
 /// What became of one handling.
-enum Handled {
+pub(super) enum Handled {
     Committed,
+    /// Others changed what it read, or the store forgot what it is made of: it is done again, on a new instance.
+    Conflicted,
+    /// The store does not take what came of it.
+    Unstored(Arc<str>),
     /// The guest gave up; its effects are forgotten. No health event.
     RolledBack(types::Rollback),
     /// Who waited for it stopped waiting.
@@ -104,8 +136,24 @@ enum Handled {
 
 impl Actor {
     /// An actor that nobody polls yet.
-    pub fn new(capsule: Arc<Capsule>, host: Arc<Host>, table: Weak<Actors>, key: ScopeKey) -> Arc<Self> {
-        let inbox = Inbox::new(Arc::clone(&capsule.name), capsule.lanes());
+    pub fn new(capsule: Arc<Capsule>, host: Arc<Host>, siblings: Weak<Actors>, key: ScopeKey) -> Arc<Self> {
+        let scope = match &key {
+            ScopeKey::System(_) if capsule.manifest.runtime.instances.get() == 1 => Some(table::Scope::System),
+            ScopeKey::System(n) => Some(table::Scope::Instance(*n)),
+            ScopeKey::Principal(principal) => Some(table::Scope::Principal(principal.clone())),
+            ScopeKey::Connection(_) => None,
+        };
+        let owner = scope.map(|scope| Owner {
+            capsule: Arc::clone(&capsule.name),
+            scope,
+        });
+        let table = owner.as_ref().map(|owner| match &owner.scope {
+            // What several system actors write is one table.
+            table::Scope::Instance(_) => Table::of(table::Kind::Kv, &capsule.name, &table::Scope::System),
+            _ => owner.table(table::Kind::Kv),
+        });
+        let kept = owner.as_ref().filter(|_| capsule.hears_durably()).map(|o| o.table(table::Kind::Inbox));
+        let inbox = Inbox::with_table(Arc::clone(&capsule.name), capsule.lanes(), kept);
         let timers = Timers::new(
             Arc::clone(&inbox),
             Arc::clone(&host.deadlines),
@@ -113,23 +161,28 @@ impl Actor {
             host.topics.timer_fired.clone(),
         );
         let children = Arc::default();
-        let owner = match &key {
+        let principal = match &key {
             ScopeKey::Principal(principal) => Some(principal.clone()),
             ScopeKey::System(_) => Some(Principal::capsule(&capsule.name)),
             ScopeKey::Connection(_) => None,
         };
-        if let Some(principal) = owner {
-            let owner = Owner {
+        if let Some(principal) = principal {
+            let owner = held::Owner {
                 capsule: Arc::clone(&capsule.name),
                 principal,
             };
             host.children.claim(&owner, &children, &inbox);
         }
-        Arc::new(Self {
+        let actor = Self {
             capsule,
             host,
-            table,
+            siblings,
             key,
+            owner,
+            table,
+            pinned: AtomicBool::new(false),
+            in_outbox: AtomicU32::new(0),
+            last_commit: AtomicU64::new(0),
             inbox,
             timers,
             children,
@@ -141,7 +194,30 @@ impl Actor {
             last_active: AtomicU64::new(0),
             busy: AtomicBool::new(false),
             evict: AtomicBool::new(false),
-        })
+        };
+        if let Err(error) = actor.look_again() {
+            // What waits stays where it is, and is found when the store can be read.
+            tracing::error!(%error, capsule = %actor.capsule.name, "cannot read what is kept for an actor");
+        }
+        Arc::new(actor)
+    }
+
+    /// Takes from the store what waits for it, in place of what it had of that, and whether it is pinned.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn look_again(&self) -> Result<(), EngineError> {
+        let Some(owner) = &self.owner else { return Ok(()) };
+        if self.capsule.manifest.capabilities.pin.is_some() {
+            self.set_pinned(durable::is_pinned(&self.host.store, owner)?);
+        }
+        let rows = if self.capsule.hears_durably() {
+            durable::recover::waiting_rows(&self.host, &owner.table(table::Kind::Inbox))?
+        } else {
+            VecDeque::new()
+        };
+        self.inbox.restore(rows);
+        Ok(())
     }
 
     /// Gives it to a shard.
@@ -174,6 +250,46 @@ impl Actor {
     /// Its queue.
     pub fn inbox(&self) -> &Arc<Inbox> {
         &self.inbox
+    }
+
+    /// Whose what is kept is; `None` for a connection's.
+    pub fn owner(&self) -> Option<&Owner> {
+        self.owner.as_ref()
+    }
+
+    /// Its state; `None` for a connection's.
+    pub fn table(&self) -> Option<&Table> {
+        self.table.as_ref()
+    }
+
+    /// Whether other actors write the same table.
+    pub fn shares_table(&self) -> bool {
+        matches!(self.key, ScopeKey::System(_)) && self.capsule.manifest.runtime.instances.get() > 1
+    }
+
+    /// Keeps it from being evicted, or not any more.
+    pub fn set_pinned(&self, pinned: bool) {
+        self.pinned.store(pinned, Ordering::Relaxed);
+    }
+
+    /// A handling of it has outputs that wait.
+    pub fn entered_outbox(&self) {
+        self.in_outbox.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether outputs of it wait.
+    pub fn is_in_outbox(&self) -> bool {
+        self.in_outbox.load(Ordering::Relaxed) > 0
+    }
+
+    /// The last commit that its outputs wait for.
+    pub(super) fn last_commit(&self) -> &AtomicU64 {
+        &self.last_commit
+    }
+
+    /// They left, or will not.
+    pub fn left_outbox(&self) {
+        self.in_outbox.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Its timers.
@@ -254,7 +370,9 @@ impl Actor {
     /// world is in its hands.
     pub fn idle_since(&self) -> Option<u64> {
         let ports = !self.timers.is_empty() || !self.children.is_empty();
-        let held = matches!(self.key, ScopeKey::Connection(_)) || ports || self.open_asks.count() > 0;
+        let waits = self.open_asks.count() > 0 || self.in_outbox.load(Ordering::Relaxed) > 0;
+        let pinned = self.pinned.load(Ordering::Relaxed);
+        let held = matches!(self.key, ScopeKey::Connection(_)) || ports || waits || pinned;
         let busy = self.busy.load(Ordering::Relaxed) || self.state() != ActorState::Up;
         (!held && !busy && self.inbox.is_empty()).then(|| self.last_active.load(Ordering::Relaxed))
     }
@@ -265,16 +383,22 @@ impl Actor {
         self.inbox.nudge();
     }
 
-    async fn next(&self) -> Option<Delivery> {
-        std::future::poll_fn(|cx| match self.inbox.poll_next(cx) {
-            Poll::Pending if self.evict.swap(false, Ordering::Relaxed) => {
-                if self.idle_since().is_some() && self.inbox.close_if_idle() {
-                    Poll::Ready(None)
-                } else {
-                    Poll::Pending
+    /// What comes next, and how often the store had failed before that was taken.
+    async fn next(&self) -> Option<(Entry, u64)> {
+        std::future::poll_fn(|cx| {
+            let epoch = self.host.store.epoch();
+            // What the store keeps waits there for a store that takes what comes of it, and for an actor that handles.
+            let kept = self.state() == ActorState::Up && self.host.store.is_open();
+            match self.inbox.poll_entry(cx, kept) {
+                Poll::Pending if self.evict.swap(false, Ordering::Relaxed) => {
+                    if self.idle_since().is_some() && self.inbox.close_if_idle() {
+                        Poll::Ready(None)
+                    } else {
+                        Poll::Pending
+                    }
                 }
+                other => other.map(|next| next.map(|next| (next, epoch))),
             }
-            other => other,
         })
         .await
     }
@@ -282,22 +406,42 @@ impl Actor {
     /// Its life.
     async fn run(self: Arc<Self>) {
         let end = End(Arc::clone(&self));
-        let mut instance = None;
-        let mut health = Health::default();
+        let mut life = Life::default();
         self.hear_about_itself(&self.host.topics.started.clone(), false);
         loop {
             if let Some(connection) = self.connection() {
                 connection.stream().drained().await;
             }
-            let Some(delivery) = self.next().await else { break };
+            if self.host.store.is_crowded() {
+                self.host.store.room().await;
+            }
+            let Some((next, epoch)) = self.next().await else { break };
+            if life.epoch != epoch {
+                // Its memory may hold what never happened.
+                life = Life {
+                    epoch,
+                    health: life.health,
+                    ..Life::default()
+                };
+            }
+            let delivery = match next {
+                Entry::Message(delivery) => delivery,
+                Entry::Row(row) => match self.read_row(row) {
+                    Some(delivery) => delivery,
+                    None => continue,
+                },
+            };
             self.busy.store(true, Ordering::Relaxed);
             let goes_on = if self.state() == ActorState::Down {
                 self.turn_away(&delivery.message);
                 true
             } else if self.is_stale(&delivery) || self.is_too_large(&delivery.message) {
                 true
+            } else if let Some(row) = life.order.holds_back(&self.capsule, &delivery) {
+                self.inbox.park(row);
+                true
             } else {
-                self.take(&mut instance, &mut health, delivery).await
+                self.take(&mut life, delivery).await
             };
             self.last_active.store(self.host.uptime_ms(), Ordering::Relaxed);
             self.busy.store(false, Ordering::Relaxed);
@@ -305,18 +449,20 @@ impl Actor {
                 break;
             }
         }
-        drop(instance);
+        drop(life);
         drop(end);
     }
 
     /// A timer that was cancelled after it fired, or an ask whose asker has gone, is not worth an instance.
     fn is_stale(&self, delivery: &Delivery) -> bool {
         let message = &delivery.message;
-        let cancelled = match message.source {
-            Source::Port(id) => message.topic == self.host.topics.timer_fired && !self.timers.has(id),
+        let fired = message.topic == self.host.topics.timer_fired;
+        let cancelled = match (&delivery.kept, &message.source) {
+            (Some(Kept::Timer(id)), _) => !self.host.durable.timers.has(*id),
+            (None, Source::Port(id)) => fired && !self.timers.has(*id),
             _ => false,
         };
-        cancelled || message.deadline.is_some_and(|deadline| deadline <= Instant::now())
+        cancelled || message.deadline.is_some_and(|deadline| deadline <= self.host.deadlines.now())
     }
 
     /// Refuses an ask whose body alone would take a large part of what the actor may have in memory: to handle it would be a
@@ -332,51 +478,58 @@ impl Actor {
     }
 
     /// Handles one message, and lives with what comes of it. False when the actor ends.
-    async fn take(
-        self: &Arc<Self>,
-        instance: &mut Option<Instance>,
-        health: &mut Health,
-        mut delivery: Delivery,
-    ) -> bool {
-        let handled = self.handle(instance, &delivery).await;
-        if let Handled::Committed = handled {
-            return true;
-        }
-        // Whatever happened, this instance's memory is not to be trusted.
-        *instance = None;
+    async fn take(self: &Arc<Self>, life: &mut Life, mut delivery: Delivery) -> bool {
+        let mut conflicts = 0;
+        let handled = loop {
+            let handled = self.handle(life, &delivery).await;
+            if let Handled::Committed = handled {
+                self.in_order_again(life, &delivery);
+                return true;
+            }
+            // Whatever happened, this instance's memory is not to be trusted.
+            life.instance = None;
+            if !matches!(handled, Handled::Conflicted) || self.connection().is_some() {
+                break handled;
+            }
+            conflicts += 1;
+            if conflicts > CONFLICTS_MAX {
+                let reason = "other actors changed what it read, again and again".to_owned();
+                break Handled::RolledBack(types::Rollback::Retry(reason));
+            }
+        };
         self.host.census.left(self);
         if self.connection().is_some() {
             self.lose_connection(&handled, &delivery.message);
             return false;
         }
         match handled {
-            Handled::Committed | Handled::Abandoned => {}
-            Handled::RolledBack(types::Rollback::Refuse(problem)) => {
+            Handled::Committed | Handled::Conflicted | Handled::Abandoned => {}
+            Handled::Unstored(why) => self.put_off(delivery, &why),
+            Handled::RolledBack(types::Rollback::Refuse(problem)) if delivery.kept.is_none() => {
                 report::refuse(&self.host.bus, &delivery.message, wire_problem(problem));
             }
+            Handled::RolledBack(types::Rollback::Refuse(problem)) => {
+                let problem = wire_problem(problem);
+                self.give_up(life, delivery, problem.code(), problem.message());
+            }
             Handled::RolledBack(types::Rollback::Retry(reason)) => {
-                if delivery.attempt <= self.capsule.retry(delivery.lane()) {
-                    self.inbox.retry(delivery);
+                if delivery.attempt <= self.retries(&delivery) {
+                    self.try_again(life, delivery);
                 } else {
-                    report::give_up(&self.host, self, &delivery, codes::CAPSULE_FAILED, &reason);
+                    self.give_up(life, delivery, codes::CAPSULE_FAILED, &reason);
                 }
             }
             Handled::Faulted(fault, reason) => {
                 delivery.faults += 1;
                 let counts = delivery.faults < 2;
-                let again = counts && delivery.attempt <= self.capsule.retry(delivery.lane());
+                let again = counts && delivery.attempt <= self.retries(&delivery);
                 self.capsule.usage.faults.fetch_add(1, Ordering::Relaxed);
-                let next = if counts {
-                    Some(health.fault(Instant::now()))
-                } else {
-                    None
-                };
+                let next = counts.then(|| life.health.fault(self.host.deadlines.now()));
                 report::fault(&self.host, self, &delivery.message, fault, &reason, next);
                 if again {
-                    self.inbox.retry(delivery);
+                    self.try_again(life, delivery);
                 } else {
-                    report::give_up(&self.host, self, &delivery, report::problem_code(fault), &reason);
-                    drop(delivery);
+                    self.give_up(life, delivery, report::problem_code(fault), &reason);
                 }
                 self.come_back(next).await;
             }
@@ -403,14 +556,14 @@ impl Actor {
 
     /// Waits, and tells those who would have stopped waiting before the restart that they need not.
     async fn wait_for_restart(&self, wait: Duration) {
-        let up = Instant::now() + wait;
-        let mut sleep = std::pin::pin!(tokio::time::sleep(wait));
+        let up = self.host.deadlines.now() + wait;
+        let mut sleep = std::pin::pin!(self.host.deadlines.until(up));
         std::future::poll_fn(|cx| {
             for late in self
                 .inbox
                 .poll_chosen(cx, |m| m.deadline.is_some_and(|deadline| deadline <= up))
             {
-                let left = up.saturating_duration_since(Instant::now());
+                let left = up.saturating_duration_since(self.host.deadlines.now());
                 let text = format!("{} failed and restarts in {:.0?}", self.capsule.name, left);
                 let problem = Problem::new(codes::UNAVAILABLE, text).with_hint("try again then");
                 report::refuse(&self.host.bus, &late.message, problem);
@@ -437,7 +590,10 @@ impl Actor {
             Handled::RolledBack(why) => {
                 tracing::warn!(capsule = %self.capsule.name, ?why, "a connection is closed: its handler gave up");
             }
-            Handled::Committed | Handled::Abandoned => {}
+            Handled::Unstored(why) => {
+                tracing::warn!(capsule = %self.capsule.name, %why, "a connection is closed: what it did cannot be stored");
+            }
+            Handled::Committed | Handled::Conflicted | Handled::Abandoned => {}
         }
         connection.end();
     }
@@ -479,21 +635,23 @@ impl Actor {
         Ok(slot.insert(fresh))
     }
 
-    async fn handle(self: &Arc<Self>, slot: &mut Option<Instance>, delivery: &Delivery) -> Handled {
-        let Instance { store, exports } = match self.instance(slot).await {
+    async fn handle(self: &Arc<Self>, life: &mut Life, delivery: &Delivery) -> Handled {
+        let epoch = life.epoch;
+        let Instance { store, exports } = match self.instance(&mut life.instance).await {
             Ok(instance) => instance,
             Err(reason) => return Handled::Faulted(Fault::Start, reason),
         };
         let message = &delivery.message;
         let principal = self.acts_as(message);
         let usage = self.host.ledger.principal(&principal);
-        store.data_mut().begin(message, principal.clone());
+        store.data_mut().begin(message, principal.clone(), delivery.kept.is_some());
         let prepared = store.set_fuel(self.capsule.fuel);
         store.set_epoch_deadline(1);
+        let now = self.host.deadlines.now();
         let result = match prepared {
             Ok(()) => {
                 exports
-                    .call_handle(&mut *store, guest_message(delivery, &principal))
+                    .call_handle(&mut *store, guest_message(delivery, &principal, now))
                     .await
             }
             Err(error) => Err(error),
@@ -504,26 +662,24 @@ impl Actor {
         let fuel = self.capsule.fuel.saturating_sub(left);
         guest.charge(fuel);
         let memory = guest.limits.used();
-        let committed = matches!(result, Ok(Ok(())));
+        let handled = match result {
+            Ok(Ok(())) => self.commit(guest, delivery, epoch),
+            Ok(Err(rollback)) => Handled::RolledBack(rollback),
+            Err(error) => classify(&error, guest.limits.refused),
+        };
+        let committed = matches!(handled, Handled::Committed);
         usage.add(fuel, memory, committed);
         self.capsule.usage.add(fuel, memory, committed);
         self.host.metrics.capsule_fuel.add(fuel);
-        match result {
-            Ok(Ok(())) => {
-                self.host.metrics.capsule_handled.increment();
-                guest.commands.carry_out(&self.host.bus, self, message.id);
-                Handled::Committed
-            }
-            Ok(Err(rollback)) => {
-                self.host.metrics.capsule_rolled_back.increment();
-                guest.commands.discard();
-                Handled::RolledBack(rollback)
-            }
-            Err(error) => {
-                guest.commands.discard();
-                classify(&error, guest.limits.refused)
-            }
+        match handled {
+            Handled::Committed => self.host.metrics.capsule_handled.increment(),
+            Handled::RolledBack(_) => self.host.metrics.capsule_rolled_back.increment(),
+            _ => {}
         }
+        if !committed {
+            guest.commands.discard();
+        }
+        handled
     }
 }
 
@@ -540,7 +696,7 @@ fn classify(error: &wasmtime::Error, memory_refused: bool) -> Handled {
     Handled::Faulted(fault, error.root_cause().to_string())
 }
 
-fn guest_message<'a>(delivery: &'a Delivery, principal: &'a Principal) -> types::Message<'a> {
+fn guest_message<'a>(delivery: &'a Delivery, principal: &'a Principal, now: Instant) -> types::Message<'a> {
     let message = &*delivery.message;
     let id = |id: crate::bus::message::MessageId| types::MessageId {
         boot: id.boot,
@@ -564,7 +720,7 @@ fn guest_message<'a>(delivery: &'a Delivery, principal: &'a Principal) -> types:
         Kind::Refusal(c) => (types::Kind::Refusal, None, Some(command(c))),
         Kind::Timeout(c) => (types::Kind::Timeout, None, Some(command(c))),
     };
-    let left = |d: Instant| u32::try_from(d.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(u32::MAX);
+    let left = |d: Instant| u32::try_from(d.saturating_duration_since(now).as_millis()).unwrap_or(u32::MAX);
     types::Message {
         id: id(message.id),
         kind,
@@ -591,7 +747,8 @@ struct End(Arc<Actor>);
 impl Drop for End {
     fn drop(&mut self) {
         let actor = &self.0;
-        for delivery in actor.inbox.close() {
+        // What the store keeps waits there.
+        for delivery in actor.inbox.close().into_iter().filter(|d| d.kept.is_none()) {
             let text = format!("{} ended before it answered", actor.capsule.name);
             report::refuse(
                 &actor.host.bus,
@@ -604,7 +761,7 @@ impl Drop for End {
         }
         actor.host.children.abandon(&actor.children);
         actor.host.census.left(actor);
-        if let Some(table) = actor.table.upgrade() {
+        if let Some(table) = actor.siblings.upgrade() {
             table.ended(actor);
         }
     }

@@ -21,6 +21,7 @@ use crate::home::Socket;
 use crate::port;
 use crate::port::listener::{Accept, Peer, Seat};
 use crate::port::stream::{Stream, StreamTopics};
+use crate::store::table;
 
 /// The actors of a capsule.
 pub struct Actors {
@@ -70,7 +71,8 @@ impl Actors {
                 connections: DashMap::default(),
                 streams: parking_lot::Mutex::default(),
                 subscribed: parking_lot::Mutex::default(),
-                hasher: ahash::RandomState::new(),
+                // The same sender goes to the same instance after a restart.
+                hasher: ahash::RandomState::with_seeds(1, 2, 3, 4),
                 next_shard: AtomicUsize::new(0),
             }
         });
@@ -87,6 +89,7 @@ impl Actors {
             )
         });
         *actors.subscribed.lock() = subscribed.collect();
+        actors.host.durable.directory.add(&actors);
         actors
     }
 
@@ -97,6 +100,7 @@ impl Actors {
 
     /// Ends them all: nothing more is heard, what waits is refused.
     pub fn stop(&self) {
+        self.host.durable.directory.remove(self);
         self.subscribed.lock().clear();
         for actor in self.all() {
             if let Some(connection) = actor.connection() {
@@ -157,6 +161,31 @@ impl Actors {
         if self.capsule.manifest.runtime.scope == Scope::Principal {
             self.of_principal(principal);
         }
+    }
+
+    /// Which of them, made if it is a principal's and not there.
+    pub fn of_scope(&self, scope: &table::Scope) -> Option<Arc<Actor>> {
+        match scope {
+            table::Scope::System if self.system.len() == 1 => self.system.first().cloned(),
+            table::Scope::Instance(n) if self.system.len() > 1 => self.system.get(usize::try_from(*n).ok()?).cloned(),
+            table::Scope::Principal(principal) if self.capsule.manifest.runtime.scope == Scope::Principal => {
+                Some(self.of_principal(principal))
+            }
+            _ => None,
+        }
+    }
+
+    /// Who takes over what is kept for an actor that this capsule does not have any more.
+    pub fn heir(&self, scope: &table::Scope) -> Option<&Arc<Actor>> {
+        match scope {
+            table::Scope::System | table::Scope::Instance(_) => self.system.first(),
+            table::Scope::Principal(_) => None,
+        }
+    }
+
+    /// Those that are there.
+    pub fn present(&self) -> Vec<Arc<Actor>> {
+        self.all()
     }
 
     fn of_principal(&self, principal: &Principal) -> Arc<Actor> {

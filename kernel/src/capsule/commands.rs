@@ -5,16 +5,19 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use astrid_wire::Problem;
+use astrid_wire::problem::codes;
 use bytes::Bytes;
 
 use super::actor::Actor;
+use super::durable;
 use crate::authority::{Permit, Say};
 use crate::bus::Saying;
+use crate::bus::Slots;
 use crate::bus::asks::{Outcome, Waiter};
-use crate::bus::message::{CommandId, Kind, MessageId, PortId, ReplyTo, Source};
-use crate::bus::{Bus, Slots};
+use crate::bus::message::{CommandId, Kind, Message, MessageId, PortId, ReplyTo, Source};
 use crate::keeper::protocol::Reach;
 use crate::port::child::held::{Child, Owner};
 use crate::port::child::input::InputRoom;
@@ -22,6 +25,8 @@ use crate::port::child::program::Program;
 use crate::port::child::{Children, Launch};
 use crate::port::stream::{Stream, WriteRoom};
 use crate::port::timer::TimerSpec;
+use crate::store::Once;
+use crate::store::engine::Write;
 
 /// Commands of one handling at most.
 pub(super) const COMMANDS_MAX: u32 = 1024;
@@ -40,6 +45,15 @@ pub enum Command {
         saying: Saying,
         /// To whom.
         slots: Slots,
+        /// Only if this id is new.
+        once: Option<Bytes>,
+    },
+    /// Says what is on disk, or not kept at all. Made of [`Command::Publish`] when the handling commits.
+    Deliver {
+        /// What.
+        message: Arc<Message>,
+        /// To whom.
+        slots: Slots,
     },
     /// Says something and wants an answer.
     Ask {
@@ -51,6 +65,8 @@ pub enum Command {
         slots: Slots,
         /// How long it waits, from the commit on.
         timeout: Duration,
+        /// Whether the store keeps it until its outcome was handled.
+        kept: bool,
     },
     /// Answers or refuses an ask.
     Settle {
@@ -68,6 +84,31 @@ pub enum Command {
     },
     /// Ends a timer.
     CancelTimer(Permit<PortId>),
+    /// Starts a durable timer.
+    KeepTimer {
+        /// That it may.
+        timer: Permit<PortId>,
+        /// When, and what it is called.
+        spec: TimerSpec,
+        /// Whose.
+        owner: durable::Owner,
+        /// The wall clock when it was set.
+        now_ms: u64,
+    },
+    /// Ends a durable timer.
+    ForgetTimer {
+        /// Which.
+        timer: Permit<PortId>,
+        /// Whose.
+        owner: durable::Owner,
+    },
+    /// Keeps the actor from being evicted, or not any more.
+    Pin {
+        /// Which.
+        owner: Permit<durable::Owner>,
+        /// Whether.
+        pinned: bool,
+    },
     /// Writes to a stream.
     Write {
         /// That it may, and the room for it.
@@ -147,56 +188,20 @@ impl Commands {
         u32::try_from(ordinal).unwrap_or(u32::MAX)
     }
 
-    /// Commits: carries everything out, in order. Nothing here can fail.
-    pub fn carry_out(&mut self, bus: &Bus, actor: &Actor, cause: MessageId) {
+    /// Takes everything that was recorded, in order.
+    pub fn take(&mut self) -> impl Iterator<Item = (u32, Command)> + '_ {
         self.bytes = 0;
-        for (ordinal, command) in self.recorded.drain(..).enumerate() {
-            let id = CommandId {
-                cause,
-                ordinal: u32::try_from(ordinal).unwrap_or(u32::MAX),
-            };
-            match command {
-                Command::Publish { say, saying, slots } => {
-                    bus.send(say, saying, Kind::Event, None, slots);
-                }
-                Command::Ask {
-                    say,
-                    saying,
-                    slots,
-                    timeout,
-                } => {
-                    let until = Instant::now() + timeout;
-                    let waiter = Waiter::Actor {
-                        inbox: Arc::clone(actor.inbox()),
-                        command: id,
-                        open: actor.open_asks().clone(),
-                    };
-                    let address = bus.asks().open(&say.object().topic, &saying.principal, until, waiter);
-                    bus.send(say, saying, Kind::Ask(address), Some(until), slots);
-                }
-                Command::Settle { to, outcome } => {
-                    // Nobody waiting any more is no error: it may have timed out since the command was recorded.
-                    bus.asks()
-                        .settle(to, outcome, Source::Capsule(Arc::clone(actor.capsule_name())));
-                }
-                Command::SetTimer { timer, spec } => actor.timers().set(timer, spec),
-                Command::CancelTimer(timer) => actor.timers().cancel(timer),
-                Command::Write { room, bytes } => Stream::write(room, bytes),
-                Command::Close(stream) => Stream::close(stream),
-                Command::Spawn {
-                    program,
-                    id,
-                    launch,
-                    owner,
-                } => {
-                    let end = (actor.children(), actor.inbox());
-                    actor.host().children.spawn(program, id, *launch, owner, end);
-                }
-                Command::Signal { child, signal, reach } => actor.host().children.signal(child, signal, reach),
-                Command::WriteInput { room, bytes } => Children::write(room, bytes),
-                Command::CloseInput(child) => actor.host().children.close_input(child),
-            }
-        }
+        (0..).zip(self.recorded.drain(..))
+    }
+
+    /// Whether something of this is to be on disk before anybody sees it.
+    pub fn are_kept(&self) -> bool {
+        self.recorded.iter().any(|command| match command {
+            Command::Publish { slots, once, .. } => once.is_some() || slots.is_kept(),
+            Command::KeepTimer { .. } | Command::ForgetTimer { .. } | Command::Pin { .. } => true,
+            Command::Ask { kept, .. } => *kept,
+            _ => false,
+        })
     }
 
     /// Rolls back: forgets everything.
@@ -212,11 +217,18 @@ impl Commands {
             .any(|c| matches!(c, Command::SetTimer { timer, .. } if *timer.object() == id))
     }
 
+    /// Whether a durable timer of that number is set by a command that is not carried out yet.
+    pub fn keeps_timer(&self, id: PortId) -> bool {
+        self.recorded
+            .iter()
+            .any(|c| matches!(c, Command::KeepTimer { timer, .. } if *timer.object() == id))
+    }
+
     /// How many timers are set and cancelled by commands that are not carried out yet.
     pub fn timers_set(&self) -> usize {
         self.recorded
             .iter()
-            .filter(|c| matches!(c, Command::SetTimer { .. }))
+            .filter(|c| matches!(c, Command::SetTimer { .. } | Command::KeepTimer { .. }))
             .count()
     }
 
@@ -244,5 +256,147 @@ impl Commands {
             .filter(|c| matches!(c, Command::Ask { .. }))
             .count();
         u32::try_from(asks).unwrap_or(u32::MAX)
+    }
+}
+
+/// What a commit writes besides the actor's own table, and what is done once that is on disk.
+#[derive(Debug, Default)]
+pub(crate) struct Prepared {
+    /// Rows.
+    pub writes: Vec<Write>,
+    /// Rows under a condition, with the commands that depend on it.
+    pub once: Vec<(Once, u32)>,
+    /// What is done then.
+    pub commands: Vec<(u32, Command)>,
+}
+
+/// Makes rows of what is to be kept.
+pub(crate) fn prepare(commands: impl Iterator<Item = (u32, Command)>, actor: &Actor, cause: MessageId) -> Prepared {
+    let host = actor.host();
+    let mut prepared = Prepared::default();
+    for (ordinal, command) in commands {
+        let command = match command {
+            Command::Publish {
+                say,
+                saying,
+                mut slots,
+                once,
+            } if once.is_some() || slots.is_kept() => {
+                let principal = saying.principal.clone();
+                let message = host.bus.compose(say, saying, Kind::Event, None);
+                let rows = durable::rows(&host.store, &message, &mut slots);
+                match once {
+                    None => prepared.writes.extend(rows),
+                    Some(id) => {
+                        let once = Once {
+                            principal,
+                            id,
+                            writes: rows,
+                        };
+                        prepared.once.push((once, ordinal));
+                    }
+                }
+                Command::Deliver { message, slots }
+            }
+            other => {
+                let row = match &other {
+                    Command::Ask {
+                        say,
+                        saying,
+                        timeout,
+                        kept: true,
+                        ..
+                    } => actor
+                        .owner()
+                        .map(|owner| durable::ask_row(owner, CommandId { cause, ordinal }, say.object(), saying, *timeout)),
+                    Command::KeepTimer {
+                        timer,
+                        spec,
+                        owner,
+                        now_ms,
+                    } => Some(durable::timers::set_row(owner, *timer.object(), spec, *now_ms)),
+                    Command::ForgetTimer { timer, owner } => Some(durable::timers::cancel_row(owner, *timer.object())),
+                    Command::Pin { owner, pinned } => Some(durable::pin_row(owner.object(), *pinned)),
+                    _ => None,
+                };
+                prepared.writes.extend(row);
+                other
+            }
+        };
+        prepared.commands.push((ordinal, command));
+    }
+    prepared
+}
+
+/// Commits: does it, in order. Nothing here can fail.
+pub(crate) fn carry_out(commands: impl Iterator<Item = (u32, Command)>, actor: &Actor, cause: MessageId) {
+    let host = actor.host();
+    let bus = &host.bus;
+    for (ordinal, command) in commands {
+        let id = CommandId { cause, ordinal };
+        match command {
+            Command::Publish { say, saying, slots, .. } => {
+                bus.send(say, saying, Kind::Event, None, slots);
+            }
+            Command::Deliver { message, slots } => bus.deliver(message, slots),
+            Command::Ask {
+                say,
+                saying,
+                slots,
+                timeout,
+                kept,
+            } => {
+                let until = host.deadlines.now() + timeout;
+                let waiter = Waiter::Actor {
+                    inbox: Arc::clone(actor.inbox()),
+                    command: id,
+                    open: actor.open_asks().clone(),
+                    kept,
+                };
+                let address = bus.asks().open(&say.object().topic, &saying.principal, until, waiter);
+                bus.send(say, saying, Kind::Ask(address), Some(until), slots);
+            }
+            Command::Settle { to, outcome } => {
+                // Nobody waiting any more is no error: it may have timed out since the command was recorded.
+                bus.asks()
+                    .settle(to, outcome, Source::Capsule(Arc::clone(actor.capsule_name())));
+            }
+            Command::SetTimer { timer, spec } => actor.timers().set(timer, spec),
+            Command::CancelTimer(timer) => actor.timers().cancel(timer),
+            Command::KeepTimer {
+                timer,
+                spec,
+                owner,
+                now_ms,
+            } => host.durable.timers.set(&owner, timer.into_object(), spec, now_ms),
+            Command::ForgetTimer { timer, .. } => host.durable.timers.cancel(timer.into_object()),
+            Command::Pin { pinned, .. } => actor.set_pinned(pinned),
+            Command::Write { room, bytes } => Stream::write(room, bytes),
+            Command::Close(stream) => Stream::close(stream),
+            Command::Spawn {
+                program,
+                id,
+                launch,
+                owner,
+            } => {
+                let end = (actor.children(), actor.inbox());
+                host.children.spawn(program, id, *launch, owner, end);
+            }
+            Command::Signal { child, signal, reach } => host.children.signal(child, signal, reach),
+            Command::WriteInput { room, bytes } => Children::write(room, bytes),
+            Command::CloseInput(child) => host.children.close_input(child),
+        }
+    }
+}
+
+/// A commit was forgotten after all, because the store failed: who waits for an answer is told that nobody knows what happened.
+pub(crate) fn forget(commands: Vec<(u32, Command)>, actor: &Actor) {
+    for (_, command) in commands {
+        if let Command::Settle { to, .. } = command {
+            let problem = Problem::new(codes::STORE_FAILED, "the store failed while this was written")
+                .with_hint("it may or may not have happened; `astrid status` says how the store is");
+            let bus = &actor.host().bus;
+            bus.asks().settle(to, Outcome::Refusal(problem), Source::Kernel);
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! parses what a client says cannot make it somebody else.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use astrid_wire::{Pattern, Principal};
 use parking_lot::Mutex;
@@ -60,7 +60,7 @@ impl Connection {
         deadlines: &Arc<Deadlines>,
     ) -> Arc<Self> {
         let late = Arc::downgrade(&stream);
-        let key = deadlines.at(Instant::now() + HANDSHAKE_TIME_MAX, move || {
+        let key = deadlines.at(deadlines.now() + HANDSHAKE_TIME_MAX, move || {
             if let Some(stream) = late.upgrade() {
                 tracing::warn!(
                     peer.uid,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use astrid_wire::Principal;
 use wasmtime::{ResourceLimiter, StoreContextMut, UpdateDeadline};
@@ -12,6 +12,7 @@ use super::actor::Actor;
 use super::commands::Commands;
 use super::shard::TICK_FUEL;
 use super::ticker::TICK;
+use super::working::Working;
 use crate::authority::Subject;
 use crate::bus::message::{Message, MessageId};
 
@@ -132,6 +133,10 @@ pub struct Guest {
     pub now: Now,
     /// Lines logged by the present handling.
     pub log_lines: u32,
+    /// The actor's table, as the present handling sees it.
+    pub(crate) working: Working,
+    /// Whether the store keeps the present message, so that everything that comes of it is kept with it.
+    pub durable: bool,
     message: MessageId,
 }
 
@@ -156,14 +161,18 @@ impl Guest {
             },
             now: Now::default(),
             log_lines: 0,
+            working: Working::default(),
+            durable: false,
             message: MessageId { boot: 0, sequence: 0 },
             actor,
         }
     }
 
     /// Begins handling a message.
-    pub fn begin(&mut self, message: &Message, principal: Principal) {
+    pub fn begin(&mut self, message: &Message, principal: Principal, durable: bool) {
         self.principal = principal;
+        self.durable = durable;
+        self.working.begin(self.actor.shares_table());
         self.message = message.id;
         self.meter.used = Duration::ZERO;
         self.meter.deadline = message.deadline;
@@ -173,10 +182,12 @@ impl Guest {
 
     /// Reads the clocks for the guest.
     pub fn look_at_clocks(&mut self) {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let host = self.host();
+        let clock = host.deadlines.clock();
+        let uptime = clock.now().saturating_duration_since(host.started);
         self.now = Now {
-            wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
-            monotonic_ns: u64::try_from(self.host().started.elapsed().as_nanos()).unwrap_or(u64::MAX),
+            wall_ms: clock.wall_ms(),
+            monotonic_ns: u64::try_from(uptime.as_nanos()).unwrap_or(u64::MAX),
         };
     }
 
@@ -203,7 +214,7 @@ impl Guest {
     pub fn time_left_of_caller(&self) -> Duration {
         self.meter
             .deadline
-            .map_or(Duration::MAX, |d| d.saturating_duration_since(Instant::now()))
+            .map_or(Duration::MAX, |d| d.saturating_duration_since(self.host().deadlines.now()))
     }
 
     /// Tells the shard what this turn cost: a tick that was used up, or what a handling that ended sooner used.
@@ -224,7 +235,7 @@ pub fn at_tick(mut cx: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDea
     if guest.meter.used >= guest.meter.timeout {
         return Err(Stop::Time.into());
     }
-    if guest.meter.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+    if guest.meter.deadline.is_some_and(|deadline| deadline <= guest.host().deadlines.now()) {
         return Err(Stop::Deadline.into());
     }
     Ok(UpdateDeadline::Yield(1))

@@ -91,6 +91,8 @@ impl Capsule {
                 capacity: o.queue,
                 overflow: o.overflow,
                 retry: o.retry,
+                durable: o.durable,
+                ordered: o.ordered,
             })
             .collect();
         if connection {
@@ -98,6 +100,8 @@ impl Capsule {
                 capacity: CONNECTION_QUEUE,
                 overflow: Overflow::DropOldest,
                 retry: 0,
+                durable: false,
+                ordered: false,
             });
         }
         Ok(Arc::new(Self {
@@ -123,6 +127,28 @@ impl Capsule {
     /// What its actors hear, in the order of the lanes.
     pub fn patterns(&self) -> &[Pattern] {
         &self.patterns
+    }
+
+    /// The durable lane that hears a topic.
+    pub fn durable_lane(&self, topic: &astrid_wire::Topic) -> Option<u16> {
+        let durable = |(lane, pattern): &(usize, &Pattern)| self.lanes[*lane].durable && pattern.matches(topic);
+        let (lane, _) = self.patterns.iter().enumerate().find(durable)?;
+        u16::try_from(lane).ok()
+    }
+
+    /// Whether what is heard by that lane is kept in the store.
+    pub fn is_durable(&self, lane: Option<usize>) -> bool {
+        lane.and_then(|lane| self.lanes.get(lane)).is_some_and(|policy| policy.durable)
+    }
+
+    /// Whether what one sender says to that lane stays in order over retries.
+    pub fn is_ordered(&self, lane: Option<usize>) -> bool {
+        lane.and_then(|lane| self.lanes.get(lane)).is_some_and(|policy| policy.ordered)
+    }
+
+    /// Whether it has durable lanes.
+    pub fn hears_durably(&self) -> bool {
+        self.lanes.iter().any(|policy| policy.durable)
     }
 
     /// How often a message of that lane is tried again; what needs no place is not.

@@ -18,6 +18,7 @@ pub mod aot;
 pub mod bundle;
 pub mod census;
 mod commands;
+mod commit;
 pub mod connection;
 pub mod describe;
 pub mod discover;
@@ -29,9 +30,11 @@ pub mod health;
 pub mod host;
 pub mod loaded;
 pub mod manager;
+mod order;
 mod report;
 pub mod shard;
 pub mod ticker;
+mod working;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -42,6 +45,7 @@ use tokio::sync::{Notify, watch};
 use wasmtime::Engine;
 
 use self::census::Census;
+use self::durable::Durable;
 use crate::authority::Gate;
 use crate::bus::Bus;
 use crate::deadlines::Deadlines;
@@ -117,17 +121,20 @@ pub struct Host {
     pub topics: Topics,
     /// Told when something that status shows has changed.
     pub changed: Arc<Notify>,
+    /// What survives.
+    pub store: Arc<Store>,
+    /// What of actors is kept there.
+    pub durable: Durable,
     /// Programs outside of the daemon.
     pub children: Arc<Children>,
     /// How many connections are open.
     pub connections: watch::Sender<usize>,
-    /// Keeps what must last.
-    pub store: Arc<Store>,
 }
 
 impl Host {
     /// Milliseconds since the daemon started.
     pub fn uptime_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        let uptime = self.deadlines.now().saturating_duration_since(self.started);
+        u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX)
     }
 }

@@ -5,7 +5,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use astrid_wire::Problem;
 use astrid_wire::control::dead::{ListRequest, Selection, ShowRequest};
@@ -57,11 +56,6 @@ pub(super) fn read<T: DeserializeOwned>(message: &Message, example: &str) -> Res
     })
 }
 
-fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
-}
-
 impl Control {
     pub(super) fn dead_list(&self, message: &Message) -> Result<Body, Problem> {
         let request: ListRequest = read(message, r#"{"capsule": "..."} or nothing"#)?;
@@ -76,7 +70,7 @@ impl Control {
     pub(super) async fn dead_drop(&self, message: &Message) -> Result<Body, Problem> {
         let selection: Selection = read(message, r#"{"ids": ["..."]}"#)?;
         self.host.store.room().await;
-        let changed = dead::drop_letters(&self.host.store, &selection, now_ms())?;
+        let changed = dead::drop_letters(&self.host.store, &selection, self.host.deadlines.clock().wall_ms())?;
         tracing::info!(principal = %message.principal, letters = changed.done.ids.len(), "dead letters are dropped");
         self.settle(changed).await
     }
@@ -90,7 +84,7 @@ impl Control {
             let found = reports.iter().find(|report| report.name == capsule);
             found.is_some_and(|report| report.state != CapsuleState::Refused)
         };
-        let changed = dead::retry(&self.host.store, &selection, now_ms(), &running)?;
+        let changed = dead::retry(&self.host.store, &selection, self.host.deadlines.clock().wall_ms(), &running)?;
         tracing::info!(principal = %message.principal, letters = changed.done.ids.len(), "dead letters are tried again");
         self.settle(changed).await
     }

@@ -106,11 +106,17 @@ impl Timers {
         self.rows.lock().contains_key(&id)
     }
 
+    /// All of them, with their tags.
+    pub fn all(&self) -> Vec<(PortId, Arc<str>)> {
+        let rows = self.rows.lock();
+        rows.iter().map(|(id, row)| (*id, Arc::clone(&row.spec.tag))).collect()
+    }
+
     /// Starts a timer.
     pub fn set(self: &Arc<Self>, permit: Permit<PortId>, spec: TimerSpec) {
         let id = permit.into_object();
         let mut rows = self.rows.lock();
-        let next = self.arm(id, Instant::now() + spec.after);
+        let next = self.arm(id, self.deadlines.now() + spec.after);
         rows.insert(
             id,
             Row {
@@ -135,7 +141,7 @@ impl Timers {
         let Some(row) = rows.get_mut(&id) else { return };
         if let Some(every) = row.spec.every {
             // From the instant it was due, so that it does not drift; from now, when it is more than a period late.
-            let next = (at + every).max(Instant::now());
+            let next = (at + every).max(self.deadlines.now());
             row.next = self.arm(id, next);
         }
         if std::mem::replace(&mut row.fired, true) {

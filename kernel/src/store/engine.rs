@@ -183,3 +183,19 @@ pub enum OpenError {
     #[error(transparent)]
     Engine(#[from] EngineError),
 }
+
+impl OpenError {
+    /// What the operator could do about it.
+    #[must_use]
+    pub fn hint(&self, place: &str) -> String {
+        match self {
+            Self::Newer { .. } => "run the newer version again, or restore a backup that this one made".to_owned(),
+            Self::Lost { .. } => {
+                format!("restore a backup; or remove {place}/head to go on without what is lost")
+            }
+            Self::Engine(EngineError::NoSpace(_)) => "make room on the disk".to_owned(),
+            Self::Engine(EngineError::Damaged(_)) => format!("restore a backup; {place} is left as it was found"),
+            Self::Engine(_) => format!("look at {place}: it must be writable, and used by nobody else"),
+        }
+    }
+}

@@ -24,7 +24,9 @@ pub struct Memory {
 
 impl std::fmt::Debug for Memory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Memory").field("bytes", &self.size()).finish_non_exhaustive()
+        f.debug_struct("Memory")
+            .field("bytes", &self.size())
+            .finish_non_exhaustive()
     }
 }
 
@@ -57,7 +59,9 @@ impl Memory {
     /// Everything in it, in order: for tests that compare.
     pub fn entries(&self) -> Vec<(Table, Bytes, Bytes)> {
         let tables = self.tables.read();
-        let rows = tables.iter().flat_map(|(t, rows)| rows.iter().map(move |(k, v)| (t.clone(), k.clone(), v.clone())));
+        let rows = tables
+            .iter()
+            .flat_map(|(t, rows)| rows.iter().map(move |(k, v)| (t.clone(), k.clone(), v.clone())));
         rows.collect()
     }
 }

@@ -1,7 +1,8 @@
 //! What survives: one transactional key-value store for the state of capsules, messages that wait, timers, and what was given up.
 //!
-//! - [`table`]: what belongs to whom; [`engine`]: what keeps the bytes; [`memory`]: the twin without a disk;
-//! - [`view`]: a table as a reader sees it; `once`: ids that clients give their messages; [`seal`]: the store's thread.
+//! - [`table`]: what belongs to whom; [`engine`]: what keeps the bytes; [`surreal`]: on disk; [`memory`]: the twin without one;
+//! - [`view`]: a table as a reader sees it; `once`: ids that clients give their messages; [`seal`]: how it gets to disk, on the store's
+//!   own [`thread`].
 //!
 //! A commit has two moments. [`Store::sequence`] gives it a number, in memory: from then on it is ordered and later readers see it. The
 //! store's thread then *seals* what was sequenced, in groups: one transaction of the engine and one fsync for all of them. What must not
@@ -17,13 +18,15 @@ pub mod engine;
 pub mod memory;
 pub mod once;
 pub mod seal;
+pub mod surreal;
 pub mod table;
+pub mod thread;
 pub mod view;
 mod wait;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use astrid_wire::Principal;
 use bytes::Bytes;
@@ -42,6 +45,9 @@ pub const VALUE_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes that may be sequenced and not sealed, before whoever could add more is held up.
 pub const UNSEALED_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes that a write takes in the queue and the overlay beside its key and value.
+const WRITE_OVERHEAD_BYTES: usize = 256;
 
 /// Commits that are remembered to find conflicts. A reader that is older than all of them conflicts.
 const RECENT_MAX: usize = 4096;
@@ -71,7 +77,8 @@ pub struct Reads {
 
 impl Reads {
     fn includes(&self, key: &[u8]) -> bool {
-        let spanned = |(start, end): &(Bytes, Option<Bytes>)| key >= &start[..] && end.as_ref().is_none_or(|e| key < &e[..]);
+        let spanned =
+            |(start, end): &(Bytes, Option<Bytes>)| key >= &start[..] && end.as_ref().is_none_or(|e| key < &e[..]);
         self.keys.iter().any(|k| k == key) || self.spans.iter().any(spanned)
     }
 }
@@ -98,6 +105,8 @@ pub struct Batch {
     pub level: Level,
     /// The table that several actors share and what was read of it, if that is so.
     pub shared: Option<(Table, Reads)>,
+    /// [`Store::epoch`] before anything was read that led to this.
+    pub epoch: u64,
     /// The wall clock, in milliseconds since 1970.
     pub now_ms: u64,
 }
@@ -117,6 +126,9 @@ pub enum Refused {
     /// Somebody else changed what it read. It can be done again.
     #[error("another actor changed what this one read")]
     Conflict,
+    /// The store failed since, and forgot what this may be made of.
+    #[error("the store failed meanwhile")]
+    Stale,
     /// The store takes nothing now.
     #[error("{0}")]
     Unavailable(Arc<str>),
@@ -139,7 +151,6 @@ pub enum Phase {
 struct Waiting {
     number: u64,
     writes: Vec<Write>,
-    level: Level,
     bytes: usize,
 }
 
@@ -156,6 +167,8 @@ struct State {
     sequence: u64,
     pending: HashMap<Table, Arc<Pending>, ahash::RandomState>,
     queue: VecDeque<Waiting>,
+    /// The last number given to a commit that somebody waits for.
+    durable: u64,
     bytes: usize,
     recent: Recent,
     windows: once::Windows,
@@ -175,8 +188,12 @@ pub struct Store {
     work: Notify,
     /// That should not wait.
     urgent: Notify,
-    /// Something was sealed, or forgotten.
+    /// Something was sealed, or forgotten: for the one who lets outputs leave.
     progress: Notify,
+    /// The same, for everybody else.
+    turned: Notify,
+    /// So much is not sealed that others wait.
+    crowded: AtomicBool,
     /// There is room again.
     room: Notify,
 }
@@ -215,6 +232,7 @@ impl Store {
                 sequence,
                 pending: HashMap::default(),
                 queue: VecDeque::new(),
+                durable: 0,
                 bytes: 0,
                 recent: Recent {
                     floor: sequence,
@@ -231,6 +249,8 @@ impl Store {
             work: Notify::new(),
             urgent: Notify::new(),
             progress: Notify::new(),
+            turned: Notify::new(),
+            crowded: AtomicBool::new(false),
             room: Notify::new(),
         }))
     }
@@ -278,9 +298,30 @@ impl Store {
         self.progress.notified().await;
     }
 
+    /// Waits until a commit is on disk. Returns at once when it is.
+    ///
+    /// # Errors
+    /// The store failed before, and it is forgotten.
+    pub async fn until(&self, number: u64) -> Result<(), Refused> {
+        let epoch = self.epoch();
+        loop {
+            let turned = self.turned.notified();
+            let mut turned = std::pin::pin!(turned);
+            // Registered before looking, so that what happens between is not missed.
+            turned.as_mut().enable();
+            if self.epoch() != epoch {
+                return Err(Refused::Stale);
+            }
+            if self.sealed() >= number {
+                return Ok(());
+            }
+            turned.await;
+        }
+    }
+
     /// Whether so much is not sealed yet that whoever would add more should wait for [`Store::room`].
     pub fn is_crowded(&self) -> bool {
-        self.state.lock().bytes >= UNSEALED_BYTES_MAX
+        self.crowded.load(Ordering::Relaxed)
     }
 
     /// Waits until there is room.
@@ -302,9 +343,9 @@ impl Store {
     /// # Errors
     /// It cannot be read.
     pub fn view(&self, table: &Table) -> Result<View, EngineError> {
-        let engine = self.engine()?;
-        // Under one lock, so that nothing moves from one to the other in between.
+        // Under one lock, so that nothing moves from one to the other in between, and no engine is taken that ended since.
         let state = self.state.lock();
+        let engine = self.engine()?;
         Ok(View {
             pending: state.pending.get(table).cloned(),
             sealed: engine.snapshot(table)?,
@@ -318,7 +359,7 @@ impl Store {
     /// It is being opened again.
     pub fn engine(&self) -> Result<Arc<dyn Engine>, EngineError> {
         let engine = self.engine.read().clone();
-        engine.ok_or_else(|| EngineError::Stopped("it is being opened again".into()))
+        engine.ok_or_else(|| EngineError::Stopped("it is not open".into()))
     }
 
     /// Gives a commit its number: it is ordered, and seen by later readers of this process.
@@ -329,6 +370,9 @@ impl Store {
         let mut guard = self.state.lock();
         // Looked at under the lock: a store that fails forgets under it.
         self.check_open()?;
+        if batch.epoch != self.epoch() {
+            return Err(Refused::Stale);
+        }
         let state = &mut *guard;
         if let Some((table, reads)) = &batch.shared
             && state.recent.conflicts(table, reads)
@@ -338,8 +382,14 @@ impl Store {
         let mut writes = batch.writes;
         let mut admitted = Vec::with_capacity(batch.once.len());
         for once in batch.once {
-            let new = self.admit(state, &once, batch.now_ms, &mut writes);
-            let new = new.map_err(|error| Refused::Unavailable(error.to_string().into()))?;
+            let new = match self.admit(state, &once, batch.now_ms, &mut writes) {
+                Ok(new) => new,
+                Err(error) => {
+                    // Those before it in this batch have moved their windows, and nothing of it happens.
+                    state.windows.forget();
+                    return Err(Refused::Unavailable(error.to_string().into()));
+                }
+            };
             admitted.push(new);
             if new {
                 writes.extend(once.writes);
@@ -348,27 +398,34 @@ impl Store {
         state.sequence += 1;
         let number = state.sequence;
         if let Some((table, _)) = batch.shared {
-            let keys = writes.iter().filter(|w| w.table == table).map(|w| w.key.clone()).collect();
+            let keys = writes
+                .iter()
+                .filter(|w| w.table == table)
+                .map(|w| w.key.clone())
+                .collect();
             state.recent.remember(number, table, keys);
         }
         for write in &writes {
             let pending = state.pending.entry(write.table.clone()).or_default();
             Arc::make_mut(pending).insert(write.key.clone(), (number, write.value.clone()));
         }
-        let bytes = writes.iter().map(Write::weight).sum();
+        let bytes = writes.iter().map(|write| write.weight() + WRITE_OVERHEAD_BYTES).sum();
+        let was_much = state.bytes >= seal::GROUP_BYTES_MAX;
         state.bytes += bytes;
-        state.queue.push_back(Waiting {
-            number,
-            writes,
-            level: batch.level,
-            bytes,
-        });
+        if state.bytes >= UNSEALED_BYTES_MAX {
+            self.crowded.store(true, Ordering::Relaxed);
+        }
+        state.queue.push_back(Waiting { number, writes, bytes });
         let first = state.queue.len() == 1;
+        let urgent = batch.level == Level::Durable || (!was_much && state.bytes >= seal::GROUP_BYTES_MAX);
+        if batch.level == Level::Durable {
+            state.durable = number;
+        }
         drop(guard);
         if first {
             self.work.notify_one();
         }
-        if batch.level == Level::Durable {
+        if urgent {
             self.urgent.notify_one();
         }
         Ok(Sequenced { number, admitted })
@@ -391,16 +448,14 @@ impl Store {
     /// They cannot be read.
     pub fn rows(&self, table: &Table, start: &[u8], max: usize) -> Result<Vec<(Bytes, Bytes)>, EngineError> {
         let mut rows = Vec::new();
-        let span = Span {
-            start,
-            ..Span::ALL
-        };
-        self.view(table)?.scan(span, &std::collections::BTreeMap::new(), &mut |key, value| {
-            if rows.len() < max {
-                rows.push((Bytes::copy_from_slice(key), value));
-            }
-            rows.len() < max
-        })?;
+        let span = Span { start, ..Span::ALL };
+        self.view(table)?
+            .scan(span, &std::collections::BTreeMap::new(), &mut |key, value| {
+                if rows.len() < max {
+                    rows.push((Bytes::copy_from_slice(key), value));
+                }
+                rows.len() < max
+            })?;
         Ok(rows)
     }
 }
@@ -414,7 +469,9 @@ impl Recent {
             return true;
         }
         let later = self.commits.iter().rev().take_while(|(number, ..)| *number > reads.at);
-        later.filter(|(_, t, _)| t == table).any(|(_, _, keys)| keys.iter().any(|k| reads.includes(k)))
+        later
+            .filter(|(_, t, _)| t == table)
+            .any(|(_, _, keys)| keys.iter().any(|k| reads.includes(k)))
     }
 
     fn remember(&mut self, number: u64, table: Table, keys: Vec<Bytes>) {

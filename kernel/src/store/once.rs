@@ -101,7 +101,11 @@ impl Store {
         };
         for _ in 0..LEAVING_MAX {
             let place = place_key(window.first);
-            let Some(oldest) = (window.first < window.last).then(|| get(writes, &place)).transpose()?.flatten() else {
+            let Some(oldest) = (window.first < window.last)
+                .then(|| get(writes, &place))
+                .transpose()?
+                .flatten()
+            else {
                 break;
             };
             let (at, id) = oldest.split_at_checked(8).unwrap_or((&[], &[]));
@@ -125,7 +129,11 @@ impl Store {
         writes.push(Write::put(table.clone(), key, row(now_ms, window.last)));
         writes.push(Write::put(table.clone(), place_key(window.last), place));
         window.last += 1;
-        writes.push(Write::put(table, Bytes::from_static(BOUNDS), row(window.first, window.last)));
+        writes.push(Write::put(
+            table,
+            Bytes::from_static(BOUNDS),
+            row(window.first, window.last),
+        ));
         if state.windows.0.len() >= WINDOWS_MAX {
             state.windows.0.clear();
         }

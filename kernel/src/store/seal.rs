@@ -6,19 +6,24 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::engine::{EngineError, OpenError, Write};
 use super::table::Table;
-use super::{Level, META_PROGRESS, Phase, Store, Waiting, read_progress};
+use super::{META_PROGRESS, Phase, Store, UNSEALED_BYTES_MAX, Waiting, read_progress};
 
 /// How long a commit that is not urgent waits for others, so that they share an fsync.
 pub const EVENTUAL_WAIT: Duration = Duration::from_millis(50);
 
-/// Bytes of one group at most: it is in memory several times while it is written.
-const GROUP_BYTES_MAX: usize = 8 << 20;
+/// Bytes of one group at most: it is in memory several times while it is written, and costs little more than its fsync.
+pub(super) const GROUP_BYTES_MAX: usize = 2 << 20;
 
 /// Commits of one group at most.
 const GROUP_COMMITS_MAX: usize = 4096;
+
+/// Writes of one group at most: beyond, SurrealKV makes a file of each group.
+const GROUP_WRITES_MAX: usize = 1024;
 
 /// Wait before the first attempt to open a failed engine again.
 const REOPEN_MIN: Duration = Duration::from_millis(100);
@@ -37,16 +42,27 @@ pub enum Step {
     Failed(EngineError),
 }
 
+/// What waits to be sealed.
+enum Queue {
+    Empty,
+    /// It can wait for more, for a while.
+    Patient,
+    /// Somebody waits for it, or it is much.
+    Urgent,
+}
+
 impl Store {
     fn take_group(&self) -> (Vec<Waiting>, usize) {
         let mut state = self.state.lock();
-        let (mut bytes, mut count) = (0, 0);
-        for waiting in &state.queue {
+        let (mut bytes, mut writes, mut count) = (0, 0, 0);
+        for waiting in state.queue.iter().take(GROUP_COMMITS_MAX) {
+            bytes += waiting.bytes;
+            writes += waiting.writes.len();
             // One that is larger than a group goes alone.
-            if count > 0 && (bytes + waiting.bytes > GROUP_BYTES_MAX || count >= GROUP_COMMITS_MAX) {
+            if count > 0 && (bytes > GROUP_BYTES_MAX || writes > GROUP_WRITES_MAX) {
+                bytes -= waiting.bytes;
                 break;
             }
-            bytes += waiting.bytes;
             count += 1;
         }
         (state.queue.drain(..count).collect(), bytes)
@@ -87,7 +103,9 @@ impl Store {
     fn sealed_up_to(&self, last: u64, keys: Vec<(Table, Bytes, u64)>, bytes: usize) {
         let mut state = self.state.lock();
         for (table, key, number) in keys {
-            let Some(pending) = state.pending.get_mut(&table) else { continue };
+            let Some(pending) = state.pending.get_mut(&table) else {
+                continue;
+            };
             // A later commit of the same key stays.
             if pending.get(&key).is_some_and(|(n, _)| *n == number) {
                 Arc::make_mut(pending).remove(&key);
@@ -97,26 +115,39 @@ impl Store {
             }
         }
         state.bytes -= bytes;
+        if state.bytes < UNSEALED_BYTES_MAX {
+            self.crowded.store(false, Ordering::Relaxed);
+        }
         drop(state);
         self.sealed.store(last, Ordering::Release);
         self.progress.notify_one();
+        self.turned.notify_waiters();
         self.room.notify_waiters();
     }
 
     /// Stops the store: everything that is not sealed is forgotten.
     pub fn fail(&self, error: &EngineError) {
         let mut state = self.state.lock();
-        self.phase.send_replace(Phase::Failed(error.to_string().into()));
+        self.become_unless_closed(Phase::Failed(error.to_string().into()));
         self.epoch.fetch_add(1, Ordering::AcqRel);
         state.queue.clear();
         state.pending = HashMap::default();
         state.bytes = 0;
+        self.crowded.store(false, Ordering::Relaxed);
         state.windows.forget();
         state.recent.commits.clear();
         state.recent.floor = state.sequence;
         drop(state);
         self.progress.notify_one();
+        self.turned.notify_waiters();
         self.room.notify_waiters();
+    }
+
+    /// What was opened again cannot be read: it failed once more. The thread that seals opens it again at the next commit.
+    pub fn fail_again(&self, error: &EngineError) {
+        self.become_unless_closed(Phase::Failed(error.to_string().into()));
+        self.urgent.notify_one();
+        self.work.notify_one();
     }
 
     /// Opens the engine again after a failure, and hands over to whoever calls [`Store::recovered`].
@@ -132,84 +163,120 @@ impl Store {
             }
         }
         let engine = self.opener.open().await?;
-        let (found, rows) = read_progress(&*engine)?;
         let sealed = self.sealed();
-        if found < sealed {
-            return Err(OpenError::Lost { found, sealed });
-        }
+        let (found, rows) = match read_progress(&*engine) {
+            Ok((found, rows)) if found >= sealed => (found, rows),
+            other => {
+                // So that the next attempt does not find it in use.
+                if let Err(error) = engine.close().await {
+                    tracing::debug!(%error, "a store that is not used did not end well");
+                }
+                let (found, _) = other?;
+                return Err(OpenError::Lost { found, sealed });
+            }
+        };
         self.rows.fetch_max(rows, Ordering::Relaxed);
         // What was in the failed group and reached the disk all the same is sealed; its number is never given again.
         self.sealed.store(found, Ordering::Release);
         *self.engine.write() = Some(engine);
-        self.phase.send_replace(Phase::Recovering);
+        self.become_unless_closed(Phase::Recovering);
         self.progress.notify_one();
         Ok(())
     }
 
-    async fn recover(&self, error: EngineError) {
-        tracing::error!(%error, place = self.opener.place(), "the store has failed and takes no commits");
-        self.fail(&error);
+    /// Opens the engine again, for as long as that takes. Returns `false` if the store was closed meanwhile.
+    async fn recover(&self, phase: &mut watch::Receiver<Phase>) -> bool {
         let mut wait = REOPEN_MIN;
+        let mut said = None;
         loop {
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(REOPEN_MAX);
-            if *self.phase.borrow() == Phase::Closed {
-                return;
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                _ = phase.wait_for(|p| *p == Phase::Closed) => return false,
             }
+            wait = (wait * 2).min(REOPEN_MAX);
             if !self.opener.is_worth_trying() {
                 continue;
             }
-            match self.reopen().await {
-                Ok(()) => {
-                    tracing::warn!(sealed = self.sealed(), "the store is open again");
-                    return;
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the store cannot be opened again");
-                    self.phase.send_replace(Phase::Failed(error.to_string().into()));
-                }
+            let Err(error) = self.reopen().await else {
+                tracing::warn!(sealed = self.sealed(), "the store is open again");
+                return true;
+            };
+            let why: Arc<str> = error.to_string().into();
+            self.become_unless_closed(Phase::Failed(Arc::clone(&why)));
+            if said.as_ref() != Some(&why) {
+                let place = self.opener.place();
+                tracing::error!(%error, hint = error.hint(&place), place, "the store cannot be opened again");
+                said = Some(why);
             }
         }
     }
 
-    /// Whether something waits, and whether some of that is urgent.
-    fn waiting(&self) -> (bool, bool) {
+    /// A store that was closed stays closed, whatever happens to it then.
+    fn become_unless_closed(&self, next: Phase) {
+        self.phase.send_if_modified(|phase| {
+            let open = *phase != Phase::Closed;
+            if open {
+                *phase = next;
+            }
+            open
+        });
+    }
+
+    /// What waits, and how.
+    fn waiting(&self) -> Queue {
         let state = self.state.lock();
-        let urgent = state.queue.iter().any(|w| w.level == Level::Durable);
-        (!state.queue.is_empty(), urgent || state.bytes >= GROUP_BYTES_MAX)
+        match state.queue.front() {
+            None => Queue::Empty,
+            Some(first) if state.durable >= first.number || state.bytes >= GROUP_BYTES_MAX => Queue::Urgent,
+            Some(_) => Queue::Patient,
+        }
     }
 
     /// Seals what is sequenced, for as long as this is driven; returns once the store was closed and everything is sealed. The
     /// engine needs the runtime that drives this.
     pub async fn run(&self) {
         let mut phase = self.phase.subscribe();
+        // When what waits now has waited long enough.
+        let mut due: Option<Instant> = None;
         loop {
+            // Whoever was to recover found it damaged.
+            let failed = matches!(*phase.borrow(), Phase::Failed(_));
+            if failed && !self.recover(&mut phase).await {
+                break;
+            }
+            let closed = *phase.borrow() == Phase::Closed;
             match self.waiting() {
-                (false, _) => {
-                    if *phase.borrow() == Phase::Closed {
-                        break;
-                    }
+                Queue::Empty if closed => break,
+                Queue::Empty => {
+                    due = None;
                     tokio::select! {
                         () = self.work.notified() => {}
                         _ = phase.wait_for(|p| *p == Phase::Closed) => {}
                     }
                     continue;
                 }
-                (true, false) => {
-                    tokio::select! {
-                        () = tokio::time::sleep(EVENTUAL_WAIT) => {}
-                        () = self.urgent.notified() => {}
-                        _ = phase.wait_for(|p| *p == Phase::Closed) => {}
+                Queue::Patient if !closed => {
+                    let due = *due.get_or_insert_with(|| Instant::now() + EVENTUAL_WAIT);
+                    if Instant::now() < due {
+                        // Whatever ends the wait, what waits is looked at again: that something was urgent may be long ago.
+                        tokio::select! {
+                            () = tokio::time::sleep_until(due) => {}
+                            () = self.urgent.notified() => {}
+                            _ = phase.wait_for(|p| *p == Phase::Closed) => {}
+                        }
+                        continue;
                     }
                 }
-                (true, true) => {}
+                Queue::Patient | Queue::Urgent => {}
             }
+            due = None;
             if let Step::Failed(error) = self.seal().await {
-                if *phase.borrow() == Phase::Closed {
-                    tracing::error!(%error, "the store fails while it is closed");
+                let place = self.opener.place();
+                tracing::error!(%error, place, "the store has failed and takes no commits");
+                self.fail(&error);
+                if !self.recover(&mut phase).await {
                     break;
                 }
-                self.recover(error).await;
             }
         }
         let engine = self.engine.write().take();

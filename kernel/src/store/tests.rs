@@ -28,6 +28,7 @@ fn batch(writes: Vec<Write>) -> Batch {
         once: Vec::new(),
         level: Level::Durable,
         shared: None,
+        epoch: 0,
         now_ms: 0,
     }
 }
@@ -62,11 +63,21 @@ fn a_crash_keeps_what_was_sealed() {
     let row = store.row();
     store.sequence(batch(vec![put("a", "1")])).unwrap();
     seal(&store);
-    let lost = store.sequence(batch(vec![put("a", "2"), put("b", "2")])).unwrap().number;
+    let lost = store
+        .sequence(batch(vec![put("a", "2"), put("b", "2")]))
+        .unwrap()
+        .number;
     let store = open(&memory);
     let view = store.view(&table()).unwrap();
-    assert_eq!((view.get(b"a").unwrap().unwrap(), view.get(b"b").unwrap()), ("1".into(), None));
-    assert_eq!(store.sequence(batch(vec![put("c", "3")])).unwrap().number, lost, "it was never seen outside");
+    assert_eq!(
+        (view.get(b"a").unwrap().unwrap(), view.get(b"b").unwrap()),
+        ("1".into(), None)
+    );
+    assert_eq!(
+        store.sequence(batch(vec![put("c", "3")])).unwrap().number,
+        lost,
+        "it was never seen outside"
+    );
     assert!(store.row() > row);
 }
 
@@ -80,13 +91,26 @@ fn fail_stop() {
     let lost = store.sequence(batch(vec![put("a", "2")])).unwrap().number;
     store.fail(&EngineError::NoSpace("test".into()));
     assert_eq!(store.epoch(), 1);
-    assert_eq!(store.view(&table()).unwrap().get(b"a").unwrap().unwrap(), "1", "readers go on");
+    assert_eq!(
+        store.view(&table()).unwrap().get(b"a").unwrap().unwrap(),
+        "1",
+        "readers go on"
+    );
     let refused = store.sequence(batch(vec![put("a", "3")])).unwrap_err();
     assert!(refused.to_string().contains("no space left"), "{refused}");
     store.reopen().now_or_never().unwrap().unwrap();
-    assert!(store.sequence(batch(vec![])).is_err(), "not before everybody has dropped what was forgotten");
+    assert!(
+        store.sequence(batch(vec![])).is_err(),
+        "not before everybody has dropped what was forgotten"
+    );
     store.recovered();
-    assert!(store.sequence(batch(vec![put("a", "4")])).unwrap().number > lost);
+    let made_before = store.sequence(batch(vec![put("a", "4")])).unwrap_err();
+    assert!(matches!(made_before, Refused::Stale), "what was read before may be forgotten");
+    let after = Batch {
+        epoch: store.epoch(),
+        ..batch(vec![put("a", "4")])
+    };
+    assert!(store.sequence(after).unwrap().number > lost);
     seal(&store);
     assert_eq!(store.view(&table()).unwrap().get(b"a").unwrap().unwrap(), "4");
 }
@@ -95,7 +119,10 @@ fn fail_stop() {
 #[test]
 fn conflicts() {
     let store = open(&Memory::default());
-    let at = store.sequence(batch(vec![put("a", "1"), put("b", "1")])).unwrap().number;
+    let at = store
+        .sequence(batch(vec![put("a", "1"), put("b", "1")]))
+        .unwrap()
+        .number;
     let shared = |keys: &[&'static str], spans: &[(&'static str, Option<&'static str>)], write: &str| Batch {
         shared: Some((
             table(),
@@ -104,16 +131,30 @@ fn conflicts() {
                 keys: keys.iter().map(|k| Bytes::from_static(k.as_bytes())).collect(),
                 spans: spans
                     .iter()
-                    .map(|(s, e)| (Bytes::from_static(s.as_bytes()), e.map(|e| Bytes::from_static(e.as_bytes()))))
+                    .map(|(s, e)| {
+                        (
+                            Bytes::from_static(s.as_bytes()),
+                            e.map(|e| Bytes::from_static(e.as_bytes())),
+                        )
+                    })
                     .collect(),
             },
         )),
         ..batch(vec![put(write, "x")])
     };
     store.sequence(shared(&["a"], &[], "a")).unwrap();
-    assert!(matches!(store.sequence(shared(&["a"], &[], "c")), Err(Refused::Conflict)));
-    assert!(matches!(store.sequence(shared(&[], &[("", Some("b"))], "c")), Err(Refused::Conflict)));
-    assert!(matches!(store.sequence(shared(&[], &[("", None)], "c")), Err(Refused::Conflict)));
+    assert!(matches!(
+        store.sequence(shared(&["a"], &[], "c")),
+        Err(Refused::Conflict)
+    ));
+    assert!(matches!(
+        store.sequence(shared(&[], &[("", Some("b"))], "c")),
+        Err(Refused::Conflict)
+    ));
+    assert!(matches!(
+        store.sequence(shared(&[], &[("", None)], "c")),
+        Err(Refused::Conflict)
+    ));
     store.sequence(shared(&["b"], &[("b", None)], "b")).unwrap();
     store.sequence(shared(&[], &[], "a")).unwrap();
 }
@@ -130,14 +171,25 @@ fn ids_are_taken_once() {
             writes: vec![put(id, who)],
         };
         let once = vec![once];
-        store.sequence(Batch { once, now_ms, ..batch(vec![]) }).unwrap().admitted == [true]
+        store
+            .sequence(Batch {
+                once,
+                now_ms,
+                ..batch(vec![])
+            })
+            .unwrap()
+            .admitted
+            == [true]
     };
     assert!(send(&store, "ada", "1", 0) && send(&store, "bob", "1", 0));
     assert!(!send(&store, "ada", "1", 1));
     seal(&store);
     store = open(&memory);
     assert!(!send(&store, "ada", "1", once::WINDOW_MS - 1));
-    assert!(send(&store, "ada", "1", once::WINDOW_MS), "a day later it is another message");
+    assert!(
+        send(&store, "ada", "1", once::WINDOW_MS),
+        "a day later it is another message"
+    );
     assert!(!send(&store, "ada", "1", once::WINDOW_MS + 1));
 }
 

@@ -20,7 +20,9 @@ pub struct View {
 
 impl std::fmt::Debug for View {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("View").field("sequence", &self.sequence).finish_non_exhaustive()
+        f.debug_struct("View")
+            .field("sequence", &self.sequence)
+            .finish_non_exhaustive()
     }
 }
 
@@ -114,9 +116,7 @@ impl View {
     /// They cannot be read.
     pub fn keys(&self, each: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), EngineError> {
         match &self.pending {
-            Some(pending) if !pending.is_empty() => {
-                self.scan(Span::ALL, &BTreeMap::new(), &mut |key, _| each(key))
-            }
+            Some(pending) if !pending.is_empty() => self.scan(Span::ALL, &BTreeMap::new(), &mut |key, _| each(key)),
             _ => self.sealed.keys(Span::ALL, each),
         }
     }

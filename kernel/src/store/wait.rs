@@ -5,39 +5,29 @@ use std::sync::Arc;
 
 use super::engine::EngineError;
 use super::table::{Kind, Table};
-use super::{Phase, Refused, Store};
+use super::{Refused, Store};
 
 impl Store {
-    /// Waits until a commit is on disk. `epoch` is what [`Store::epoch`] was before it was sequenced.
+    /// Waits until a commit is on disk. `epoch` is what [`Store::epoch`] was before it was sequenced: unlike with [`Store::until`], a
+    /// failure between the two is noticed.
     ///
     /// # Errors
     /// The store failed meanwhile; whether the commit is on disk is not known here.
     pub async fn settled(&self, number: u64, epoch: u64) -> Result<(), Refused> {
-        let mut phase = self.phase.subscribe();
         loop {
-            // Both are told to everybody who waits, and both are registered before looking: what happens between is not missed.
-            let sealed = self.room.notified();
-            let mut sealed = std::pin::pin!(sealed);
-            sealed.as_mut().enable();
-            let now = *phase.borrow_and_update() == Phase::Closed;
+            let turned = self.turned.notified();
+            let mut turned = std::pin::pin!(turned);
+            // Registered before looking, so that what happens between is not missed.
+            turned.as_mut().enable();
             // In this order: what is sealed before a failure is, and a store that was opened again counts on from elsewhere.
             let reached = self.sealed() >= number;
             if self.epoch() != epoch {
-                let why = "the store failed meanwhile; whether it was done is not known";
-                return Err(Refused::Unavailable(why.into()));
+                return Err(Refused::Stale);
             }
             if reached {
                 return Ok(());
             }
-            if now {
-                // It seals what it has, and then there is nobody to say so if that fails.
-                sealed.await;
-            } else {
-                tokio::select! {
-                    () = &mut sealed => {}
-                    _ = phase.changed() => {}
-                }
-            }
+            turned.await;
         }
     }
 
@@ -83,6 +73,7 @@ mod tests {
             once: Vec::new(),
             level: Level::Durable,
             shared: None,
+            epoch: store.epoch(),
             now_ms: 0,
         };
         store.sequence(batch).unwrap()
@@ -114,6 +105,6 @@ mod tests {
         store.recovered();
         put(&store, &table);
         store.seal().await;
-        assert!(matches!(settled.await, Err(Refused::Unavailable(_))));
+        assert!(matches!(settled.await, Err(Refused::Stale)));
     }
 }

@@ -8,12 +8,15 @@ use std::time::Duration;
 use astrid_wire::Problem;
 
 use crate::bindings::astrid::kernel::connection::PeerInfo;
+use crate::bindings::astrid::kernel::timer::Armed;
 use crate::bindings::astrid::kernel::types::{self, CommandId, Kind, MessageId, PortId, ReplyTo, Source};
 use crate::body::{Body, IntoBody};
 use crate::child::{Reach, Signal, Spec, Usage};
 use crate::error::{
-    ChildError, ConnectionError, DocumentError, PortError, ReplyError, SendError, SpawnError, SubscribeError, TailError,
+    ChildError, ConnectionError, DocumentError, PinError, PortError, ReplyError, SendError, SpawnError, SubscribeError,
+    TailError,
 };
+use crate::kv::Kv;
 use crate::send::{Ask, Request, Timer};
 use crate::sys;
 
@@ -130,6 +133,25 @@ impl Context {
         Ok(self.command(ordinal))
     }
 
+    /// Command: as [`Context::publish`], but only if no message with this id (1 to 128 bytes) was published on
+    /// behalf of this principal in the last 24 hours, or among its last 100,000 with an id. Otherwise nothing is said, and this succeeds.
+    ///
+    /// ```
+    /// # use astrid_sdk::prelude::*;
+    /// # fn handler(ctx: &mut Context, order: String) -> Result<()> {
+    /// // Whoever ordered says it again when it has not heard whether it was taken.
+    /// ctx.publish_once(&order, "shop.v1.ordered", json!({ "order": order }))?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Refused when checked; nothing was recorded.
+    pub fn publish_once(&mut self, id: &str, topic: &str, body: impl IntoBody) -> Result<CommandId, SendError> {
+        let body = body.into_body()?;
+        let ordinal = sys::bus::publish_once(id, topic, &body.content_type, &body.bytes)?;
+        Ok(self.command(ordinal))
+    }
+
     /// At once, unacknowledged: publishes progress or telemetry. A receiver without room misses it.
     ///
     /// # Errors
@@ -220,9 +242,50 @@ impl Context {
         Timer::new(after)
     }
 
+    /// The timers of this actor, as they were before this handler. How a new instance finds the durable ones.
+    pub fn timers(&self) -> Vec<Armed> {
+        sys::timer::list_set()
+    }
+
     /// Command: ends a timer; a firing that is queued is withdrawn. False when this actor has no such timer.
     pub fn cancel(&mut self, timer: PortId) -> bool {
         sys::timer::cancel(timer)
+    }
+}
+
+/// What outlives the instance.
+impl Context {
+    /// The actor's own table. Needs `[capabilities] kv`; see [`mod@crate::kv`].
+    ///
+    /// ```
+    /// # use astrid_sdk::prelude::*;
+    /// # fn handler(ctx: &mut Context) -> Result<()> {
+    /// let visits: u64 = ctx.kv().get("visits")?.unwrap_or_default();
+    /// ctx.kv().put("visits", &(visits + 1))?;
+    /// for entry in ctx.kv().prefix("draft/") {
+    ///     ctx.kv().delete(entry?.key)?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn kv(&mut self) -> Kv<'_> {
+        Kv::new()
+    }
+
+    /// Command: keeps this actor from being evicted, and activates it at every start of the daemon, until [`Context::unpin`]. Needs
+    /// `[capabilities] pin`.
+    ///
+    /// # Errors
+    /// Refused when checked; nothing was recorded.
+    pub fn pin(&mut self) -> Result<(), PinError> {
+        Ok(sys::actor::pin()?)
+    }
+
+    /// Command: undoes [`Context::pin`].
+    ///
+    /// # Errors
+    /// As [`Context::pin`].
+    pub fn unpin(&mut self) -> Result<(), PinError> {
+        Ok(sys::actor::unpin()?)
     }
 }
 

@@ -4,11 +4,28 @@
 //! ask and *commits*: the commands recorded before are carried out, for a refusal is an answer. Or it returns a [`Rollback`]:
 //! none of the commands happen and the instance with its state is dropped. [`Failure`] is either of the two, and every error of
 //! this module becomes a [`Problem`] by `?`.
+//!
+//! A message that nobody waits for is handled when it ends in a [`Problem`], which is then only logged. So a handler of a durable
+//! subscription returns `Result<(), Rollback>`: by `?` every error undoes what was half done, and the message is tried again, or
+//! laid aside where that is of no use.
+//!
+//! ```
+//! # use astrid_sdk::prelude::*;
+//! # #[derive(Default)] struct Orders;
+//! # #[capsule] impl Orders {
+//! #[on("shop.v1.ordered")]
+//! fn ordered(&mut self, ctx: &mut Context, order: String) -> Result<(), Rollback> {
+//!     ctx.kv().put(format!("order/{order}"), &true)?;
+//!     ctx.publish("shop.v1.booked", order)?;
+//!     Ok(())
+//! }
+//! # }
+//! ```
 
 use astrid_wire::Problem;
 use astrid_wire::problem::codes;
 
-use crate::bindings::astrid::kernel::{bus, child, connection, document, port, timer, types};
+use crate::bindings::astrid::kernel::{actor, bus, child, connection, document, kv, port, timer, types};
 use crate::body::Unserializable;
 
 /// What a handler returns that can fail: `Result<T>` fails with a [`Failure`], `Result<T, E>` with an `E` of choice.
@@ -27,6 +44,17 @@ impl Rollback {
     /// [`Rollback::Retry`] for this reason.
     pub fn retry(reason: impl Into<String>) -> Self {
         Self::Retry(reason.into())
+    }
+}
+
+/// What can pass (something is full, or not available now, or took too long) is tried again; the rest is not.
+impl<E: Into<Problem>> From<E> for Rollback {
+    fn from(error: E) -> Self {
+        let problem = error.into();
+        match problem.code() {
+            codes::UNAVAILABLE | codes::FULL | codes::TIMEOUT => Self::Retry(problem.to_string()),
+            _ => Self::Refuse(problem),
+        }
     }
 }
 
@@ -102,6 +130,12 @@ pub enum SendError {
     /// Not a media type, or longer than 255 bytes.
     #[error("not a content type")]
     InvalidContentType,
+    /// A receiver keeps its messages on disk, and the store cannot take any now; says why.
+    #[error("a receiver cannot keep it: {0}")]
+    Unavailable(String),
+    /// The id of [`Context::publish_once`](crate::Context::publish_once) is empty, or longer than this many bytes.
+    #[error("an id has 1 to {0} bytes")]
+    InvalidId(u32),
     /// The body could not be written.
     #[error(transparent)]
     Unserializable(#[from] Unserializable),
@@ -117,6 +151,8 @@ impl From<bus::PublishError> for SendError {
             bus::PublishError::TooMany(limit) => Self::TooMany(limit),
             bus::PublishError::NoSubscriber => Self::NoSubscriber,
             bus::PublishError::InvalidContentType => Self::InvalidContentType,
+            bus::PublishError::Unavailable(why) => Self::Unavailable(why),
+            bus::PublishError::InvalidId(limit) => Self::InvalidId(limit),
         }
     }
 }
@@ -129,6 +165,9 @@ impl SendError {
             Self::TooLarge(_) => codes::TOO_LARGE,
             Self::TooMany(_) => codes::TOO_MANY,
             Self::NoSubscriber => codes::NO_SUBSCRIBER,
+            Self::Unavailable(_) => codes::UNAVAILABLE,
+            // An id comes from whoever wants something said only once.
+            Self::InvalidId(_) => codes::INVALID,
             // The capsule's own mistakes: who asked cannot mend them.
             Self::InvalidTopic(_) | Self::InvalidContentType | Self::Unserializable(_) => codes::CAPSULE_FAILED,
         }
@@ -527,6 +566,97 @@ impl DocumentError {
     }
 }
 
+/// Why the table was not read or written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KvError {
+    /// The gate refused; names what is lacking. Often `[capabilities] kv` in the manifest.
+    #[error("denied: {0}")]
+    Denied(String),
+    /// A key is empty, or longer than this many bytes.
+    #[error("a key has 1 to {0} bytes")]
+    InvalidKey(u32),
+    /// The value is longer than this many bytes.
+    #[error("the value is longer than {0} bytes")]
+    TooLarge(u64),
+    /// This `handle` has written this many keys, or this many bytes, the limit.
+    #[error("more than {0} keys or bytes are written for one message")]
+    TooMuch(u64),
+    /// The store cannot be read now; says why.
+    #[error("the store cannot be read: {0}")]
+    Unavailable(String),
+    /// A key or value is not what is read.
+    #[error("`{key}`: {why}")]
+    Unreadable {
+        /// The key.
+        key: String,
+        /// What does not fit, and where.
+        why: String,
+    },
+    /// The value could not be written.
+    #[error(transparent)]
+    Unserializable(#[from] Unserializable),
+}
+
+impl From<kv::KvError> for KvError {
+    fn from(error: kv::KvError) -> Self {
+        match error {
+            kv::KvError::Denied(why) => Self::Denied(why),
+            kv::KvError::InvalidKey(limit) => Self::InvalidKey(limit),
+            kv::KvError::TooLarge(limit) => Self::TooLarge(limit),
+            kv::KvError::TooMuch(limit) => Self::TooMuch(limit),
+            kv::KvError::Unavailable(why) => Self::Unavailable(why),
+        }
+    }
+}
+
+impl KvError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Denied(_) => codes::DENIED,
+            Self::InvalidKey(_) => "kv.invalid-key",
+            Self::TooLarge(_) => "kv.too-large",
+            Self::TooMuch(_) => "kv.too-much",
+            Self::Unavailable(_) => codes::UNAVAILABLE,
+            Self::Unreadable { .. } => "kv.unreadable",
+            Self::Unserializable(_) => codes::CAPSULE_FAILED,
+        }
+    }
+}
+
+/// Why an actor was not pinned.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PinError {
+    /// The gate refused; names what is lacking. Often `[capabilities] pin` in the manifest.
+    #[error("denied: {0}")]
+    Denied(String),
+    /// This actor's scope is `connection`: it ends with its stream.
+    #[error("an actor of a connection ends with it")]
+    Connection,
+    /// This `handle` has recorded this many commands, the limit.
+    #[error("more than {0} commands for one message")]
+    TooMany(u32),
+}
+
+impl From<actor::ActorError> for PinError {
+    fn from(error: actor::ActorError) -> Self {
+        match error {
+            actor::ActorError::Denied(why) => Self::Denied(why),
+            actor::ActorError::Connection => Self::Connection,
+            actor::ActorError::TooMany(limit) => Self::TooMany(limit),
+        }
+    }
+}
+
+impl PinError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Denied(_) => codes::DENIED,
+            Self::Connection => codes::CAPSULE_FAILED,
+            Self::TooMany(_) => codes::TOO_MANY,
+        }
+    }
+}
+
 macro_rules! problem_from {
     ($($error:ty),*) => {$(
         impl From<$error> for Problem {
@@ -547,7 +677,9 @@ problem_from!(
     SpawnError,
     ChildError,
     TailError,
-    DocumentError
+    DocumentError,
+    KvError,
+    PinError
 );
 
 impl From<RequestError> for Problem {

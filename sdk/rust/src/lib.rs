@@ -32,9 +32,36 @@
 //! Reading order: [`capsule`] (handlers: which messages they take, what their results mean), [`Context`] (what they can do), [`Body`],
 //! [`mod@error`] (three ways to end), [`testing`] (a fake kernel, so that all of it is tested natively).
 //!
-//! A `handle` is a transaction: what a handler records (publish, ask, reply, timers, writes to streams, programs to start) happens after it returned, in
-//! order, or not at all. State is the value itself, kept between messages and lost with the instance: after a rollback, a fault or an
-//! eviction the next message meets `Default`.
+//! A `handle` is a transaction: what a handler records (publish, ask, reply, keys and values, timers, writes to streams, programs to start)
+//! happens after it returned, in order, or not at all. State is of two kinds. The value itself is kept between messages and lost with the
+//! instance: after a rollback, a fault, an eviction or a restart the next message meets `Default`. What must outlive that is kept in the
+//! actor's table, [`Context::kv`]. This counter goes on where it was:
+//!
+//! ```
+//! use astrid_sdk::prelude::*;
+//!
+//! #[derive(Default)]
+//! struct Counter;
+//!
+//! #[capsule]
+//! impl Counter {
+//!     /// Counts one more.
+//!     #[on("counter.v1.add")]
+//!     fn add(&mut self, ctx: &mut Context) -> Result<u64> {
+//!         let count = ctx.kv().get("count")?.unwrap_or(0) + 1;
+//!         ctx.kv().put("count", &count)?;
+//!         Ok(count)
+//!     }
+//! }
+//!
+//! let mut harness = astrid_sdk::testing::Harness::new::<Counter>();
+//! assert_eq!(harness.ask("counter.v1.add", ()).read::<u64>(), 1);
+//! harness.restart();
+//! assert_eq!(harness.ask("counter.v1.add", ()).read::<u64>(), 2);
+//! ```
+//!
+//! Its manifest asks for the table: `[capabilities] kv = { allow = ["*"], reason = "keeps the count" }`. With `durable = true` in the
+//! line of `[subscribe]`, a message that was accepted is counted once, whatever happens to the daemon.
 //!
 //! The crate of a capsule is a `cdylib` (`[lib] crate-type = ["cdylib"]`) for `wasm32-unknown-unknown`. Its tests are in a module of the
 //! crate and run natively.
@@ -58,6 +85,7 @@ pub mod error;
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
 pub mod guest;
+pub mod kv;
 pub mod log;
 #[cfg(all(feature = "getrandom", target_arch = "wasm32"))]
 mod random;
@@ -77,6 +105,7 @@ pub use {schemars, serde, serde_json};
 pub use crate::answer::{Answer, Outcome};
 pub use crate::bindings::astrid::kernel::connection::{PeerInfo, Socket};
 pub use crate::bindings::astrid::kernel::log::Level;
+pub use crate::bindings::astrid::kernel::timer::Armed;
 pub use crate::bindings::astrid::kernel::types::{CommandId, Kind, MessageId, PortId, ReplyTo, Source};
 pub use crate::body::{Body, FromBody, IntoBody};
 pub use crate::context::Context;

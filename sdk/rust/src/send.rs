@@ -112,6 +112,7 @@ impl<'a> Request<'a> {
 pub struct Timer<'a> {
     after: Duration,
     every: Option<Duration>,
+    durable: bool,
     tag: &'a str,
     context: PhantomData<&'a mut ()>,
 }
@@ -121,6 +122,7 @@ impl<'a> Timer<'a> {
         Self {
             after,
             every: None,
+            durable: false,
             tag: "",
             context: PhantomData,
         }
@@ -138,11 +140,23 @@ impl<'a> Timer<'a> {
         self
     }
 
+    /// Outlives the instance, an eviction and the daemon: when it was due while no daemon ran, it fires once after the next start.
+    /// A new instance finds it with [`Context::timers`](crate::Context::timers).
+    pub fn durable(mut self) -> Self {
+        self.durable = true;
+        self
+    }
+
     /// Records the timer and returns its port, for [`Context::cancel`](crate::Context::cancel).
     ///
     /// # Errors
     /// Refused when checked; nothing was recorded.
     pub fn set(self) -> Result<PortId, TimerError> {
-        Ok(sys::timer::set(millis(self.after), self.every.map(millis), self.tag)?)
+        let set = if self.durable {
+            sys::timer::set_durable
+        } else {
+            sys::timer::set
+        };
+        Ok(set(millis(self.after), self.every.map(millis), self.tag)?)
     }
 }

@@ -4,6 +4,8 @@
 //! nothing at run time.
 
 #[cfg(target_arch = "wasm32")]
-pub(crate) use crate::bindings::astrid::kernel::{bus, child, clock, connection, document, log, port, random, timer};
+pub(crate) use crate::bindings::astrid::kernel::{
+    actor, bus, child, clock, connection, document, kv, log, port, random, timer,
+};
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use crate::testing::sys::{bus, child, clock, connection, document, log, port, random, timer};
+pub(crate) use crate::testing::sys::{actor, bus, child, clock, connection, document, kv, log, port, random, timer};

@@ -38,6 +38,14 @@ pub mod codes {
     pub const UNSUPPORTED: &str = "unsupported";
     /// The receiver is not running: restarting, or down.
     pub const UNAVAILABLE: &str = "unavailable";
+    /// The store takes nothing now.
+    pub const STORE_UNAVAILABLE: &str = "store.unavailable";
+    /// The store failed while this was written: it may or may not have happened.
+    pub const STORE_FAILED: &str = "store.failed";
+    /// Others changed what was read, again and again.
+    pub const CONFLICT: &str = "conflict";
+    /// The message was kept for a subscription that is not there any more.
+    pub const UNSUBSCRIBED: &str = "unsubscribed";
     /// The capsule gave up on the message without saying more.
     pub const CAPSULE_FAILED: &str = "capsule.failed";
     /// The capsule trapped on the message.

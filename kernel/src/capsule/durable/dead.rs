@@ -283,6 +283,7 @@ fn change(
             once: Vec::new(),
             level: Level::Durable,
             shared: None,
+            epoch,
             now_ms,
         };
         let sequenced = store

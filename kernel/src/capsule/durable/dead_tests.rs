@@ -21,6 +21,7 @@ fn sequence(store: &Store, writes: Vec<Write>) {
         once: Vec::new(),
         level: Level::Durable,
         shared: None,
+        epoch: store.epoch(),
         now_ms: 0,
     };
     store.sequence(batch).unwrap();

@@ -1,7 +1,7 @@
 //! `astrid:kernel/bus`: messages between actors.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use astrid_wire::{Pattern, Problem, Topic};
 
@@ -9,7 +9,7 @@ use super::bindings::astrid::kernel::bus::{Answer, Host, PublishError, ReplyErro
 use super::bindings::astrid::kernel::types;
 use crate::authority::{Denied, Permit, Say};
 use crate::bus::asks::{ASKS_PER_ACTOR_MAX, Outcome};
-use crate::bus::inbox::NoPlace;
+use crate::bus::inbox::{DURABLE_BODY_BYTES_MAX, NoPlace};
 use crate::bus::message::{BODY_BYTES_MAX, Body, ContentType, ReplyTo, Source};
 use crate::bus::{Saying, Slots};
 use crate::capsule::commands::{Command, Refused};
@@ -20,6 +20,9 @@ const ASK_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 
 /// How long an ask waits when the guest does not say.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bytes of the id of a message that is published once at most.
+const ID_BYTES_MAX: u32 = 128;
 
 /// Subscriptions of one connection at most (A8).
 pub(crate) const SUBSCRIPTIONS_MAX: usize = 16;
@@ -35,6 +38,7 @@ impl From<NoPlace> for PublishError {
         match no {
             NoPlace::Full(name) => Self::Full(name.to_string()),
             NoPlace::Closed(_) => Self::NoSubscriber,
+            NoPlace::TooLarge(_) => Self::TooLarge(DURABLE_BODY_BYTES_MAX as u64),
         }
     }
 }
@@ -110,7 +114,15 @@ impl Guest {
         let say = self.host().gate.say(self.subject(), topic(to)?)?;
         let saying = self.saying(body);
         let slots = self.host().bus.reserve(&say, &saying)?;
+        if slots.is_kept() {
+            self.check_store()?;
+        }
         Ok((say, saying, slots))
+    }
+
+    fn check_store(&self) -> Result<(), PublishError> {
+        let open = self.host().store.check_open();
+        open.map_err(|why| PublishError::Unavailable(why.to_string()))
     }
 
     fn settle(&mut self, to: types::ReplyTo, outcome: Outcome, bytes: usize) -> Result<u32, ReplyError> {
@@ -127,11 +139,19 @@ impl Host for Guest {
     fn publish(&mut self, to: String, content_type: String, bytes: Vec<u8>) -> Result<u32, PublishError> {
         let (say, saying, slots) = self.prepare(&to, &content_type, bytes)?;
         let weight = saying.body.bytes.len();
-        Ok(self.commands.push(Command::Publish { say, saying, slots }, weight))
+        let once = None;
+        Ok(self.commands.push(Command::Publish { say, saying, slots, once }, weight))
     }
 
-    fn publish_once(&mut self, _: String, _: String, _: String, _: Vec<u8>) -> Result<u32, PublishError> {
-        Err(PublishError::Unavailable("this kernel has no store yet".into()))
+    fn publish_once(&mut self, id: String, to: String, content_type: String, bytes: Vec<u8>) -> Result<u32, PublishError> {
+        if id.is_empty() || id.len() > ID_BYTES_MAX as usize {
+            return Err(PublishError::InvalidId(ID_BYTES_MAX));
+        }
+        let (say, saying, slots) = self.prepare(&to, &content_type, bytes)?;
+        self.check_store()?;
+        let weight = saying.body.bytes.len();
+        let once = Some(id.into());
+        Ok(self.commands.push(Command::Publish { say, saying, slots, once }, weight))
     }
 
     fn ask(
@@ -149,12 +169,17 @@ impl Host for Guest {
             return Err(PublishError::NoSubscriber);
         }
         let weight = saying.body.bytes.len();
+        let kept = self.durable && self.actor.owner().is_some();
+        if kept && weight > DURABLE_BODY_BYTES_MAX {
+            return Err(PublishError::TooLarge(DURABLE_BODY_BYTES_MAX as u64));
+        }
         Ok(self.commands.push(
             Command::Ask {
                 say,
                 saying,
                 slots,
                 timeout: timeout(timeout_ms),
+                kept,
             },
             weight,
         ))
@@ -200,9 +225,9 @@ impl Host for Guest {
             .min(self.meter.time_left())
             .min(self.time_left_of_caller());
         let host = Arc::clone(self.host());
-        let began = Instant::now();
+        let began = host.deadlines.now();
         let outcome = host.bus.request(say, saying, wait).await;
-        self.meter.waited(began.elapsed());
+        self.meter.waited(host.deadlines.now().saturating_duration_since(began));
         self.look_at_clocks();
         match outcome.map_err(|no| RequestError::Unsent(no.into()))? {
             Outcome::Answer(body) => Ok(Answer {

@@ -1,30 +1,111 @@
 //! `astrid:kernel/kv`: the actor's own table.
 
-use super::bindings::astrid::kernel::kv::{Host, KvError, Page};
-use crate::capsule::guest::Guest;
+use std::sync::Arc;
 
-fn none<T>() -> Result<T, KvError> {
-    Err(KvError::Unavailable("this kernel has no store yet".into()))
+use super::bindings::astrid::kernel::kv::{Entry, Host, KvError, Page};
+use crate::authority::{Denied, Permit};
+use crate::capsule::guest::Guest;
+use crate::capsule::working::TooMuch;
+use crate::store::engine::{EngineError, Span};
+use crate::store::table::Table;
+use crate::store::{KEY_BYTES_MAX, Store, VALUE_BYTES_MAX};
+
+impl From<EngineError> for KvError {
+    fn from(error: EngineError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl From<Denied> for KvError {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied.to_string())
+    }
+}
+
+impl From<TooMuch> for KvError {
+    fn from(TooMuch(limit): TooMuch) -> Self {
+        Self::TooMuch(limit)
+    }
+}
+
+fn check_key(key: &[u8]) -> Result<(), KvError> {
+    if key.is_empty() || key.len() > KEY_BYTES_MAX {
+        return Err(KvError::InvalidKey(u32::try_from(KEY_BYTES_MAX).unwrap_or(u32::MAX)));
+    }
+    Ok(())
+}
+
+fn check_value(value: Option<&Vec<u8>>) -> Result<(), KvError> {
+    if value.is_some_and(|value| value.len() > VALUE_BYTES_MAX) {
+        return Err(KvError::TooLarge(VALUE_BYTES_MAX as u64));
+    }
+    Ok(())
+}
+
+impl Guest {
+    fn table(&self) -> Result<(Arc<Store>, Permit<Table>), KvError> {
+        let Some(table) = self.actor.table() else {
+            return Err(KvError::Denied("nothing of a connection outlives it".into()));
+        };
+        let host = self.host();
+        let permit = host.gate.table(self.subject(), table.clone())?;
+        Ok((Arc::clone(&host.store), permit))
+    }
 }
 
 impl Host for Guest {
-    fn get(&mut self, _: Vec<u8>) -> Result<Option<Vec<u8>>, KvError> {
-        none()
+    fn get(&mut self, key: Vec<u8>) -> Result<Option<Vec<u8>>, KvError> {
+        check_key(&key)?;
+        let (store, table) = self.table()?;
+        let value = self.working.get(&store, &table, &key)?;
+        Ok(value.map(|value| value.to_vec()))
     }
 
-    fn put(&mut self, _: Vec<u8>, _: Vec<u8>) -> Result<(), KvError> {
-        none()
+    fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), KvError> {
+        check_key(&key)?;
+        check_value(Some(&value))?;
+        let (_, table) = self.table()?;
+        Ok(self.working.write(table, key, Some(value))?)
     }
 
-    fn delete(&mut self, _: Vec<u8>) -> Result<(), KvError> {
-        none()
+    fn delete(&mut self, key: Vec<u8>) -> Result<(), KvError> {
+        check_key(&key)?;
+        let (_, table) = self.table()?;
+        Ok(self.working.write(table, key, None)?)
     }
 
-    fn compare_and_swap(&mut self, _: Vec<u8>, _: Option<Vec<u8>>, _: Option<Vec<u8>>) -> Result<bool, KvError> {
-        none()
+    fn compare_and_swap(
+        &mut self,
+        key: Vec<u8>,
+        expected: Option<Vec<u8>>,
+        value: Option<Vec<u8>>,
+    ) -> Result<bool, KvError> {
+        check_key(&key)?;
+        check_value(value.as_ref())?;
+        let (store, table) = self.table()?;
+        let present = self.working.get(&store, &table, &key)?;
+        if present.as_deref() != expected.as_deref() {
+            return Ok(false);
+        }
+        self.working.write(table, key, value)?;
+        Ok(true)
     }
 
-    fn scan(&mut self, _: Vec<u8>, _: Option<Vec<u8>>, _: u32, _: bool) -> Result<Page, KvError> {
-        none()
+    fn scan(&mut self, start: Vec<u8>, end: Option<Vec<u8>>, limit: u32, backwards: bool) -> Result<Page, KvError> {
+        let (store, table) = self.table()?;
+        let span = Span {
+            start: &start,
+            end: end.as_deref(),
+            backwards,
+        };
+        let (entries, next) = self.working.scan(&store, &table, span, limit)?;
+        let entries = entries.into_iter().map(|(key, value)| Entry {
+            key: key.to_vec(),
+            value: value.to_vec(),
+        });
+        Ok(Page {
+            entries: entries.collect(),
+            next: next.map(|next| next.to_vec()),
+        })
     }
 }

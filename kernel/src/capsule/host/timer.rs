@@ -7,8 +7,14 @@ use crate::capsule::commands::Command;
 use crate::capsule::guest::Guest;
 use crate::port::timer::{AFTER_MS_MAX, EVERY_MS_MIN, TAG_BYTES_MAX, TIMERS_PER_ACTOR_MAX, TimerSpec};
 
-impl Host for Guest {
-    fn set(&mut self, after_ms: u64, every_ms: Option<u64>, tag: String) -> Result<u64, TimerError> {
+impl Guest {
+    fn set_timer(
+        &mut self,
+        after_ms: u64,
+        every_ms: Option<u64>,
+        tag: String,
+        durable: bool,
+    ) -> Result<u64, TimerError> {
         let too_many = TimerError::TooMany(u32::try_from(TIMERS_PER_ACTOR_MAX).unwrap_or(u32::MAX));
         if after_ms > AFTER_MS_MAX || every_ms.is_some_and(|ms| ms > AFTER_MS_MAX) {
             return Err(TimerError::OutOfRange(AFTER_MS_MAX));
@@ -19,9 +25,16 @@ impl Host for Guest {
         if tag.len() > TAG_BYTES_MAX {
             return Err(TimerError::TagTooLong);
         }
-        if self.commands.room(0).is_err()
-            || self.actor.timers().len() + self.commands.timers_set() >= TIMERS_PER_ACTOR_MAX
-        {
+        let owner = match (durable, self.actor.owner()) {
+            (true, None) => {
+                return Err(TimerError::Denied("nothing of a connection outlives it".into()));
+            }
+            (true, Some(owner)) => Some(owner.clone()),
+            (false, _) => None,
+        };
+        let kept = self.actor.owner().map_or(0, |o| self.host().durable.timers.count_of(o));
+        let set = self.actor.timers().len() + kept + self.commands.timers_set();
+        if self.commands.room(0).is_err() || set >= TIMERS_PER_ACTOR_MAX {
             return Err(too_many);
         }
         let id = self.host().bus.ids().port();
@@ -36,25 +49,61 @@ impl Host for Guest {
             tag: tag.into(),
             principal: self.principal.clone(),
         };
-        self.commands.push(Command::SetTimer { timer, spec }, 0);
+        let now_ms = self.now.wall_ms;
+        self.commands.push(
+            match owner {
+                None => Command::SetTimer { timer, spec },
+                Some(owner) => Command::KeepTimer {
+                    timer,
+                    spec,
+                    owner,
+                    now_ms,
+                },
+            },
+            0,
+        );
         Ok(id)
     }
+}
 
-    fn set_durable(&mut self, _: u64, _: Option<u64>, _: String) -> Result<u64, TimerError> {
-        Err(TimerError::Denied("this kernel has no store yet".into()))
+impl Host for Guest {
+    fn set(&mut self, after_ms: u64, every_ms: Option<u64>, tag: String) -> Result<u64, TimerError> {
+        self.set_timer(after_ms, every_ms, tag, false)
+    }
+
+    fn set_durable(&mut self, after_ms: u64, every_ms: Option<u64>, tag: String) -> Result<u64, TimerError> {
+        self.set_timer(after_ms, every_ms, tag, true)
     }
 
     fn list_set(&mut self) -> Vec<Armed> {
-        Vec::new()
+        let armed = |durable| {
+            move |(timer, tag): (u64, std::sync::Arc<str>)| Armed {
+                timer,
+                tag: tag.to_string(),
+                durable,
+            }
+        };
+        let kept = self.actor.owner().map(|o| self.host().durable.timers.of(o)).unwrap_or_default();
+        let own = self.actor.timers().all();
+        let mut all: Vec<Armed> = own.into_iter().map(armed(false)).chain(kept.into_iter().map(armed(true))).collect();
+        all.sort_unstable_by_key(|armed| armed.timer);
+        all
     }
 
     fn cancel(&mut self, timer: u64) -> bool {
-        let has = self.actor.timers().has(timer) || self.commands.sets_timer(timer);
-        if !has || self.commands.room(0).is_err() {
+        let own = self.actor.timers().has(timer) || self.commands.sets_timer(timer);
+        let owner = self.actor.owner().filter(|owner| {
+            self.host().durable.timers.is_of(timer, owner) || self.commands.keeps_timer(timer)
+        });
+        if !(own || owner.is_some()) || self.commands.room(0).is_err() {
             return false;
         }
         let permit = self.host().gate.own(self.subject(), timer);
-        self.commands.push(Command::CancelTimer(permit), 0);
+        let command = match owner.cloned() {
+            Some(owner) => Command::ForgetTimer { timer: permit, owner },
+            None => Command::CancelTimer(permit),
+        };
+        self.commands.push(command, 0);
         true
     }
 }

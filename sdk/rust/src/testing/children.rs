@@ -75,6 +75,11 @@ impl Children {
         }
     }
 
+    /// All are gone, as after a start of the daemon.
+    pub(super) fn lose(&mut self) {
+        self.held.clear();
+    }
+
     fn hold(&mut self, port: PortId, spec: Spec, pid: Option<u32>) {
         let usage = Usage {
             processes: 1,

@@ -2,10 +2,12 @@
 
 use astrid_wire::Pattern;
 
+use super::host::{Command, Host};
 use super::{Handled, Harness};
 use crate::bindings::astrid::kernel::bus::SubscribeError;
-use crate::bindings::astrid::kernel::connection::{AuthenticateError, PeerInfo, Socket};
-use crate::bindings::astrid::kernel::types::{Kind, Source};
+use crate::bindings::astrid::kernel::connection::{AuthenticateError, PeerError, PeerInfo, Socket};
+use crate::bindings::astrid::kernel::port::PortError;
+use crate::bindings::astrid::kernel::types::{Kind, PortId, Source};
 use crate::body::Body;
 use crate::dispatch::Capsule;
 
@@ -73,6 +75,57 @@ impl Connection {
             .ok_or(AuthenticateError::Refused)?;
         self.peer.principal.clone_from(&principal);
         Ok(principal)
+    }
+}
+
+/// The functions of the contract.
+impl Host {
+    fn open_connection(&self, port: PortId) -> Result<&Connection, PortError> {
+        let closing = self.commands.iter().any(|command| matches!(command, Command::Close));
+        self.connection
+            .as_ref()
+            .filter(|connection| connection.peer.stream == port && !connection.closed && !closing)
+            .ok_or(PortError::Unknown)
+    }
+
+    pub(super) fn write(&mut self, port: PortId, bytes: &[u8]) -> Result<u32, PortError> {
+        let recorded = self.commands.iter().map(|command| match command {
+            Command::Write(bytes) => bytes.len() as u64,
+            _ => 0,
+        });
+        let recorded = recorded.sum();
+        let free = self
+            .open_connection(port)?
+            .free
+            .map(|free| free.saturating_sub(recorded));
+        match free {
+            Some(free) if free < bytes.len() as u64 => return Err(PortError::Full(free)),
+            _ => {}
+        }
+        let ordinal = self.room().map_err(PortError::TooMany)?;
+        self.commands.push(Command::Write(bytes.to_owned()));
+        Ok(ordinal)
+    }
+
+    pub(super) fn close(&mut self, port: PortId) -> Result<u32, PortError> {
+        self.open_connection(port)?;
+        let ordinal = self.room().map_err(PortError::TooMany)?;
+        self.commands.push(Command::Close);
+        Ok(ordinal)
+    }
+
+    pub(super) fn peer(&self) -> Result<PeerInfo, PeerError> {
+        self.connection
+            .as_ref()
+            .map(|connection| connection.peer.clone())
+            .ok_or(PeerError::NoConnection)
+    }
+
+    pub(super) fn authenticate(&mut self, credential: &[u8]) -> Result<String, AuthenticateError> {
+        self.connection
+            .as_mut()
+            .ok_or(AuthenticateError::NoConnection)?
+            .authenticate(credential)
     }
 }
 

@@ -12,22 +12,18 @@ use astrid_wire::{Pattern, Problem, Topic};
 
 use super::children::Children;
 use super::connection::Connection;
+use super::kv::{Once, Table};
 use super::seen::{Ask, LogLine, Said};
 use crate::bindings::astrid::kernel::bus::{PublishError, ReplyError, RequestError, SubscribeError};
-use crate::bindings::astrid::kernel::connection::{AuthenticateError, PeerError, PeerInfo};
 use crate::bindings::astrid::kernel::log::Level;
-use crate::bindings::astrid::kernel::port::PortError;
 use crate::bindings::astrid::kernel::random::RandomError;
-use crate::bindings::astrid::kernel::timer::TimerError;
-use crate::bindings::astrid::kernel::types::{self, CommandId, MessageId, PortId, ReplyTo};
+use crate::bindings::astrid::kernel::timer::{Armed, TimerError};
+use crate::bindings::astrid::kernel::types::{self, CommandId, Message, MessageId, PortId, ReplyTo};
 use crate::body::Body;
 use crate::error::problem_of;
 
 /// What the wall clock says at first: 2026-01-01T00:00:00Z, in milliseconds.
 const WALL_START_MS: u64 = 1_767_225_600_000;
-
-/// The daemon's start that all messages are of.
-pub(super) const BOOT: u64 = 1;
 
 /// Commands that one `handle` may record, as in the kernel.
 const COMMANDS_MAX: u32 = 1024;
@@ -48,10 +44,14 @@ const RANDOM_BYTES_MAX: u32 = 65_536;
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
 const ASK_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 
+/// Bytes of the id of what is published once.
+const ONCE_ID_BYTES_MAX: usize = 128;
+
 /// What a handler recorded.
 #[derive(Debug)]
-enum Command {
+pub(super) enum Command {
     Publish(Said),
+    PublishOnce(String, Said),
     Ask(Ask),
     Reply(ReplyTo, Reply),
     SetTimer(PortId, SetTimer),
@@ -59,6 +59,7 @@ enum Command {
     Write(Vec<u8>),
     Close,
     Child(PortId, super::children::Command),
+    Pin(bool),
 }
 
 /// A timer that runs.
@@ -67,6 +68,7 @@ pub(super) struct SetTimer {
     pub(super) at: Duration,
     pub(super) every: Option<Duration>,
     pub(super) tag: String,
+    pub(super) durable: bool,
 }
 
 /// What came of an ask or request.
@@ -83,16 +85,25 @@ pub(super) struct Responder {
 pub(super) struct Waiting {
     pub(super) ask: Ask,
     pub(super) until: Duration,
+    /// Whether it was asked while a durable message was handled.
+    pub(super) durable: bool,
 }
 
 /// The fake kernel.
 #[derive(Default)]
 pub(super) struct Host {
-    /// The sequence of the message whose handling records commands.
-    handling: u64,
-    commands: Vec<Command>,
-    /// Time since the daemon started.
-    pub(super) uptime: Duration,
+    /// How often the daemon was started again.
+    pub(super) boot: u64,
+    /// The message whose handling records commands, on whose behalf it is, and whether it is durable.
+    handling: Option<MessageId>,
+    principal: String,
+    durable: bool,
+    /// Whether the next message is durable for another reason than its subscription: by its timer, or by the ask that it answers.
+    pub(super) durable_next: bool,
+    pub(super) commands: Vec<Command>,
+    /// Time since the test began, and what it was when the daemon last started.
+    pub(super) now: Duration,
+    pub(super) booted_at: Duration,
     chance: u64,
     ports: PortId,
     /// What the gate decides by, if the test gave one.
@@ -111,24 +122,42 @@ pub(super) struct Host {
     pub(super) children: Children,
     /// Documents of the operator.
     pub(super) documents: BTreeMap<String, String>,
+    pub(super) table: Table,
+    once: Once,
+    pub(super) pinned: bool,
 }
 
 /// Between two handlers.
 impl Host {
     /// A message is about to be handled.
-    pub(super) fn begin(&mut self, message: MessageId) {
-        self.handling = message.sequence;
-        self.commands.clear();
+    pub(super) fn begin(&mut self, message: &Message) {
+        self.roll_back();
+        self.handling = Some(message.id);
+        self.principal.clone_from(&message.principal);
+        self.durable = std::mem::take(&mut self.durable_next) || self.hears_durably(&message.topic);
+    }
+
+    fn hears_durably(&self, topic: &str) -> bool {
+        let mut heard = self.manifest.iter().flat_map(|manifest| &manifest.subscribe);
+        heard.any(|(pattern, options)| options.durable && pattern.matches_str(topic))
     }
 
     /// Carries out what was recorded.
     pub(super) fn commit(&mut self) {
+        self.table.commit();
         for command in std::mem::take(&mut self.commands) {
             match command {
                 Command::Publish(said) => self.published.push(said),
+                Command::PublishOnce(id, said) => {
+                    if self.once.is_first(&self.principal, &id, self.now) {
+                        self.published.push(said);
+                    }
+                }
+                Command::Pin(pin) => self.pinned = pin,
                 Command::Ask(ask) => {
-                    let until = self.uptime + ask.timeout;
-                    self.asks.insert(ask.id, Waiting { ask, until });
+                    let until = self.now + ask.timeout;
+                    let durable = self.durable;
+                    self.asks.insert(ask.id, Waiting { ask, until, durable });
                 }
                 Command::Reply(to, reply) => {
                     self.replies.insert(to, Some(reply));
@@ -155,6 +184,12 @@ impl Host {
     /// Drops what was recorded.
     pub(super) fn roll_back(&mut self) {
         self.commands.clear();
+        self.table.roll_back();
+    }
+
+    /// Records a command.
+    pub(super) fn record(&mut self, command: Command) {
+        self.commands.push(command);
     }
 
     /// A port that was not there before.
@@ -231,14 +266,6 @@ impl Host {
         });
         recorded.unwrap_or_else(|| self.timers.contains_key(&port))
     }
-
-    fn open_connection(&self, port: PortId) -> Result<&Connection, PortError> {
-        let closing = self.commands.iter().any(|command| matches!(command, Command::Close));
-        self.connection
-            .as_ref()
-            .filter(|connection| connection.peer.stream == port && !connection.closed && !closing)
-            .ok_or(PortError::Unknown)
-    }
 }
 
 /// The kernel's rule for a content type: printable, one `/`, not longer than its length byte says.
@@ -263,16 +290,29 @@ impl Host {
         Ok(ordinal)
     }
 
+    pub(super) fn publish_once(&mut self, id: &str, topic: &str, body: Body) -> Result<u32, PublishError> {
+        if id.is_empty() || id.len() > ONCE_ID_BYTES_MAX {
+            return Err(PublishError::InvalidId(ONCE_ID_BYTES_MAX as u32));
+        }
+        self.check_send(topic, &body)?;
+        let ordinal = self.room().map_err(PublishError::TooMany)?;
+        self.commands.push(Command::PublishOnce(
+            id.to_owned(),
+            Said {
+                topic: topic.to_owned(),
+                body,
+            },
+        ));
+        Ok(ordinal)
+    }
+
     pub(super) fn ask(&mut self, topic: &str, body: Body, timeout_ms: Option<u32>) -> Result<u32, PublishError> {
         self.check_send(topic, &body)?;
         let ordinal = self.room().map_err(PublishError::TooMany)?;
         let timeout = timeout_ms
             .map_or(ASK_TIMEOUT, |ms| Duration::from_millis(ms.into()))
             .min(ASK_TIMEOUT_MAX);
-        let cause = MessageId {
-            boot: BOOT,
-            sequence: self.handling,
-        };
+        let cause = self.handling.unwrap_or(MessageId { boot: 0, sequence: 0 });
         let id = CommandId { cause, ordinal };
         self.commands.push(Command::Ask(Ask {
             id,
@@ -360,11 +400,11 @@ impl Host {
     }
 
     pub(super) fn wall_ms(&self) -> u64 {
-        WALL_START_MS + u64::try_from(self.uptime.as_millis()).unwrap_or(u64::MAX - WALL_START_MS)
+        WALL_START_MS + u64::try_from(self.now.as_millis()).unwrap_or(u64::MAX - WALL_START_MS)
     }
 
     pub(super) fn monotonic_ns(&self) -> u64 {
-        u64::try_from(self.uptime.as_nanos()).unwrap_or(u64::MAX)
+        u64::try_from((self.now - self.booted_at).as_nanos()).unwrap_or(u64::MAX)
     }
 
     pub(super) fn random_bytes(&mut self, count: u32) -> Result<Vec<u8>, RandomError> {
@@ -375,14 +415,21 @@ impl Host {
         Ok(numbers.flatten().take(count as usize).collect())
     }
 
-    pub(super) fn set_timer(&mut self, after_ms: u64, every_ms: Option<u64>, tag: &str) -> Result<PortId, TimerError> {
-        if self
-            .manifest
-            .as_ref()
-            .is_some_and(|manifest| manifest.capabilities.timer.is_none())
-        {
+    pub(super) fn set_timer(
+        &mut self,
+        after_ms: u64,
+        every_ms: Option<u64>,
+        tag: &str,
+        durable: bool,
+    ) -> Result<PortId, TimerError> {
+        if self.lacks(|manifest| manifest.capabilities.timer.is_some()) {
             return Err(TimerError::Denied(
                 "timer: [capabilities] timer is not asked for".to_owned(),
+            ));
+        }
+        if durable && self.connection.is_some() {
+            return Err(TimerError::Denied(
+                "timer: what an actor of a connection sets ends with it".to_owned(),
             ));
         }
         if after_ms > AFTER_MS_MAX {
@@ -404,7 +451,7 @@ impl Host {
         }
         self.room().map_err(TimerError::TooMany)?;
         let port = self.new_port();
-        let at = self.uptime + Duration::from_millis(after_ms);
+        let at = self.now + Duration::from_millis(after_ms);
         let every = every_ms.map(Duration::from_millis);
         self.commands.push(Command::SetTimer(
             port,
@@ -412,9 +459,19 @@ impl Host {
                 at,
                 every,
                 tag: tag.to_owned(),
+                durable,
             },
         ));
         Ok(port)
+    }
+
+    pub(super) fn list_timers(&self) -> Vec<Armed> {
+        let armed = self.timers.iter().map(|(port, timer)| Armed {
+            timer: *port,
+            tag: timer.tag.clone(),
+            durable: timer.durable,
+        });
+        armed.collect()
     }
 
     pub(super) fn cancel_timer(&mut self, port: PortId) -> bool {
@@ -423,45 +480,5 @@ impl Host {
             self.commands.push(Command::CancelTimer(port));
         }
         held
-    }
-
-    pub(super) fn write(&mut self, port: PortId, bytes: &[u8]) -> Result<u32, PortError> {
-        let recorded = self.commands.iter().map(|command| match command {
-            Command::Write(bytes) => bytes.len() as u64,
-            _ => 0,
-        });
-        let recorded = recorded.sum();
-        let free = self
-            .open_connection(port)?
-            .free
-            .map(|free| free.saturating_sub(recorded));
-        match free {
-            Some(free) if free < bytes.len() as u64 => return Err(PortError::Full(free)),
-            _ => {}
-        }
-        let ordinal = self.room().map_err(PortError::TooMany)?;
-        self.commands.push(Command::Write(bytes.to_owned()));
-        Ok(ordinal)
-    }
-
-    pub(super) fn close(&mut self, port: PortId) -> Result<u32, PortError> {
-        self.open_connection(port)?;
-        let ordinal = self.room().map_err(PortError::TooMany)?;
-        self.commands.push(Command::Close);
-        Ok(ordinal)
-    }
-
-    pub(super) fn peer(&self) -> Result<PeerInfo, PeerError> {
-        self.connection
-            .as_ref()
-            .map(|connection| connection.peer.clone())
-            .ok_or(PeerError::NoConnection)
-    }
-
-    pub(super) fn authenticate(&mut self, credential: &[u8]) -> Result<String, AuthenticateError> {
-        self.connection
-            .as_mut()
-            .ok_or(AuthenticateError::NoConnection)?
-            .authenticate(credential)
     }
 }

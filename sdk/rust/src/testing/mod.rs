@@ -2,7 +2,8 @@
 //!
 //! A [`Harness`] is one actor of a capsule and the world around it. The test plays everybody else: it asks, publishes, answers what the
 //! capsule asks, moves time, sends bytes through a connection; and looks at what came of it. As in the kernel a `handle` is a
-//! transaction: what a handler that gave up had recorded is gone, and so is its state.
+//! transaction: what a handler that gave up had recorded is gone, and so is its state. [`Harness::restart`] plays a start of the daemon: only
+//! what lasts is still there.
 //!
 //! ```
 //! use std::time::Duration;
@@ -56,13 +57,14 @@ use crate::error::{Rollback, SendError};
 mod children;
 mod connection;
 mod host;
+mod kv;
 mod seen;
 pub(crate) mod sys;
 
 pub use children::Child;
 pub use seen::{Ask, Asked, Handled, LogLine, Said};
 
-use host::{BOOT, Host, Responder};
+use host::{Host, Responder};
 
 /// Who speaks when the test does not say.
 const PRINCIPAL: &str = "default";
@@ -195,6 +197,8 @@ impl<C: Capsule> Harness<C> {
             SendError::TooMany(limit) => PublishError::TooMany(limit),
             SendError::NoSubscriber => PublishError::NoSubscriber,
             SendError::InvalidContentType => PublishError::InvalidContentType,
+            SendError::Unavailable(why) => PublishError::Unavailable(why),
+            SendError::InvalidId(limit) => PublishError::InvalidId(limit),
             SendError::Unserializable(error) => panic!("the kernel sees bodies only when they are written: {error}"),
         };
         self.host.refusals.push((checked(pattern), error));
@@ -262,24 +266,24 @@ impl<C: Capsule> Harness<C> {
 
     /// Moves time. Timers fire and asks of the capsule time out on the way, in their order; what became of each is returned.
     pub fn advance(&mut self, time: Duration) -> Vec<Handled> {
-        let until = self.host.uptime + time;
+        let until = self.host.now + time;
         let mut handled = Vec::new();
         loop {
             let timer = self.host.timers.iter().map(|(port, timer)| (timer.at, *port)).min();
             let ask = self.host.asks.iter().map(|(id, waiting)| (waiting.until, *id)).min();
             match (timer, ask) {
                 (Some((at, port)), ask) if at <= until && ask.is_none_or(|(other, _)| at <= other) => {
-                    self.host.uptime = self.host.uptime.max(at);
+                    self.host.now = self.host.now.max(at);
                     handled.push(self.fire(port));
                 }
                 (_, Some((at, id))) if at <= until => {
-                    self.host.uptime = self.host.uptime.max(at);
+                    self.host.now = self.host.now.max(at);
                     handled.push(self.time_out(id));
                 }
                 _ => break,
             }
         }
-        self.host.uptime = until;
+        self.host.now = until;
         handled
     }
 
@@ -288,8 +292,10 @@ impl<C: Capsule> Harness<C> {
             return Handled::Committed;
         };
         let tag = Body::text(timer.tag.clone());
+        self.host.durable_next = timer.durable;
         if let Some(every) = timer.every {
-            timer.at += every;
+            // One that was due while no daemon ran fires once, and goes on from then.
+            timer.at = self.host.now + every;
             self.host.timers.insert(port, timer);
         }
         let mut message = self.message(Kind::Event, "port.v1.timer.fired", tag);
@@ -340,6 +346,7 @@ impl<C: Capsule> Harness<C> {
         };
         let mut message = self.message(kind, &waiting.ask.said.topic, body);
         message.answers = Some(id);
+        self.host.durable_next = waiting.durable;
         self.deliver(message)
     }
 }
@@ -367,7 +374,7 @@ impl<C: Capsule> Harness<C> {
             .host
             .timers
             .values()
-            .map(|timer| (timer.tag.clone(), timer.at.saturating_sub(self.host.uptime)))
+            .map(|timer| (timer.tag.clone(), timer.at.saturating_sub(self.host.now)))
             .collect();
         timers.sort_by_key(|(_, left)| *left);
         timers
@@ -394,7 +401,7 @@ impl<C: Capsule> Harness<C> {
         self.sequence += 1;
         Message {
             id: MessageId {
-                boot: BOOT,
+                boot: self.host.boot + 1,
                 sequence: self.sequence,
             },
             kind,
@@ -414,7 +421,7 @@ impl<C: Capsule> Harness<C> {
     fn deliver(&mut self, message: Message) -> Handled {
         self.last = Some(message.clone());
         let reply_to = message.reply_to;
-        self.host.begin(message.id);
+        self.host.begin(&message);
         let entered = sys::Entered::new(&mut self.host);
         let (mut ctx, body) = Context::of(message);
         let outcome = self.capsule.get_or_insert_default().handle(&mut ctx, body);

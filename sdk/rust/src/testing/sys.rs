@@ -44,6 +44,10 @@ pub(crate) mod bus {
         host(|host| host.publish(topic, body(content_type, bytes)))
     }
 
+    pub(crate) fn publish_once(id: &str, topic: &str, content_type: &str, bytes: &[u8]) -> Result<u32, PublishError> {
+        host(|host| host.publish_once(id, topic, body(content_type, bytes)))
+    }
+
     pub(crate) fn ask(
         topic: &str,
         content_type: &str,
@@ -94,6 +98,44 @@ pub(crate) mod bus {
     }
 }
 
+pub(crate) mod kv {
+    use super::host;
+    use crate::bindings::astrid::kernel::kv::{KvError, Page};
+
+    pub(crate) fn get(key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        host(|host| host.kv_get(key))
+    }
+
+    pub(crate) fn put(key: &[u8], value: &[u8]) -> Result<(), KvError> {
+        host(|host| host.kv_write(key, Some(value)))
+    }
+
+    pub(crate) fn delete(key: &[u8]) -> Result<(), KvError> {
+        host(|host| host.kv_write(key, None))
+    }
+
+    pub(crate) fn compare_and_swap(key: &[u8], expected: Option<&[u8]>, value: Option<&[u8]>) -> Result<bool, KvError> {
+        host(|host| host.kv_swap(key, expected, value))
+    }
+
+    pub(crate) fn scan(start: &[u8], end: Option<&[u8]>, limit: u32, backwards: bool) -> Result<Page, KvError> {
+        host(|host| host.kv_scan(start, end, limit, backwards))
+    }
+}
+
+pub(crate) mod actor {
+    use super::host;
+    use crate::bindings::astrid::kernel::actor::ActorError;
+
+    pub(crate) fn pin() -> Result<(), ActorError> {
+        host(|host| host.pin(true))
+    }
+
+    pub(crate) fn unpin() -> Result<(), ActorError> {
+        host(|host| host.pin(false))
+    }
+}
+
 pub(crate) mod log {
     use super::host;
     use crate::bindings::astrid::kernel::log::Level;
@@ -130,11 +172,19 @@ pub(crate) mod random {
 
 pub(crate) mod timer {
     use super::host;
-    use crate::bindings::astrid::kernel::timer::TimerError;
+    use crate::bindings::astrid::kernel::timer::{Armed, TimerError};
     use crate::bindings::astrid::kernel::types::PortId;
 
     pub(crate) fn set(after_ms: u64, every_ms: Option<u64>, tag: &str) -> Result<PortId, TimerError> {
-        host(|host| host.set_timer(after_ms, every_ms, tag))
+        host(|host| host.set_timer(after_ms, every_ms, tag, false))
+    }
+
+    pub(crate) fn set_durable(after_ms: u64, every_ms: Option<u64>, tag: &str) -> Result<PortId, TimerError> {
+        host(|host| host.set_timer(after_ms, every_ms, tag, true))
+    }
+
+    pub(crate) fn list_set() -> Vec<Armed> {
+        host(|host| host.list_timers())
     }
 
     pub(crate) fn cancel(timer: PortId) -> bool {

@@ -1,0 +1,271 @@
+//! What comes of a handling: everything that it recorded happens together, or the message is tried again, or laid aside.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use astrid_wire::Problem;
+use astrid_wire::problem::codes;
+
+use super::actor::{Actor, Handled, Life};
+use super::commands::{self, Command};
+use super::durable::outbox::Outputs;
+use super::durable::record::{self, MessageRecord};
+use super::durable;
+use super::guest::Guest;
+use super::report;
+use crate::bus::inbox::{Delivery, Kept, RowRef};
+use crate::store::engine::Write;
+use crate::store::{Batch, Level, Refused, table};
+
+/// Wait before a message that the store keeps is tried again for the first time; it doubles.
+pub(crate) const RETRY_MIN: Duration = Duration::from_millis(100);
+
+/// Wait before any further attempt at most.
+pub(crate) const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// Attempts of what is kept and came by no subscription: a durable timer, the outcome of a durable ask.
+const RETRIES: u32 = astrid_wire::manifest::RETRY_DURABLE;
+
+impl Actor {
+    /// How often this message is tried again.
+    pub(super) fn retries(&self, delivery: &Delivery) -> u32 {
+        match (&delivery.kept, delivery.lane()) {
+            (Some(_), None) => RETRIES,
+            (_, lane) => self.capsule().retry(lane),
+        }
+    }
+
+    /// Makes one batch of what a handling wrote and what is to be kept of what it said, and lets it say that: at once, or once the
+    /// batch is on disk.
+    pub(super) fn commit(self: &Arc<Self>, guest: &mut Guest, delivery: &Delivery, epoch: u64) -> Handled {
+        let cause = delivery.message.id;
+        let host = self.host();
+        let durable =
+            delivery.kept.is_some() || self.capsule().is_durable(delivery.lane()) || guest.commands.are_kept();
+        if !durable && !guest.working.is_written() {
+            return self.say(guest, cause, 0);
+        }
+        let now_ms = host.deadlines.clock().wall_ms();
+        let mut prepared = commands::prepare(guest.commands.take(), self, cause);
+        let (mut writes, shared) = match self.table() {
+            Some(table) => guest.working.take(table),
+            None => (Vec::new(), None),
+        };
+        writes.append(&mut prepared.writes);
+        writes.extend(self.done_row(delivery, now_ms));
+        if writes.is_empty() && prepared.once.is_empty() {
+            // An ask on a durable subscription that changed nothing.
+            return self.say_prepared(prepared.commands, cause, 0);
+        }
+        let (once, ordinals): (Vec<_>, Vec<u32>) = prepared.once.into_iter().unzip();
+        let level = if durable { Level::Durable } else { Level::Eventual };
+        let sequenced = host.store.sequence(Batch {
+            writes,
+            once,
+            level,
+            shared,
+            epoch,
+            now_ms,
+        });
+        let sequenced = match sequenced {
+            Ok(sequenced) => sequenced,
+            Err(Refused::Conflict) => return Handled::Conflicted,
+            // It is read again from the store; what the store does not keep is handled again.
+            Err(Refused::Stale) if delivery.kept.is_some() => return Handled::Abandoned,
+            Err(Refused::Stale) => return Handled::Unstored("the store failed meanwhile".into()),
+            Err(Refused::Unavailable(why)) => return Handled::Unstored(why),
+        };
+        if let Some(Kept::Timer(id)) = delivery.kept {
+            host.durable.timers.handled(id, now_ms);
+        }
+        for (ordinal, admitted) in ordinals.into_iter().zip(sequenced.admitted) {
+            if !admitted {
+                // It was said before.
+                prepared.commands.retain(|(n, command)| *n != ordinal || !matches!(command, Command::Deliver { .. }));
+            }
+        }
+        let number = if durable { sequenced.number } else { 0 };
+        self.say_prepared(prepared.commands, cause, number)
+    }
+
+    /// Says what was recorded, where nothing was written.
+    fn say(self: &Arc<Self>, guest: &mut Guest, cause: crate::bus::message::MessageId, number: u64) -> Handled {
+        let number = number.max(guest.working.seen_ahead().unwrap_or(0));
+        if self.goes_at_once(number) {
+            commands::carry_out(guest.commands.take(), self, cause);
+            return Handled::Committed;
+        }
+        let commands = guest.commands.take().collect();
+        self.say_prepared(commands, cause, number)
+    }
+
+    /// Whether nothing that was said before, and nothing that was seen, waits for the disk.
+    fn goes_at_once(&self, number: u64) -> bool {
+        !self.is_in_outbox() && number <= self.host().store.sealed()
+    }
+
+    fn say_prepared(
+        self: &Arc<Self>,
+        commands: Vec<(u32, Command)>,
+        cause: crate::bus::message::MessageId,
+        number: u64,
+    ) -> Handled {
+        if self.goes_at_once(number) {
+            commands::carry_out(commands.into_iter(), self, cause);
+            return Handled::Committed;
+        }
+        // Never before what was said earlier.
+        let number = self.last_commit().fetch_max(number, Ordering::Relaxed).max(number);
+        let outputs = Outputs {
+            actor: Arc::clone(self),
+            cause,
+            commands,
+        };
+        let host = self.host();
+        host.durable.outbox.push(number, host.store.sealed(), outputs);
+        Handled::Committed
+    }
+
+    /// What says in the store that a message is done with.
+    fn done_row(&self, delivery: &Delivery, now_ms: u64) -> Option<Write> {
+        let owner = self.owner()?;
+        match delivery.kept? {
+            Kept::Row(RowRef { row, weight }) => Some(Write::delete(
+                owner.table(table::Kind::Inbox),
+                record::inbox_key(row, weight as usize),
+            )),
+            Kept::Timer(id) => self.host().durable.timers.handled_row(id, now_ms),
+            Kept::Ask(id) => Some(Write::delete(owner.table(table::Kind::Ask), durable::ask_key(id))),
+        }
+    }
+
+    /// Reads a message that waits in the store. `None` when it is gone, or cannot be handled.
+    pub(super) fn read_row(self: &Arc<Self>, row: RowRef) -> Option<Delivery> {
+        let host = self.host();
+        let table = self.owner()?.table(table::Kind::Inbox);
+        let key = record::inbox_key(row.row, row.weight as usize);
+        let found = match host.store.view(&table).and_then(|view| view.get(&key)) {
+            Ok(Some(found)) => found,
+            // Somebody dropped it.
+            Ok(None) => return None,
+            Err(error) => {
+                // It stays on disk, and is found again when the store can be read.
+                tracing::error!(%error, capsule = %self.capsule_name(), "a message that waits cannot be read");
+                return None;
+            }
+        };
+        let read = MessageRecord::read(found).and_then(|record| Ok((record.message()?, record)));
+        let Ok((message, record)) = read else {
+            tracing::error!(capsule = %self.capsule_name(), row = row.row, "a message that waits is damaged; it is left where it is");
+            return None;
+        };
+        let lane = self.capsule().durable_lane(&message.topic);
+        let mut delivery = Delivery::read(Arc::new(message), lane.unwrap_or(0), row);
+        delivery.attempt = record.attempts + 1;
+        delivery.faults = record.faults;
+        self.inbox().adopt(&mut delivery);
+        if lane.is_none() {
+            let reason = "the capsule does not subscribe to this topic any more";
+            self.lay_aside(delivery, codes::UNSUBSCRIBED, reason);
+            return None;
+        }
+        Some(delivery)
+    }
+
+    /// A message failed and is tried again: at once behind what waits or, if the store keeps it, after a while.
+    pub(super) fn try_again(self: &Arc<Self>, life: &mut Life, delivery: Delivery) {
+        let Some(kept) = delivery.kept else {
+            self.inbox().retry(delivery);
+            return;
+        };
+        life.order.wait_behind(self.capsule(), &delivery);
+        if let (Kept::Row(row), Some(owner)) = (kept, self.owner()) {
+            // So that a message that fails is not tried for ever by daemons that are restarted.
+            let mut record = MessageRecord::of(&delivery.message);
+            (record.attempts, record.faults) = (delivery.attempt, delivery.faults);
+            let key = record::inbox_key(row.row, row.weight as usize);
+            let write = Write::put(owner.table(table::Kind::Inbox), key, record.to_bytes());
+            if let Err(error) = self.write(vec![write], Level::Eventual) {
+                tracing::debug!(%error, "the attempts of a message are not counted");
+            }
+        }
+        let wait = RETRY_MIN.saturating_mul(1 << delivery.attempt.saturating_sub(1).min(16)).min(RETRY_MAX);
+        self.come_again(delivery, wait, true);
+    }
+
+    /// The store does not take what came of a message.
+    pub(super) fn put_off(self: &Arc<Self>, delivery: Delivery, why: &str) {
+        if delivery.kept.is_some() {
+            // It is not the message's fault: it waits for the store, as it was.
+            self.inbox().put_back(delivery);
+            return;
+        }
+        let problem = Problem::new(codes::STORE_UNAVAILABLE, format!("{} cannot store this: {why}", self.capsule_name()))
+            .with_hint("nothing of it happened; `astrid status` says how the store is");
+        if delivery.attempt <= self.retries(&delivery) {
+            self.come_again(delivery, RETRY_MIN, true);
+        } else {
+            report::refuse(&self.host().bus, &delivery.message, problem);
+            tracing::warn!(capsule = %self.capsule_name(), topic = %delivery.message.topic, why, "a message is lost: what came of it cannot be stored");
+        }
+    }
+
+    fn come_again(self: &Arc<Self>, delivery: Delivery, wait: Duration, counts: bool) {
+        let inbox = Arc::clone(self.inbox());
+        inbox.hold();
+        let deadlines = &self.host().deadlines;
+        deadlines.at(deadlines.now() + wait, move || {
+            inbox.unhold();
+            if counts {
+                inbox.retry(delivery);
+            } else {
+                inbox.put_back(delivery);
+            }
+        });
+    }
+
+    /// A message is not tried again: who asked is told, and it is laid aside.
+    pub(super) fn give_up(self: &Arc<Self>, life: &mut Life, delivery: Delivery, code: &str, reason: &str) {
+        let behind = life.order.done(&delivery);
+        self.lay_aside(delivery, code, reason);
+        self.inbox().put_rows_back(behind);
+    }
+
+    fn lay_aside(self: &Arc<Self>, delivery: Delivery, code: &str, reason: &str) {
+        let now_ms = self.host().deadlines.clock().wall_ms();
+        if let (Some(kept), Some(owner)) = (delivery.kept, self.owner()) {
+            let mut message = MessageRecord::of(&delivery.message);
+            (message.attempts, message.faults) = (delivery.attempt, delivery.faults);
+            let mut writes = vec![durable::dead_row(&self.host().store, owner, message, code, reason, now_ms)];
+            writes.extend(self.done_row(&delivery, now_ms));
+            if let Err(error) = self.write(writes, Level::Durable) {
+                tracing::error!(%error, capsule = %self.capsule_name(), "a message that is given up cannot be laid aside; it is tried again");
+                self.come_again(delivery, RETRY_MAX, false);
+                return;
+            }
+            if let Kept::Timer(id) = kept {
+                self.host().durable.timers.handled(id, now_ms);
+            }
+        }
+        report::give_up(self.host(), self, &delivery, code, reason);
+    }
+
+    fn write(&self, writes: Vec<Write>, level: Level) -> Result<u64, Refused> {
+        let host = self.host();
+        let sequenced = host.store.sequence(Batch {
+            writes,
+            once: Vec::new(),
+            level,
+            shared: None,
+            epoch: host.store.epoch(),
+            now_ms: host.deadlines.clock().wall_ms(),
+        })?;
+        Ok(sequenced.number)
+    }
+
+    /// A message was handled: what waited behind it comes next.
+    pub(super) fn in_order_again(&self, life: &mut Life, delivery: &Delivery) {
+        self.inbox().put_rows_back(life.order.done(delivery));
+    }
+}

@@ -1,0 +1,117 @@
+//! What handlings want done outside, while their commits are not on disk yet.
+//!
+//! An actor goes on as soon as its commit is sequenced; what it said leaves when that is sealed, in the order in which it was said. A
+//! handling that wrote nothing still waits behind an earlier one of the same actor, so one actor's outputs never overtake each other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::bus::message::MessageId;
+use crate::capsule::actor::Actor;
+use crate::capsule::commands::{self, Command};
+
+/// What one handling wants done.
+pub struct Outputs {
+    /// Whose.
+    pub actor: Arc<Actor>,
+    /// The message that was handled.
+    pub cause: MessageId,
+    /// What, in order, with the places that it was recorded at.
+    pub commands: Vec<(u32, Command)>,
+}
+
+impl Outputs {
+    fn carry_out(self) {
+        let Self { actor, cause, commands } = self;
+        commands::carry_out(commands.into_iter(), &actor, cause);
+        actor.left_outbox();
+    }
+
+    /// The commit was forgotten: whoever waits for something of this is told.
+    fn forget(self) {
+        let Self { actor, commands, .. } = self;
+        commands::forget(commands, &actor);
+        if let Some(connection) = actor.connection() {
+            // Its peer cannot know what happened, and asks again over a new one.
+            connection.end();
+        }
+        actor.left_outbox();
+    }
+}
+
+#[derive(Default)]
+struct Waiting {
+    outputs: BTreeMap<(u64, u64), Outputs>,
+    count: u64,
+}
+
+/// Outputs that wait for their seal.
+#[derive(Default)]
+pub struct Outbox {
+    waiting: Mutex<Waiting>,
+    more: Notify,
+}
+
+impl std::fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outbox").field("waiting", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl Outbox {
+    /// Keeps outputs until the commit of that number is sealed.
+    pub fn push(&self, number: u64, sealed: u64, outputs: Outputs) {
+        outputs.actor.entered_outbox();
+        let mut waiting = self.waiting.lock();
+        waiting.count += 1;
+        let place = (number, waiting.count);
+        waiting.outputs.insert(place, outputs);
+        drop(waiting);
+        if number <= sealed {
+            self.more.notify_one();
+        }
+    }
+
+    /// How many handlings wait.
+    pub fn len(&self) -> usize {
+        self.waiting.lock().outputs.len()
+    }
+
+    /// Whether none does.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Waits until something was added that need not wait.
+    pub async fn more(&self) {
+        self.more.notified().await;
+    }
+
+    /// Does what waited for commits up to that number. Returns whether there was something.
+    pub fn release(&self, sealed: u64) -> bool {
+        let mut any = false;
+        loop {
+            let mut waiting = self.waiting.lock();
+            let Some(first) = waiting.outputs.first_entry().filter(|e| e.key().0 <= sealed) else {
+                return any;
+            };
+            let outputs = first.remove();
+            drop(waiting);
+            outputs.carry_out();
+            any = true;
+        }
+    }
+
+    /// The store failed: what waits for commits beyond that number will not happen.
+    pub fn forget(&self, sealed: u64) {
+        let mut waiting = self.waiting.lock();
+        let forgotten = waiting.outputs.split_off(&(sealed + 1, 0));
+        drop(waiting);
+        for outputs in forgotten.into_values() {
+            outputs.forget();
+        }
+    }
+}
