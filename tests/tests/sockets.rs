@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use astrid_tests::daemon::Astrid;
-use astrid_wire::envelope::{self, FromClient, FromServer, publish, request};
+use astrid_wire::envelope::{self, FromClient, FromServer, VERSION, publish, request};
 use astrid_wire::frame::{self, FrameDecoder};
 
 /// How long a socket may be silent before a test gives up.
@@ -72,6 +72,7 @@ impl Client {
             topic: topic.into(),
             content_type: "text/plain".into(),
             content: Some(publish::Content::Body("x".into())),
+            message_id: None,
         }))
     }
 }
@@ -114,7 +115,7 @@ fn hello_comes_first() {
         matches!(answer, None | Some(FromServer::HelloNack(_) | FromServer::Goodbye(_))),
         "{answer:?}"
     );
-    for (major, minor) in [(2, 0), (0, 0), (1, 1)] {
+    for (major, minor) in [(2, 0), (0, 0), (1, VERSION.minor + 1)] {
         let mut client = Client::connect(&astrid, "operator.sock");
         let nack = client.hello(major, minor, token(&astrid).as_bytes());
         assert!(matches!(nack, Some(FromServer::HelloNack(_))), "{nack:?}");

@@ -37,6 +37,7 @@ pub(super) fn batch(writes: Vec<Write>) -> Batch {
         once: Vec::new(),
         level: Level::Durable,
         shared: None,
+        epoch: 0,
         now_ms: 0,
     }
 }
