@@ -125,7 +125,12 @@ impl Client {
     }
 
     /// Says something without waiting for what comes of it. The number that [`Client::accepted`] gives then.
-    pub(crate) fn publish_ahead(&mut self, topic: &Topic, body: Body, message_id: Option<String>) -> anyhow::Result<u64> {
+    pub(crate) fn publish_ahead(
+        &mut self,
+        topic: &Topic,
+        body: Body,
+        message_id: Option<String>,
+    ) -> anyhow::Result<u64> {
         let id = self.new_id();
         self.send(FromClient::Publish(envelope::Publish {
             id,
@@ -157,7 +162,10 @@ impl Client {
 
     /// Waits until something can be read from the daemon or from another file.
     pub(crate) fn wait_for(&self, other: impl std::os::fd::AsFd) -> anyhow::Result<()> {
-        let mut fds = [PollFd::new(&self.stream, PollFlags::IN), PollFd::new(&other, PollFlags::IN)];
+        let mut fds = [
+            PollFd::new(&self.stream, PollFlags::IN),
+            PollFd::new(&other, PollFlags::IN),
+        ];
         process::wait(&mut fds, None).map(drop)
     }
 

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-pub(crate) use astrid_kernel::backup::Restored;
 use astrid_kernel::backup;
+pub(crate) use astrid_kernel::backup::Restored;
 use astrid_kernel::boot::{self, BootError, BootOptions};
 use astrid_kernel::capsule::aot::{self, Compiler};
 use astrid_kernel::capsule::discover::Embedded;
@@ -142,7 +142,9 @@ fn hint(error: &BootError) -> Option<String> {
         BootError::Groups(error) => error.hint(),
         BootError::Logging(error) => error.hint(),
         BootError::Store(error) => Some(error.hint()),
-        BootError::Unreadable(_) => Some("see `var/store` of the home; a backup can be restored into an empty one".to_owned()),
+        BootError::Unreadable(_) => {
+            Some("see `var/store` of the home; a backup can be restored into an empty one".to_owned())
+        }
         BootError::Engine(_) | BootError::Io { .. } | BootError::Topic(_) => None,
     }
 }

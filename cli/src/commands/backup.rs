@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use astrid_wire::control::backup::{REQUEST, Request, Written};
 
 use crate::cli::Context;
@@ -57,6 +56,5 @@ fn ask(context: &Context, path: &Path, force: bool) -> anyhow::Result<Written> {
         force,
     };
     let body = serde_json::to_value(&request)?;
-    let asked = context.talk(|client| client.ask_within(REQUEST, &body, TIMEOUT));
-    asked.with_context(|| format!("there is no backup in {path} yet"))
+    context.talk(|client| client.ask_within(REQUEST, &body, TIMEOUT))
 }

@@ -41,7 +41,9 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<()> {
         home.root().display()
     ));
     if restored.version != env!("CARGO_PKG_VERSION") {
-        context.output.say(&format!("they were saved by astrid {}", printable(&restored.version)));
+        context
+            .output
+            .say(&format!("they were saved by astrid {}", printable(&restored.version)));
     }
     Ok(())
 }

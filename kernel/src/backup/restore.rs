@@ -13,11 +13,11 @@ use std::path::{Component, Path};
 use flate2::bufread::GzDecoder;
 
 use super::create::Hashing;
+pub use super::fault::{Fault, RestoreError};
 use super::{
     CONTENT_BYTES_MAX, DEPTH_MAX, Entry, FILES_MAX, FORMAT, MANIFEST, MANIFEST_BYTES_MAX, MARKER, Manifest,
     PATH_BYTES_MAX, SAVED, STAGING, is_saved, remove_tree, sync_directory,
 };
-pub use super::fault::{Fault, RestoreError};
 use crate::home::{Durability, Home, PRIVATE_FILE, remove_file, replace_file};
 use crate::lock::Lock;
 

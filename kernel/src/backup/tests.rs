@@ -72,7 +72,14 @@ impl Bed {
         bed.write("etc/profiles/default.toml", b"groups = []\n", 0o600);
         bed.write("keys/runtime.key", &[7; 32], 0o600);
         bed.write("capsules/notes.capsule", &[1; 70_000], 0o664);
-        for not_saved in ["run/token", "cache/x", "log/astrid.log", "home/default", "var/keeper", "etc/.astrid.toml.tmp"] {
+        for not_saved in [
+            "run/token",
+            "cache/x",
+            "log/astrid.log",
+            "home/default",
+            "var/keeper",
+            "etc/.astrid.toml.tmp",
+        ] {
             bed.write(not_saved, b"not saved", 0o600);
         }
         bed
@@ -143,12 +150,18 @@ fn there_and_back() {
 
     let other = bed.other("other");
     let restored = restore(&bed.file(), &other).unwrap();
-    assert_eq!((restored.files, restored.bytes, restored.sequence), (7, written.content_bytes, Some(42)));
+    assert_eq!(
+        (restored.files, restored.bytes, restored.sequence),
+        (7, written.content_bytes, Some(42))
+    );
     let files = saved(&other);
     let modes: BTreeMap<_, _> = files.iter().map(|(name, (mode, _))| (name.as_str(), *mode)).collect();
     assert_eq!(modes["keys/runtime.key"], 0o600);
     assert_eq!(modes["etc/astrid.toml"], 0o644);
-    assert_eq!(modes["capsules/notes.capsule"], 0o644, "others cannot write what is run");
+    assert_eq!(
+        modes["capsules/notes.capsule"], 0o644,
+        "others cannot write what is run"
+    );
     let mut expected = saved(&bed.home);
     expected.remove("etc/.astrid.toml.tmp");
     for (name, (_, bytes)) in expected {
@@ -171,13 +184,19 @@ fn there_and_back() {
 fn a_file_that_is_there_is_not_replaced_unless_that_is_meant() {
     let bed = Bed::new();
     fs::write(bed.file(), "precious").unwrap();
-    assert!(matches!(create(&bed.home, ONLINE, &bed.file(), false), Err(BackupError::Exists(_))));
+    assert!(matches!(
+        create(&bed.home, ONLINE, &bed.file(), false),
+        Err(BackupError::Exists(_))
+    ));
     assert_eq!(fs::read(bed.file()).unwrap(), b"precious");
     create(&bed.home, ONLINE, &bed.file(), true).unwrap();
     assert_ne!(fs::read(bed.file()).unwrap(), b"precious");
     let link = bed.directory.path().join("link");
     symlink(bed.file(), &link).unwrap();
-    assert!(matches!(create(&bed.home, ONLINE, &link, true), Err(BackupError::Exists(_))));
+    assert!(matches!(
+        create(&bed.home, ONLINE, &link, true),
+        Err(BackupError::Exists(_))
+    ));
     let names = fs::read_dir(bed.directory.path()).unwrap().count();
     assert_eq!(names, 3, "nothing temporary is left");
 }
@@ -186,7 +205,10 @@ fn a_file_that_is_there_is_not_replaced_unless_that_is_meant() {
 fn places_that_make_no_sense_are_refused() {
     let bed = Bed::new();
     let create_in = |path: &Path| create(&bed.home, ONLINE, path, false);
-    assert!(matches!(create_in(Path::new("b.tar.gz")), Err(BackupError::Relative(_))));
+    assert!(matches!(
+        create_in(Path::new("b.tar.gz")),
+        Err(BackupError::Relative(_))
+    ));
     assert!(matches!(create_in(Path::new("/")), Err(BackupError::Relative(_))));
     let inside = bed.home.root().join("etc/b.tar.gz");
     assert!(matches!(create_in(&inside), Err(BackupError::Inside(_))));
@@ -196,10 +218,19 @@ fn places_that_make_no_sense_are_refused() {
     let nowhere = bed.directory.path().join("no/b.tar.gz");
     assert!(matches!(create_in(&nowhere), Err(BackupError::Io { .. })));
     let none = bed.other("none");
-    assert!(matches!(create(&none, ONLINE, &bed.file(), false), Err(BackupError::Nothing(_))));
-    assert!(matches!(create_at_rest(&none, &bed.file(), false), Err(BackupError::Nothing(_))));
+    assert!(matches!(
+        create(&none, ONLINE, &bed.file(), false),
+        Err(BackupError::Nothing(_))
+    ));
+    assert!(matches!(
+        create_at_rest(&none, &bed.file(), false),
+        Err(BackupError::Nothing(_))
+    ));
     let _lock = Lock::acquire(&bed.home).unwrap();
-    assert!(matches!(create_at_rest(&bed.home, &bed.file(), false), Err(BackupError::Lock(_))));
+    assert!(matches!(
+        create_at_rest(&bed.home, &bed.file(), false),
+        Err(BackupError::Lock(_))
+    ));
 }
 
 /// A link of the operator's stands for its file; what is no file is said, and not waited for.
@@ -220,14 +251,23 @@ fn links_and_pipes() {
     fs::remove_file(bed.home.root().join("keys/linked.key")).unwrap();
     let pipe = bed.home.root().join("etc/pipe");
     rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
-    assert!(matches!(create(&bed.home, ONLINE, &bed.file(), true), Err(BackupError::Odd(_))));
+    assert!(matches!(
+        create(&bed.home, ONLINE, &bed.file(), true),
+        Err(BackupError::Odd(_))
+    ));
     assert!(!bed.home.root().join(COPY).exists());
 }
 
 #[test]
 fn a_home_with_something_in_it_stays_as_it_is() {
     let bed = Bed::backed_up();
-    for name in ["keys/runtime.key", "etc/astrid.toml", "etc/profiles/a.toml", "capsules/x.capsule", "var/store/x"] {
+    for name in [
+        "keys/runtime.key",
+        "etc/astrid.toml",
+        "etc/profiles/a.toml",
+        "capsules/x.capsule",
+        "var/store/x",
+    ] {
         let other = bed.other(&name.replace('/', "-"));
         other.create().unwrap();
         let path = other.root().join(name);
@@ -260,7 +300,10 @@ fn a_half_restored_home_is_not_whole() {
     let error = check(&other).unwrap_err();
     assert!(error.hint().contains("astrid restore"), "{error}");
     let file = bed.directory.path().join("of-half");
-    assert!(matches!(create_at_rest(&other, &file, false), Err(BackupError::Unfinished(_))));
+    assert!(matches!(
+        create_at_rest(&other, &file, false),
+        Err(BackupError::Unfinished(_))
+    ));
 
     restore(&bed.file(), &other).unwrap();
     assert!(check(&other).is_ok());
@@ -288,7 +331,10 @@ fn damage_is_found() {
     let expected = saved(&other);
     let damaged = bed.directory.path().join("damaged");
     let step = (whole.len() / 60).max(1);
-    let cuts = (0..whole.len()).step_by(step).chain([whole.len() - 1]).map(|at| whole[..at].to_vec());
+    let cuts = (0..whole.len())
+        .step_by(step)
+        .chain([whole.len() - 1])
+        .map(|at| whole[..at].to_vec());
     for bytes in cuts {
         let length = bytes.len();
         fs::write(&damaged, bytes).unwrap();
@@ -297,7 +343,12 @@ fn damage_is_found() {
         assert!(matches!(error, RestoreError::Backup { .. }), "cut to {length}: {error}");
         is_untouched(&other);
     }
-    for (n, at) in (0..whole.len()).step_by(step).chain(0..12).chain([whole.len() - 8, whole.len() - 1]).enumerate() {
+    for (n, at) in (0..whole.len())
+        .step_by(step)
+        .chain(0..12)
+        .chain([whole.len() - 8, whole.len() - 1])
+        .enumerate()
+    {
         let mut bytes = whole.clone();
         bytes[at] ^= 1 << (n % 8);
         fs::write(&damaged, bytes).unwrap();
@@ -391,8 +442,27 @@ fn hostile_names() {
     let long = format!("etc/{}", "x".repeat(PATH_BYTES_MAX));
     let deep = format!("etc/{}x", "d/".repeat(40));
     for name in [
-        "../x", "etc/../../x", "/etc/x", "etc//x", "etc/./x", "./etc/x", "etc/", "etc", "", "x", "run/token", "var/keeper",
-        "var/store", "var/restoring", "cache/x", "home/default/x", "log/x", "etc/x\0y", "etcetera/x", &long, &deep,
+        "../x",
+        "etc/../../x",
+        "/etc/x",
+        "etc//x",
+        "etc/./x",
+        "./etc/x",
+        "etc/",
+        "etc",
+        "",
+        "x",
+        "run/token",
+        "var/keeper",
+        "var/store",
+        "var/restoring",
+        "cache/x",
+        "home/default/x",
+        "log/x",
+        "etc/x\0y",
+        "etcetera/x",
+        &long,
+        &deep,
     ] {
         let file = Hostile::new().list(&[(name, b"x")]).write(&bed);
         let fault = fault(&bed, &file);
@@ -413,8 +483,17 @@ fn hostile_entries() {
     let listed = || Hostile::new().list(&[("etc/a", b"aa"), ("etc/b", b"bb")]);
     let of = |hostile: Hostile| fault(&bed, &hostile.write(&bed));
     assert!(matches!(of(listed().with("etc/a", b"aa")), Fault::Missing { expected } if expected == "etc/b"));
-    assert!(matches!(of(listed().with("etc/b", b"bb").with("etc/a", b"aa")), Fault::Order { .. }));
-    assert!(matches!(of(listed().with("etc/a", b"aa").with("etc/a", b"aa")), Fault::Order { .. }), "twice");
+    assert!(matches!(
+        of(listed().with("etc/b", b"bb").with("etc/a", b"aa")),
+        Fault::Order { .. }
+    ));
+    assert!(
+        matches!(
+            of(listed().with("etc/a", b"aa").with("etc/a", b"aa")),
+            Fault::Order { .. }
+        ),
+        "twice"
+    );
     assert!(matches!(of(listed().with("../../a", b"aa")), Fault::Order { .. }));
     assert!(matches!(of(listed().with("etc/a", b"ax")), Fault::Content { .. }));
     assert!(matches!(of(listed().with("etc/a", b"aaa")), Fault::Content { .. }));
@@ -436,10 +515,17 @@ fn hostile_entries() {
         assert!(matches!(fault, Fault::Kind { .. }), "{kind:?}: {fault}");
     }
     // Names and sizes that an entry before the file would give it are not looked at.
-    for kind in [tar::EntryType::GNULongName, tar::EntryType::XHeader, tar::EntryType::XGlobalHeader] {
+    for kind in [
+        tar::EntryType::GNULongName,
+        tar::EntryType::XHeader,
+        tar::EntryType::XGlobalHeader,
+    ] {
         let mut hostile = listed();
         hostile.raw("etc/x", kind, 2, b"aa");
-        assert!(matches!(of(hostile.with("etc/a", b"aa")), Fault::Order { .. }), "{kind:?}");
+        assert!(
+            matches!(of(hostile.with("etc/a", b"aa")), Fault::Order { .. }),
+            "{kind:?}"
+        );
     }
 }
 
@@ -451,7 +537,10 @@ fn hostile_claims() {
     assert!(matches!(of(Hostile::new()), Fault::NoList));
     assert!(matches!(of(Hostile::new().with("etc/a", b"")), Fault::NoList));
     assert!(matches!(of(Hostile::new().with(MANIFEST, b"[]")), Fault::List(_)));
-    assert!(matches!(of(Hostile::new().with(MANIFEST, br#"{"format": 2, "x": 1}"#)), Fault::Newer { found: 2 }));
+    assert!(matches!(
+        of(Hostile::new().with(MANIFEST, br#"{"format": 2, "x": 1}"#)),
+        Fault::Newer { found: 2 }
+    ));
     let mut claims = Hostile::new();
     claims.raw(MANIFEST, tar::EntryType::Regular, MANIFEST_BYTES_MAX + 1, b"{}");
     assert!(matches!(of(claims), Fault::NoList));
@@ -515,9 +604,15 @@ fn a_bomb_does_not_go_off() {
 fn it_is_a_plain_tar() {
     let bed = Bed::backed_up();
     let mut text = Vec::new();
-    GzDecoder::new(fs::File::open(bed.file()).unwrap()).read_to_end(&mut text).unwrap();
+    GzDecoder::new(fs::File::open(bed.file()).unwrap())
+        .read_to_end(&mut text)
+        .unwrap();
     let mut archive = tar::Archive::new(&text[..]);
-    let names: Vec<_> = archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().display().to_string()).collect();
+    let names: Vec<_> = archive
+        .entries()
+        .unwrap()
+        .map(|e| e.unwrap().path().unwrap().display().to_string())
+        .collect();
     assert_eq!(
         names,
         [

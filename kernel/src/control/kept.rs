@@ -84,7 +84,12 @@ impl Control {
             let found = reports.iter().find(|report| report.name == capsule);
             found.is_some_and(|report| report.state != CapsuleState::Refused)
         };
-        let changed = dead::retry(&self.host.store, &selection, self.host.deadlines.clock().wall_ms(), &running)?;
+        let changed = dead::retry(
+            &self.host.store,
+            &selection,
+            self.host.deadlines.clock().wall_ms(),
+            &running,
+        )?;
         tracing::info!(principal = %message.principal, letters = changed.done.ids.len(), "dead letters are tried again");
         self.settle(changed).await
     }

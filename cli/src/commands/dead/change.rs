@@ -105,7 +105,9 @@ fn change(context: &Context, which: &Args, topic: &str, done_word: &str) -> anyh
         Output::json(&total)?;
     } else {
         for failed in &total.failed {
-            context.output.say(&format!("{}: {} ({})", failed.id, failed.message, failed.code));
+            context
+                .output
+                .say(&format!("{}: {} ({})", failed.id, failed.message, failed.code));
         }
         let count = total.ids.len();
         let letters = format!("{count} dead letter{} {done_word}", if count == 1 { "" } else { "s" });

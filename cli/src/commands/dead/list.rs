@@ -61,7 +61,13 @@ fn table(letters: &[Letter], now_ms: u64, style: Style) -> String {
     let headings = ["ID", "DIED", "TOPIC", "PRINCIPAL", "TRIES", "SIZE", "REASON"];
     let mut table = Table::new(&headings, &[4, 5]);
     for letter in letters {
-        let or_none = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+        let or_none = |text: &str| {
+            if text.is_empty() {
+                "-".to_owned()
+            } else {
+                text.to_owned()
+            }
+        };
         table.row([
             letter.id.clone(),
             process::ago(letter.died_at_ms, now_ms),
@@ -114,7 +120,10 @@ mod tests {
     /// What a capsule said as its reason cannot steer the terminal, nor fill it.
     #[test]
     fn the_table() {
-        let letters = [letter("notes:7", "no\u{1b}[2J room"), letter("notes:19", &"x".repeat(500))];
+        let letters = [
+            letter("notes:7", "no\u{1b}[2J room"),
+            letter("notes:19", &"x".repeat(500)),
+        ];
         let expected = format!(
             "\
 ID        DIED    TOPIC         PRINCIPAL  TRIES     SIZE  REASON

@@ -39,7 +39,11 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<()> {
     let cut = (body.len() as u64) < shown.letter.body_bytes;
     if args.raw {
         if cut {
-            let text = format!("the body has {} bytes, and only {} are given out", shown.letter.body_bytes, body.len());
+            let text = format!(
+                "the body has {} bytes, and only {} are given out",
+                shown.letter.body_bytes,
+                body.len()
+            );
             return Err(Failure::failed(text).into());
         }
         return Output::bytes(&body);
@@ -59,8 +63,16 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<()> {
 /// The letter for people.
 fn text(shown: &Shown, body: &[u8], now_ms: u64, style: Style) -> String {
     let letter = &shown.letter;
-    let died = format!("{} ({})", time::utc(letter.died_at_ms), process::ago(letter.died_at_ms, now_ms));
-    let source = if letter.source.is_empty() { "the kernel" } else { &letter.source };
+    let died = format!(
+        "{} ({})",
+        time::utc(letter.died_at_ms),
+        process::ago(letter.died_at_ms, now_ms)
+    );
+    let source = if letter.source.is_empty() {
+        "the kernel"
+    } else {
+        &letter.source
+    };
     let lines = [
         ("letter", letter.id.clone()),
         ("topic", letter.topic.clone()),
@@ -70,7 +82,10 @@ fn text(shown: &Shown, body: &[u8], now_ms: u64, style: Style) -> String {
         ("died", died),
         ("tries", letter.attempts.to_string()),
         ("reason", format!("{} ({})", letter.reason, letter.code)),
-        ("body", format!("{} bytes of {}", letter.body_bytes, letter.content_type)),
+        (
+            "body",
+            format!("{} bytes of {}", letter.body_bytes, letter.content_type),
+        ),
     ];
     let mut text = String::new();
     for (name, value) in lines {
@@ -99,7 +114,12 @@ fn dump(body: &[u8]) -> String {
         });
         let characters: String = shown.collect();
         let width = LINE_BYTES * 3 - 1;
-        let _ = writeln!(text, "{:08x}  {:width$}  {characters}", number * LINE_BYTES, hex.join(" "));
+        let _ = writeln!(
+            text,
+            "{:08x}  {:width$}  {characters}",
+            number * LINE_BYTES,
+            hex.join(" ")
+        );
     }
     if body.len() > head.len() {
         let _ = writeln!(text, "... {} more; --raw writes all of it", body.len() - head.len());

@@ -8,7 +8,9 @@ use crate::store::memory::Memory;
 use crate::store::seal::Step;
 
 fn open(memory: &Memory) -> Arc<Store> {
-    futures_util::FutureExt::now_or_never(Store::open(Box::new(memory.clone()))).unwrap().unwrap()
+    futures_util::FutureExt::now_or_never(Store::open(Box::new(memory.clone())))
+        .unwrap()
+        .unwrap()
 }
 
 fn seal(store: &Store) {
@@ -49,7 +51,14 @@ fn give_up(store: &Store, capsule: &str, scope: &Scope, principal: &str, body: &
     };
     let row = store.row();
     let value = prost::Message::encode_to_vec(&record);
-    sequence(store, vec![Write::put(Table::of(Kind::Dead, capsule, scope), number_key(row), value)]);
+    sequence(
+        store,
+        vec![Write::put(
+            Table::of(Kind::Dead, capsule, scope),
+            number_key(row),
+            value,
+        )],
+    );
     format!("{capsule}:{row}")
 }
 
@@ -71,8 +80,21 @@ const RUNS: &dyn Fn(&str) -> bool = &|_| true;
 #[test]
 fn ids_are_written_in_one_way() {
     let id: LetterId = "notes:17".parse().unwrap();
-    assert_eq!((id.capsule.as_str(), id.row, id.to_string().as_str()), ("notes", 17, "notes:17"));
-    for bad in ["", "notes", ":1", "notes:", "notes:x", "notes:+1", "notes:01", "notes:-1", "a:99999999999999999999"] {
+    assert_eq!(
+        (id.capsule.as_str(), id.row, id.to_string().as_str()),
+        ("notes", 17, "notes:17")
+    );
+    for bad in [
+        "",
+        "notes",
+        ":1",
+        "notes:",
+        "notes:x",
+        "notes:+1",
+        "notes:01",
+        "notes:-1",
+        "a:99999999999999999999",
+    ] {
         assert!(matches!(bad.parse::<LetterId>(), Err(DeadError::NotAnId(_))), "{bad}");
     }
     assert!("x".repeat(1000).parse::<LetterId>().unwrap_err().to_string().len() < 200);
@@ -117,8 +139,14 @@ fn letters_are_listed_in_their_order() {
     };
     let letters = list(&store, &of_bob).unwrap().letters;
     assert_eq!(letters.len(), 2);
-    assert_eq!((letters[0].actor.as_str(), letters[0].principal.as_str()), ("bob", "bob"));
-    assert_eq!((letters[0].attempts, letters[0].died_at_ms, letters[0].body_bytes), (5, 17, 1));
+    assert_eq!(
+        (letters[0].actor.as_str(), letters[0].principal.as_str()),
+        ("bob", "bob")
+    );
+    assert_eq!(
+        (letters[0].attempts, letters[0].died_at_ms, letters[0].body_bytes),
+        (5, 17, 1)
+    );
     let none = ListRequest {
         capsule: Some("note".into()),
         ..ListRequest::default()
@@ -154,22 +182,38 @@ fn a_retried_letter_is_in_its_inbox() {
     seal(&store);
     let changed = retry(&store, &these(&[&id, "notes:999", "nonsense"]), 0, RUNS).unwrap();
     assert_eq!(changed.done.ids, [id.clone()]);
-    let failed: Vec<_> = changed.done.failed.iter().map(|f| (f.id.as_str(), f.code.as_str())).collect();
+    let failed: Vec<_> = changed
+        .done
+        .failed
+        .iter()
+        .map(|f| (f.id.as_str(), f.code.as_str()))
+        .collect();
     assert_eq!(failed, [("notes:999", codes::NOT_FOUND), ("nonsense", codes::INVALID)]);
     let again = changed.requeued.first().unwrap();
-    assert_eq!((again.capsule.as_str(), &again.scope, again.weight), ("notes", &of("ann"), 5));
+    assert_eq!(
+        (again.capsule.as_str(), &again.scope, again.weight),
+        ("notes", &of("ann"), 5)
+    );
     // Seen at once, and on disk together or not at all: before the seal a crash leaves the letter, after it the message.
     assert_eq!(everything(&store), [other.clone()]);
     assert_eq!(everything(&open(&memory)), [id.clone(), other.clone()]);
-    assert!(retry(&store, &these(&[&id]), 0, RUNS).unwrap().requeued.is_empty(), "it is tried again once");
+    assert!(
+        retry(&store, &these(&[&id]), 0, RUNS).unwrap().requeued.is_empty(),
+        "it is tried again once"
+    );
     seal(&store);
     let reopened = open(&memory);
     assert_eq!(everything(&reopened), [other]);
-    let rows = reopened.rows(&Table::of(Kind::Inbox, "notes", &of("ann")), &[], 10).unwrap();
+    let rows = reopened
+        .rows(&Table::of(Kind::Inbox, "notes", &of("ann")), &[], 10)
+        .unwrap();
     assert_eq!(rows.len(), 1);
     assert_eq!(read_inbox_key(&rows[0].0), Ok((again.row, 5)));
     let message = MessageRecord::read(rows[0].1.clone()).unwrap();
-    assert_eq!((&message.body[..], message.attempts, message.faults), (&b"hello"[..], 0, 0));
+    assert_eq!(
+        (&message.body[..], message.attempts, message.faults),
+        (&b"hello"[..], 0, 0)
+    );
     assert!(changed.commit.unwrap().0 <= reopened.sealed());
 }
 
@@ -183,7 +227,10 @@ fn what_nobody_would_handle_stays() {
         ..Selection::default()
     };
     let changed = retry(&store, &all, 0, &|capsule| capsule == "notes").unwrap();
-    assert_eq!((changed.done.ids, changed.done.failed[0].code.as_str()), (vec![kept], codes::UNAVAILABLE));
+    assert_eq!(
+        (changed.done.ids, changed.done.failed[0].code.as_str()),
+        (vec![kept], codes::UNAVAILABLE)
+    );
     assert_eq!(everything(&store), [id]);
 }
 
@@ -206,8 +253,14 @@ fn letters_are_dropped() {
         all: true,
         ..these(&[&other])
     };
-    assert!(matches!(drop_letters(&store, &both, 0), Err(DeadError::Selection("both"))));
-    assert!(matches!(drop_letters(&store, &these(&[]), 0), Err(DeadError::Selection("neither"))));
+    assert!(matches!(
+        drop_letters(&store, &both, 0),
+        Err(DeadError::Selection("both"))
+    ));
+    assert!(matches!(
+        drop_letters(&store, &these(&[]), 0),
+        Err(DeadError::Selection("neither"))
+    ));
     let many = Selection {
         ids: vec![other.clone(); IDS_MAX + 1],
         ..Selection::default()
@@ -221,10 +274,13 @@ fn letters_are_dropped() {
 fn an_unreadable_row_is_no_obstacle() {
     let store = open(&Memory::default());
     let table = Table::of(Kind::Dead, "notes", &Scope::System);
-    sequence(&store, vec![
-        Write::put(table.clone(), number_key(3), &b"\xff\xff"[..]),
-        Write::put(table, Bytes::from_static(b"odd"), &b"x"[..]),
-    ]);
+    sequence(
+        &store,
+        vec![
+            Write::put(table.clone(), number_key(3), &b"\xff\xff"[..]),
+            Write::put(table, Bytes::from_static(b"odd"), &b"x"[..]),
+        ],
+    );
     let good = give_up(&store, "notes", &Scope::System, "ann", b"x");
     let mut listed = everything(&store);
     listed.sort();
@@ -236,7 +292,10 @@ fn an_unreadable_row_is_no_obstacle() {
     };
     let changed = retry(&store, &all, 0, RUNS).unwrap();
     assert_eq!((changed.done.ids, changed.done.failed.len()), (vec![good], 1));
-    assert_eq!(drop_letters(&store, &these(&["notes:3"]), 0).unwrap().done.ids, ["notes:3"]);
+    assert_eq!(
+        drop_letters(&store, &these(&["notes:3"]), 0).unwrap().done.ids,
+        ["notes:3"]
+    );
     assert!(everything(&store).is_empty());
 }
 
@@ -245,7 +304,10 @@ fn a_body_is_shown_up_to_a_bound() {
     let store = open(&Memory::default());
     let id = give_up(&store, "notes", &Scope::System, "ann", b"\x00\xffhi");
     let shown = show(&store, &id).unwrap();
-    assert_eq!((BASE64.decode(shown.body_base64).unwrap(), shown.letter.code), (b"\x00\xffhi".to_vec(), codes::FAULT_TRAP.to_owned()));
+    assert_eq!(
+        (BASE64.decode(shown.body_base64).unwrap(), shown.letter.code),
+        (b"\x00\xffhi".to_vec(), codes::FAULT_TRAP.to_owned())
+    );
     let id = give_up(&store, "notes", &Scope::System, "ann", &vec![0; SHOWN_BYTES_MAX + 1]);
     let shown = show(&store, &id).unwrap();
     assert_eq!(shown.letter.body_bytes, SHOWN_BYTES_MAX as u64 + 1);
@@ -262,8 +324,16 @@ fn the_oldest_make_room() {
     for n in 0..LETTERS_MAX + 2 * EVICTED_AT_ONCE + 1 {
         let mut writes = make_room(&store, &counts, &capsule).unwrap();
         evicted += writes.len();
-        let scope = if n % 2 == 0 { Scope::Instance(1) } else { Scope::Instance(2) };
-        writes.push(Write::put(Table::of(Kind::Dead, "notes", &scope), number_key(store.row()), &b"x"[..]));
+        let scope = if n % 2 == 0 {
+            Scope::Instance(1)
+        } else {
+            Scope::Instance(2)
+        };
+        writes.push(Write::put(
+            Table::of(Kind::Dead, "notes", &scope),
+            number_key(store.row()),
+            &b"x"[..],
+        ));
         sequence(&store, writes);
     }
     assert_eq!(evicted, 3 * EVICTED_AT_ONCE);
