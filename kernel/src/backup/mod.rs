@@ -153,6 +153,6 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 
 /// Whether a file of this name belongs to what is saved.
 fn is_saved(path: &str) -> bool {
-    let below = |top: &&str| path.strip_prefix(*top).is_some_and(|rest| rest.starts_with('/'));
-    SAVED.iter().any(|top| below(&top))
+    let below = |top: &str| path.strip_prefix(top).is_some_and(|rest| rest.starts_with('/'));
+    SAVED.into_iter().any(below)
 }

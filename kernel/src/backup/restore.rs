@@ -127,7 +127,9 @@ fn check_empty(directory: &Path, top: &str) -> Result<(), RestoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         // What is moved into place stays on its disk.
         Ok(found) if !found.is_dir() => return Err(RestoreError::NotEmpty(directory.to_owned())),
-        other => drop(other.map_err(io_at("look at", directory))?),
+        other => {
+            other.map_err(io_at("look at", directory))?;
+        }
     }
     for entry in fs::read_dir(directory).map_err(io_at("list", directory))? {
         let path = entry.map_err(io_at("list", directory))?.path();
@@ -172,7 +174,6 @@ fn unpack(source: File, file: &Path, staging: &Path) -> Result<Manifest, Restore
         Some(Ok(_)) => return Err(wrong(Fault::Trailing)),
         Some(Err(error)) => return Err(wrong(Fault::Pack(error))),
     }
-    drop(entries);
     check_end(archive.into_inner()).map_err(wrong)?;
     // One call for all files and directories; there may be many thousands.
     let directory = File::open(staging).map_err(io_at("open", staging))?;

@@ -1,3 +1,5 @@
+//! Backups that are made, damaged and forged, and what a restore makes of them.
+
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
@@ -599,7 +601,7 @@ fn a_bomb_does_not_go_off() {
     }
 }
 
-/// Anybody can look into a backup with tools that exist already.
+/// Anybody can look into a backup with programs that exist already.
 #[test]
 fn it_is_a_plain_tar() {
     let bed = Bed::backed_up();

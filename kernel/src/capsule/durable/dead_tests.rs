@@ -1,3 +1,5 @@
+//! Letters over a store in memory: their order, their bounds, and that none is ever lost or doubled.
+
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use astrid_wire::Principal;
@@ -181,7 +183,7 @@ fn a_retried_letter_is_in_its_inbox() {
     let other = give_up(&store, "notes", &of("bob"), "bob", b"x");
     seal(&store);
     let changed = retry(&store, &these(&[&id, "notes:999", "nonsense"]), 0, RUNS).unwrap();
-    assert_eq!(changed.done.ids, [id.clone()]);
+    assert_eq!(changed.done.ids, std::slice::from_ref(&id));
     let failed: Vec<_> = changed
         .done
         .failed
