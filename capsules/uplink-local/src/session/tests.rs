@@ -249,7 +249,7 @@ fn hello_is_acknowledged() {
         let mut talk = Talk::new(socket);
         let ack = envelope::HelloAck {
             major: 1,
-            minor: 0,
+            minor: envelope::VERSION.minor,
             server: SERVER.into(),
             principal: "default".into(),
             socket: socket.into(),

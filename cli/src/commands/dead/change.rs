@@ -4,7 +4,7 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use astrid_wire::control::dead::{Done, IDS_MAX, REQUEST_DROP, REQUEST_RETRY, Selection};
 
-use super::ask;
+use super::{ask, list};
 use crate::cli::Context;
 use crate::failure::Failure;
 use crate::output::{Output, printable};
@@ -38,7 +38,17 @@ pub(super) struct DropArgs {
 }
 
 pub(super) fn retry(context: &Context, args: &Args) -> anyhow::Result<()> {
-    change(context, args, REQUEST_RETRY, "tried again")
+    if !args.all {
+        return change(context, args, REQUEST_RETRY, "tried again");
+    }
+    // Those that there are now: one that fails at once comes back with a later id, and is not tried for ever.
+    let letters = list::all(context, args.capsule.clone(), None)?;
+    let these = Args {
+        ids: letters.into_iter().map(|letter| letter.id).collect(),
+        all: false,
+        capsule: None,
+    };
+    change(context, &these, REQUEST_RETRY, "tried again")
 }
 
 pub(super) fn drop_letters(context: &Context, args: &DropArgs) -> anyhow::Result<()> {

@@ -29,19 +29,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
-    let mut request = ListRequest {
-        capsule: args.capsule,
-        principal: args.principal,
-        after: None,
-        max: Some(PAGE_MAX),
-    };
-    let mut letters = Vec::new();
-    loop {
-        let page: Page = ask(context, REQUEST_LIST, &request)?;
-        letters.extend(page.letters);
-        let Some(next) = page.next else { break };
-        request.after = Some(next);
-    }
+    let letters = all(context, args.capsule, args.principal)?;
     if context.output.is_json() {
         return Output::json(&json!({ "letters": letters }));
     }
@@ -54,6 +42,28 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let count = letters.len();
     let summary = format!("{count} dead letter{}", if count == 1 { "" } else { "s" });
     Output::bytes(format!("{table}\n{}\n", style.faint(&summary)).as_bytes())
+}
+
+/// All letters that there are, page by page.
+pub(super) fn all(
+    context: &Context,
+    capsule: Option<String>,
+    principal: Option<String>,
+) -> anyhow::Result<Vec<Letter>> {
+    let mut request = ListRequest {
+        capsule,
+        principal,
+        after: None,
+        max: Some(PAGE_MAX),
+    };
+    let mut letters = Vec::new();
+    loop {
+        let page: Page = ask(context, REQUEST_LIST, &request)?;
+        letters.extend(page.letters);
+        let Some(next) = page.next else { break };
+        request.after = Some(next);
+    }
+    Ok(letters)
 }
 
 /// A line for each.

@@ -101,7 +101,8 @@ pub struct Selection {
     /// These, [`IDS_MAX`] at most.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ids: Vec<String>,
-    /// All that there are, and no `ids`.
+    /// All that there are, and no `ids`. A letter that is tried again and fails at once comes back behind the others: whoever goes on until
+    /// there is none should list them first, and name them.
     pub all: bool,
     /// With `all`: of this capsule.
     #[serde(skip_serializing_if = "Option::is_none")]
