@@ -28,6 +28,7 @@ use super::loaded::Capsule;
 use super::shard::Shard;
 use crate::home::{Home, Socket};
 use crate::port::listener::{Accept, Caps, Inherited, Listener, Seats};
+use crate::store::table::Scope;
 
 /// How long the start waits for each uplink before it goes on with what does not depend on it (K3).
 const UPLINK_WAIT: Duration = Duration::from_millis(500);
@@ -312,6 +313,11 @@ impl Manager {
                 actors.wake(&Principal::default_owner());
             }
         }
+    }
+
+    /// There is a message in the inbox of an actor that it did not hear of: a dead letter that is tried again.
+    pub fn requeued(&self, capsule: &str, scope: &Scope, row: u64, weight: u32) {
+        let _ = (capsule, scope, row, weight);
     }
 
     /// Names of capsules that finish something before the daemon stops.

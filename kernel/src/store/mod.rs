@@ -23,6 +23,7 @@ pub mod surreal;
 pub mod table;
 pub mod thread;
 pub mod view;
+mod wait;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

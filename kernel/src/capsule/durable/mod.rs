@@ -2,13 +2,16 @@
 //!
 //! - [`record`]: the forms on disk; [`directory`]: whose they are;
 //! - [`outbox`]: what is said while its commit is not on disk; [`timers`]: timers that outlive their owner;
-//! - [`recover`]: what happens at the start, and after the store failed.
+//! - [`recover`]: what happens at the start, and after the store failed;
+//! - [`dead`]: what operators do with what was given up.
 //!
 //! A message that is kept is one row in its receiver's inbox, written by the commit of who sent it and removed by the commit of its
 //! handling. Both are single transactions of one store, so nothing needs to be compared to know what was done already: a message whose
 //! row is there has had no effect, and one whose row is gone has had all of it.
 
+pub mod dead;
 pub mod directory;
+mod letter;
 pub mod outbox;
 pub mod record;
 pub mod recover;
