@@ -440,7 +440,7 @@ impl Actor {
             let goes_on = if self.state() == ActorState::Down {
                 self.turn_away(&delivery.message);
                 true
-            } else if self.is_stale(&delivery) || self.is_too_large(&delivery.message) {
+            } else if self.is_stale(&delivery) || self.is_gone(&delivery) || self.is_too_large(&delivery.message) {
                 true
             } else if let Some(row) = life.order.holds_back(&self.capsule, &delivery) {
                 self.inbox.park(row);

@@ -26,6 +26,7 @@ use super::guest::Guest;
 use super::host;
 use super::loaded::Capsule;
 use super::shard::Shard;
+use crate::bus::inbox::RowRef;
 use crate::home::{Home, Socket};
 use crate::port::listener::{Accept, Caps, Inherited, Listener, Seats};
 use crate::store::table::Scope;
@@ -317,7 +318,15 @@ impl Manager {
 
     /// There is a message in the inbox of an actor that it did not hear of: a dead letter that is tried again.
     pub fn requeued(&self, capsule: &str, scope: &Scope, row: u64, weight: u32) {
-        let _ = (capsule, scope, row, weight);
+        let Some(actors) = self.host.durable.directory.actors(capsule) else {
+            // It is found when the capsule runs.
+            return;
+        };
+        match actors.present_of(scope) {
+            Some(actor) => actor.inbox().add_row(RowRef { row, weight }),
+            // One that is made now finds it.
+            None => drop(actors.of_scope(scope)),
+        }
     }
 
     /// Names of capsules that finish something before the daemon stops.

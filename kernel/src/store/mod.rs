@@ -299,27 +299,6 @@ impl Store {
         self.progress.notified().await;
     }
 
-    /// Waits until a commit is on disk. Returns at once when it is.
-    ///
-    /// # Errors
-    /// The store failed before, and it is forgotten.
-    pub async fn until(&self, number: u64) -> Result<(), Refused> {
-        let epoch = self.epoch();
-        loop {
-            let turned = self.turned.notified();
-            let mut turned = std::pin::pin!(turned);
-            // Registered before looking, so that what happens between is not missed.
-            turned.as_mut().enable();
-            if self.epoch() != epoch {
-                return Err(Refused::Stale);
-            }
-            if self.sealed() >= number {
-                return Ok(());
-            }
-            turned.await;
-        }
-    }
-
     /// Whether so much is not sealed yet that whoever would add more should wait for [`Store::room`].
     pub fn is_crowded(&self) -> bool {
         self.crowded.load(Ordering::Relaxed)

@@ -8,8 +8,8 @@ use super::table::{Kind, Table};
 use super::{Refused, Store};
 
 impl Store {
-    /// Waits until a commit is on disk. `epoch` is what [`Store::epoch`] was before it was sequenced: unlike with [`Store::until`], a
-    /// failure between the two is noticed.
+    /// Waits until a commit is on disk. `epoch` is what [`Store::epoch`] was before it was sequenced, so that a failure between the
+    /// two is noticed.
     ///
     /// # Errors
     /// The store failed meanwhile; whether the commit is on disk is not known here.

@@ -50,6 +50,8 @@ pub struct Durable {
     pub outbox: Outbox,
     /// Timers.
     pub timers: Arc<DurableTimers>,
+    /// How many messages were given up.
+    pub letters: dead::Counts,
 }
 
 impl Durable {
@@ -60,6 +62,7 @@ impl Durable {
             timers: DurableTimers::new(Arc::clone(&directory), Arc::clone(deadlines), Arc::clone(ids), fired),
             directory,
             outbox: Outbox::default(),
+            letters: dead::Counts::default(),
         }
     }
 }
@@ -162,15 +165,16 @@ pub async fn submit(host: &Host, say: Permit<Say>, saying: Saying, id: Option<By
         None => (writes, Vec::new()),
         Some(id) => (Vec::new(), vec![Once { principal, id, writes }]),
     };
+    let epoch = host.store.epoch();
     let sequenced = host.store.sequence(Batch {
         writes,
         once,
         level: Level::Durable,
         shared: None,
-        epoch: host.store.epoch(),
+        epoch,
         now_ms: host.deadlines.clock().wall_ms(),
     })?;
-    host.store.until(sequenced.number).await?;
+    host.store.settled(sequenced.number, epoch).await?;
     let new = sequenced.admitted != [false];
     if new {
         host.bus.deliver(message, slots);
