@@ -29,7 +29,9 @@ use astrid_wire::problem::codes;
 pub async fn run(host: Arc<Host>) {
     let phase = host.store.phase();
     loop {
-        step(&host, &phase.borrow().clone());
+        // Not held while it is changed.
+        let now = phase.borrow().clone();
+        step(&host, &now);
         tokio::select! {
             () = host.store.progress() => {}
             () = host.durable.outbox.more() => {}
