@@ -58,8 +58,8 @@ bench: build capsules ## Measures Astrid, and in the same run the limits it is h
 	RUST_BACKTRACE=0 $(CARGO) bench --workspace --bench astrid
 
 .PHONY: soak
-soak: build capsules ## Kills everything at random, ROUNDS times (200): nothing may be left, nothing may run twice
-	ASTRID_ROUNDS=$(ROUNDS) $(CARGO) test --release --workspace --test kills -- --nocapture
+soak: build capsules ## Kills everything at random, ROUNDS times (200): nothing may be left, run twice or be lost
+	ASTRID_ROUNDS=$(ROUNDS) $(CARGO) test --release --workspace --test kills --test kills_durable -- --nocapture
 
 .PHONY: peers
 peers: build ## Measures Astrid beside supervisord and pm2, in turns, and writes docs/peers.md (minutes)
