@@ -3,7 +3,7 @@
 //! Here because their owner may not be there: one that fires activates its owner. While a daemon runs they keep to the monotonic
 //! clock; over a restart the wall clock says what is due, so a clock that was set meanwhile moves them by as much.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ struct Row {
 
 #[derive(Debug, Default)]
 struct State {
-    rows: HashMap<PortId, Row, ahash::RandomState>,
+    rows: BTreeMap<PortId, Row>,
     owners: HashMap<Owner, BTreeSet<PortId>, ahash::RandomState>,
 }
 
