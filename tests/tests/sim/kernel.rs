@@ -49,6 +49,9 @@ const HEARD: [&str; 5] = [
 /// Fuel of one handling: enough for every handler that does not burn it on request.
 const FUEL: u64 = 3_000_000;
 
+/// Deadlines that pass until every actor of a dead kernel has ended.
+const BURIAL_MAX: u32 = 10_000;
+
 /// What all simulations share: compiled code, and a home that nothing is kept in.
 pub(crate) struct Machine {
     pub(crate) engine: wasmtime::Engine,
@@ -178,13 +181,14 @@ impl Kernel {
         for actors in &self.capsules {
             actors.stop();
         }
-        loop {
+        for _ in 0..BURIAL_MAX {
             while self.shard.step(|_| 0) {}
-            let Some(next) = self.host.deadlines.next() else { break };
+            let Some(next) = self.host.deadlines.next() else { return };
             let clock = self.host.deadlines.clock();
             clock.advance(next.saturating_duration_since(clock.now()));
             self.host.deadlines.fire();
         }
+        panic!("an actor does not end");
     }
 
     /// Actors with something kept that are there, in order.

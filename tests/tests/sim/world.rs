@@ -84,6 +84,8 @@ struct Timer {
     after_ms: u64,
     accepted: bool,
     cancelled: bool,
+    /// It was asked to end when nothing went wrong any more.
+    ended: bool,
 }
 
 #[derive(Debug, Default)]
@@ -319,6 +321,7 @@ impl<'a> World<'a> {
                     after_ms,
                     accepted: false,
                     cancelled: false,
+                    ended: false,
                 };
                 self.timers.insert(tag.clone(), timer);
                 let body = json!({ "after_ms": after_ms, "every_ms": every_ms, "tag": tag, "durable": true });
@@ -398,7 +401,7 @@ impl<'a> World<'a> {
                 }
             }
             Question::Timer { tag } => self.timers.get_mut(tag).unwrap().accepted = true,
-            Question::Cancel { tag } => self.timers.get_mut(tag).unwrap().cancelled = true,
+            Question::Cancel { tag } => self.timers.get_mut(tag).unwrap().cancelled |= answer != 0,
         }
     }
 
@@ -413,6 +416,7 @@ impl<'a> World<'a> {
                 return;
             }
             self.clock_of_disk();
+            self.kernel().release();
             let mut moved = false;
             while self.kernel().shard.step(|_| 0) {
                 moved = true;
@@ -421,7 +425,6 @@ impl<'a> World<'a> {
                 moved = true;
             }
             moved |= self.kernel().reopen();
-            self.kernel().release();
             let kernel = self.kernel.as_ref().unwrap();
             for stream in &mut self.streams {
                 moved |= stream.step(kernel, &self.trace);
@@ -448,12 +451,14 @@ impl<'a> World<'a> {
     }
 
     fn cancel_periodic(&mut self) -> bool {
-        let left = |timer: &Timer| timer.every_ms.is_some() && !timer.cancelled;
-        let tag = self.timers.iter().find(|(_, t)| left(t)).map(|(tag, _)| tag.clone());
-        if let Some(tag) = tag.clone() {
-            self.cancel(tag);
-        }
-        tag.is_some()
+        let left = |timer: &Timer| timer.every_ms.is_some() && !timer.ended;
+        let Some((tag, timer)) = self.timers.iter_mut().find(|(_, t)| left(t)) else {
+            return false;
+        };
+        timer.ended = true;
+        let tag = tag.clone();
+        self.cancel(tag);
+        true
     }
 
     fn violated(&self, what: String) {
