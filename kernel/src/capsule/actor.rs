@@ -82,6 +82,8 @@ pub struct Actor {
     pinned: AtomicBool,
     /// What the store keeps for it could not be read yet.
     unread: AtomicBool,
+    /// It was read later, when messages were on their way already: some may be in the queue twice.
+    copies: AtomicBool,
     /// Handlings whose outputs wait for their seal.
     in_outbox: AtomicU32,
     /// The last commit that its outputs wait for.
@@ -184,6 +186,7 @@ impl Actor {
             table,
             pinned: AtomicBool::new(false),
             unread: AtomicBool::new(false),
+            copies: AtomicBool::new(false),
             in_outbox: AtomicU32::new(0),
             last_commit: AtomicU64::new(0),
             inbox,
@@ -199,7 +202,9 @@ impl Actor {
             evict: AtomicBool::new(false),
         };
         // What cannot be read now is read before the first message is taken.
-        actor.unread.store(actor.look_again().is_err(), Ordering::Relaxed);
+        let unread = actor.look_again().is_err();
+        actor.unread.store(unread, Ordering::Relaxed);
+        actor.copies.store(unread, Ordering::Relaxed);
         Arc::new(actor)
     }
 
@@ -487,6 +492,11 @@ impl Actor {
             report::refuse(&self.host.bus, message, Problem::new(codes::TOO_LARGE, text));
         }
         too_large
+    }
+
+    /// Whether a message may be in its queue twice.
+    pub(super) fn has_copies(&self) -> bool {
+        self.copies.load(Ordering::Relaxed)
     }
 
     /// Handles one message, and lives with what comes of it. False when the actor ends.

@@ -189,7 +189,8 @@ impl Actor {
 
     /// Whether a message that is tried again was dropped meanwhile, or handled by way of another copy.
     pub(super) fn is_gone(&self, delivery: &Delivery) -> bool {
-        let (Some(Kept::Row(row)), Some(owner), true) = (delivery.kept, self.owner(), delivery.attempt > 1) else {
+        let may_be = delivery.attempt > 1 || self.has_copies();
+        let (Some(Kept::Row(row)), Some(owner), true) = (delivery.kept, self.owner(), may_be) else {
             return false;
         };
         let key = record::inbox_key(row.row, row.weight as usize);
