@@ -80,6 +80,10 @@ pub struct Actor {
     /// Its state.
     table: Option<Table>,
     pinned: AtomicBool,
+    /// What the store keeps for it could not be read yet.
+    unread: AtomicBool,
+    /// It was read later, when messages were on their way already: some may be in the queue twice.
+    copies: AtomicBool,
     /// Handlings whose outputs wait for their seal.
     in_outbox: AtomicU32,
     /// The last commit that its outputs wait for.
@@ -181,6 +185,8 @@ impl Actor {
             owner,
             table,
             pinned: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
+            copies: AtomicBool::new(false),
             in_outbox: AtomicU32::new(0),
             last_commit: AtomicU64::new(0),
             inbox,
@@ -195,10 +201,10 @@ impl Actor {
             busy: AtomicBool::new(false),
             evict: AtomicBool::new(false),
         };
-        if let Err(error) = actor.look_again() {
-            // What waits stays where it is, and is found when the store can be read.
-            tracing::error!(%error, capsule = %actor.capsule.name, "cannot read what is kept for an actor");
-        }
+        // What cannot be read now is read before the first message is taken.
+        let unread = actor.look_again().is_err();
+        actor.unread.store(unread, Ordering::Relaxed);
+        actor.copies.store(unread, Ordering::Relaxed);
         Arc::new(actor)
     }
 
@@ -420,6 +426,12 @@ impl Actor {
             if self.host.store.is_crowded() {
                 self.host.store.room().await;
             }
+            while self.unread.load(Ordering::Relaxed) && !self.inbox.is_closed() {
+                match self.look_again() {
+                    Ok(()) => self.unread.store(false, Ordering::Relaxed),
+                    Err(error) => self.wait_to_read(&error).await,
+                }
+            }
             let Some((next, epoch)) = self.next().await else { break };
             if life.epoch != epoch {
                 // Its memory may hold what never happened.
@@ -431,7 +443,7 @@ impl Actor {
             }
             let delivery = match next {
                 Entry::Message(delivery) => delivery,
-                Entry::Row(row) => match self.read_row(row) {
+                Entry::Row(row) => match self.read_row(row, epoch).await {
                     Some(delivery) => delivery,
                     None => continue,
                 },
@@ -480,6 +492,11 @@ impl Actor {
             report::refuse(&self.host.bus, message, Problem::new(codes::TOO_LARGE, text));
         }
         too_large
+    }
+
+    /// Whether a message may be in its queue twice.
+    pub(super) fn has_copies(&self) -> bool {
+        self.copies.load(Ordering::Relaxed)
     }
 
     /// Handles one message, and lives with what comes of it. False when the actor ends.

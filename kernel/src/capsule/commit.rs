@@ -15,7 +15,7 @@ use super::durable;
 use super::guest::Guest;
 use super::report;
 use crate::bus::inbox::{Delivery, Kept, RowRef};
-use crate::store::engine::Write;
+use crate::store::engine::{EngineError, Write};
 use crate::store::{Batch, Level, Refused, table};
 
 /// Wait before a message that the store keeps is tried again for the first time; it doubles.
@@ -23,6 +23,9 @@ pub(crate) const RETRY_MIN: Duration = Duration::from_millis(100);
 
 /// Wait before any further attempt at most.
 pub(crate) const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// Wait before what cannot be read is tried again.
+const READ_AGAIN: Duration = Duration::from_millis(500);
 
 /// Attempts of what is kept and came by no subscription: a durable timer, the outcome of a durable ask.
 const RETRIES: u32 = astrid_wire::manifest::RETRY_DURABLE;
@@ -52,8 +55,9 @@ impl Actor {
             Some(table) => guest.working.take(table),
             None => (Vec::new(), None),
         };
-        writes.append(&mut prepared.writes);
+        // Before what the handling wants: it may cancel the very timer that it handles.
         writes.extend(self.done_row(delivery, now_ms));
+        writes.append(&mut prepared.writes);
         if writes.is_empty() && prepared.once.is_empty() {
             // An ask on a durable subscription that changed nothing.
             return self.say_prepared(prepared.commands, cause, 0);
@@ -79,6 +83,7 @@ impl Actor {
         if let Some(Kept::Timer(id)) = delivery.kept {
             host.durable.timers.handled(id, now_ms);
         }
+        commands::sequenced(&prepared.commands, self);
         for (ordinal, admitted) in ordinals.into_iter().zip(sequenced.admitted) {
             if !admitted {
                 // It was said before.
@@ -140,19 +145,21 @@ impl Actor {
         }
     }
 
-    /// Reads a message that waits in the store. `None` when it is gone, or cannot be handled.
-    pub(super) fn read_row(self: &Arc<Self>, row: RowRef) -> Option<Delivery> {
-        let host = self.host();
+    /// Reads a message that waits in the store, for as long as that takes: nothing overtakes it. `None` when it is gone, or cannot be
+    /// handled, or the store failed after that `epoch`: then it is found again.
+    pub(super) async fn read_row(self: &Arc<Self>, row: RowRef, epoch: u64) -> Option<Delivery> {
+        let store = &self.host().store;
         let table = self.owner()?.table(table::Kind::Inbox);
         let key = record::inbox_key(row.row, row.weight as usize);
-        let found = match host.store.view(&table).and_then(|view| view.get(&key)) {
-            Ok(Some(found)) => found,
-            // Somebody dropped it.
-            Ok(None) => return None,
-            Err(error) => {
-                // It stays on disk, and is found again when the store can be read.
-                tracing::error!(%error, capsule = %self.capsule_name(), "a message that waits cannot be read");
+        let found = loop {
+            if store.epoch() != epoch || self.inbox().is_closed() {
                 return None;
+            }
+            match store.view(&table).and_then(|view| view.get(&key)) {
+                Ok(Some(found)) => break found,
+                // Somebody dropped it.
+                Ok(None) => return None,
+                Err(error) => self.wait_to_read(&error).await,
             }
         };
         let read = MessageRecord::read(found).and_then(|record| Ok((record.message()?, record)));
@@ -173,9 +180,17 @@ impl Actor {
         Some(delivery)
     }
 
+    /// What the store keeps for this actor cannot be read now.
+    pub(super) async fn wait_to_read(&self, error: &EngineError) {
+        tracing::error!(%error, capsule = %self.capsule_name(), "what waits for an actor cannot be read; it is tried again");
+        let deadlines = &self.host().deadlines;
+        deadlines.until(deadlines.now() + READ_AGAIN).await;
+    }
+
     /// Whether a message that is tried again was dropped meanwhile, or handled by way of another copy.
     pub(super) fn is_gone(&self, delivery: &Delivery) -> bool {
-        let (Some(Kept::Row(row)), Some(owner), true) = (delivery.kept, self.owner(), delivery.attempt > 1) else {
+        let may_be = delivery.attempt > 1 || self.has_copies();
+        let (Some(Kept::Row(row)), Some(owner), true) = (delivery.kept, self.owner(), may_be) else {
             return false;
         };
         let key = record::inbox_key(row.row, row.weight as usize);

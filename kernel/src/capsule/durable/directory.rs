@@ -60,9 +60,11 @@ impl Directory {
         self.0.get(capsule)?.upgrade()
     }
 
-    /// All capsules that run.
+    /// All capsules that run, by name.
     pub fn all(&self) -> Vec<Arc<Actors>> {
-        self.0.iter().filter_map(|actors| actors.upgrade()).collect()
+        let mut all: Vec<_> = self.0.iter().filter_map(|actors| actors.upgrade()).collect();
+        all.sort_unstable_by(|a, b| a.capsule().name.cmp(&b.capsule().name));
+        all
     }
 
     /// An actor, activated if it is not there. `None` when its capsule does not run, or has no such actor any more.

@@ -3,7 +3,7 @@
 //! Here because their owner may not be there: one that fires activates its owner. While a daemon runs they keep to the monotonic
 //! clock; over a restart the wall clock says what is due, so a clock that was set meanwhile moves them by as much.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ struct Row {
 
 #[derive(Debug, Default)]
 struct State {
-    rows: HashMap<PortId, Row, ahash::RandomState>,
+    rows: BTreeMap<PortId, Row>,
     owners: HashMap<Owner, BTreeSet<PortId>, ahash::RandomState>,
 }
 
@@ -147,21 +147,32 @@ impl DurableTimers {
         })
     }
 
-    /// Starts a timer whose row is on disk.
-    pub fn set(&self, owner: &Owner, id: PortId, spec: TimerSpec, now_ms: u64) {
+    /// Takes a timer whose row is sequenced: it can be seen and cancelled, and fires once it was started.
+    pub fn set(&self, owner: &Owner, id: PortId, spec: &TimerSpec, now_ms: u64) {
         let due = self.deadlines.now() + spec.after;
         let mut state = self.state.lock();
         let row = Row {
             owner: owner.clone(),
-            tag: spec.tag,
-            principal: spec.principal,
+            tag: Arc::clone(&spec.tag),
+            principal: spec.principal.clone(),
             every: spec.every,
             due,
             due_ms: now_ms.saturating_add(ms(spec.after)),
-            next: Some(self.arm(id, due)),
+            next: None,
             fired: false,
         };
         self.insert(&mut state, id, row);
+    }
+
+    /// Lets a timer fire whose row is on disk.
+    pub fn start(&self, id: PortId) {
+        let mut state = self.state.lock();
+        if let Some(row) = state.rows.get_mut(&id)
+            && row.next.is_none()
+            && !row.fired
+        {
+            row.next = Some(self.arm(id, row.due));
+        }
     }
 
     fn fire(&self, id: PortId) {
