@@ -149,7 +149,7 @@ impl World {
         let machine = &mut self.machine;
         match *step {
             Step::Start if machine.state() != State::Stopping => machine.start(now),
-            Step::Stop => machine.stop(&policy, None, now),
+            Step::Stop => machine.stop(&policy, now),
             Step::Restart => machine.restart(&policy, now),
             Step::Runs if self.child == Some(false) => {
                 self.child = Some(true);
