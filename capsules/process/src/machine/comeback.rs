@@ -54,6 +54,13 @@ impl Machine {
         }
     }
 
+    /// Its definition has no place for it any more: what is left of it ends.
+    pub fn leave(&mut self, policy: &Policy, now: Now) {
+        if self.child != Child::None {
+            self.stop(policy, now);
+        }
+    }
+
     /// Its child ended with an earlier daemon. Whether there was one.
     fn forget_child(&mut self, now: Now) -> bool {
         let child = std::mem::take(&mut self.child);

@@ -12,8 +12,9 @@ use astrid_sdk::PortId;
 use astrid_sdk::child::{Exit, HeldPort};
 
 use super::{Effect, Role, Table, main_of};
+use crate::machine::Machine;
 use crate::plan::Plan;
-use crate::process::{Key, Process};
+use crate::process::{Instance, Key, Process};
 use crate::rows::{Kept, Memory};
 use crate::state::Now;
 
@@ -43,20 +44,27 @@ impl Table {
             self.processes.insert(name, Process::new(Rc::new(plan)));
         }
         let Memory { instances, rolls } = beginning.memory;
-        let mut later = Vec::new();
+        let (mut later, mut leaving) = (Vec::new(), Vec::new());
         let mut known = BTreeSet::new();
         for ((name, index), kept) in instances {
             let key = (Rc::from(name), index);
             let same_daemon = kept.boot == beginning.boot;
-            if !self.is_wanted(&key) {
+            if self.is_wanted(&key) {
+                self.recall(&key, kept, same_daemon, now);
+                if !same_daemon {
+                    later.push(key.clone());
+                }
+                known.insert(key);
+            } else if same_daemon && self.processes.contains_key(&key.0) {
+                self.make_room(&key);
+                self.recall(&key, kept, true, now);
+                leaving.push(key);
+            } else {
                 self.forget(key, kept.port.filter(|_| same_daemon), now);
-                continue;
             }
-            self.recall(&key, kept, same_daemon, now);
-            if !same_daemon {
-                later.push(key.clone());
-            }
-            known.insert(key);
+        }
+        for key in leaving {
+            self.step(&key, now, Machine::leave);
         }
         for (name, roll) in rolls {
             self.recall_roll(&name, roll.into_iter().collect());
@@ -118,6 +126,16 @@ impl Table {
         let roles = roles.into_iter().filter_map(|(port, role)| Some((port?, role)));
         self.ports.extend(roles);
         self.note_deadline(key);
+    }
+
+    /// For an instance that the definition has no place for any more: it is there until it has ended.
+    fn make_room(&mut self, key: &Key) {
+        if let Some(process) = self.processes.get_mut(&key.0) {
+            let room = process.instances.len().max(key.1 as usize + 1);
+            process
+                .instances
+                .resize_with(room, || Instance::new(process.plan.clone()));
+        }
     }
 
     fn recall_roll(&mut self, name: &str, roll: std::collections::VecDeque<u32>) {

@@ -53,7 +53,10 @@ fn happens(bed: &mut Bed, step: &Step) -> bool {
         }
         Step::Pass(ms) => advance(bed, Duration::from_millis(*ms)),
         Step::Apply(instances) => {
-            let text = format!("[[processes]]\nname = \"b\"\ncommand = \"b{instances}\"\ninstances = {instances}\n");
+            let text = format!(
+                "[[processes]]\nname = \"b\"\ncommand = \"b{instances}\"\ninstances = {instances}\nbackoff = {{ base = \"500ms\" }}\n\
+                 stop = {{ command = \"s\", timeout = \"3s\" }}\n"
+            );
             drop(ask(bed, "apply", json!({ "text": text })));
         }
     }
@@ -80,8 +83,10 @@ fn seen(bed: &mut Bed) -> String {
             instance["pid"] = json!(instance["pid"].is_u64());
         }
     }
-    let mut children: Vec<String> = bed
-        .children()
+    let mut children = bed.children();
+    // To be killed twice is no difference.
+    children.iter_mut().for_each(|child| child.signals.dedup());
+    let mut children: Vec<String> = children
         .iter()
         .map(|child| format!("{} {:?} {:?} {:?}", child.spec.tag, child.spec.program, child.pid.is_some(), child.signals))
         .collect();
