@@ -16,6 +16,7 @@ use crate::definition::Restart;
 use crate::policy::Policy;
 use crate::state::{Action, LastExit, Now, State, Verdict};
 use crate::words::Lasting;
+use comeback::is_default;
 
 mod comeback;
 mod steps;
@@ -128,31 +129,10 @@ pub struct Machine {
     #[serde(skip_serializing_if = "Option::is_none")]
     last_exit: Option<LastExit>,
     /// Why it could not be started.
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "read_problem")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "comeback::read_problem")]
     failure: Option<Problem>,
     #[serde(skip)]
     actions: Vec<Action>,
-}
-
-fn read_problem<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Problem>, D::Error> {
-    #[derive(Deserialize)]
-    struct Document {
-        code: String,
-        message: String,
-        hint: Option<String>,
-    }
-    let document = Option::<Document>::deserialize(from)?;
-    Ok(document.map(|document| {
-        let problem = Problem::new(&document.code, document.message);
-        match document.hint {
-            Some(hint) => problem.with_hint(hint),
-            None => problem,
-        }
-    }))
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }
 
 /// What is known of it.

@@ -387,9 +387,7 @@ impl ProcessCapsule {
 
     pub(crate) fn do_stop(&mut self, ctx: &mut Context, request: &Told) -> Result<(), Problem> {
         let keys = self.targets(request.name.as_deref(), request.instance)?;
-        self.each(ctx, request, &keys, |machine, policy, now| {
-            machine.stop(policy, now)
-        })
+        self.each(ctx, request, &keys, |machine, policy, now| machine.stop(policy, now))
     }
 
     pub(crate) fn do_restart(&mut self, ctx: &mut Context, request: &Told) -> Result<(), Problem> {

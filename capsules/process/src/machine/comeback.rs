@@ -4,6 +4,9 @@
 //! Whatever the daemon did to a program is not held against it: it is started again if it was to run, and that does not count for its
 //! circuit. What was stopped by a person, or given up, stays so.
 
+use astrid_sdk::Problem;
+use serde::{Deserialize, Deserializer};
+
 use super::{Child, Machine, Phase};
 use crate::policy::Policy;
 use crate::state::{LastExit, Now, State};
@@ -115,4 +118,27 @@ impl Machine {
             }
         }
     }
+}
+
+/// A problem as it is written.
+pub(super) fn read_problem<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Problem>, D::Error> {
+    #[derive(Deserialize)]
+    struct Document {
+        code: String,
+        message: String,
+        hint: Option<String>,
+    }
+    let document = Option::<Document>::deserialize(from)?;
+    Ok(document.map(|document| {
+        let problem = Problem::new(&document.code, document.message);
+        match document.hint {
+            Some(hint) => problem.with_hint(hint),
+            None => problem,
+        }
+    }))
+}
+
+/// What is so is left out of what is written.
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

@@ -69,7 +69,11 @@ impl Table {
         for (name, roll) in rolls {
             self.recall_roll(&name, roll.into_iter().collect());
         }
-        let lost: Vec<PortId> = beginning.ended.into_iter().filter(|port| self.ports.contains_key(port)).collect();
+        let lost: Vec<PortId> = beginning
+            .ended
+            .into_iter()
+            .filter(|port| self.ports.contains_key(port))
+            .collect();
         self.hold(beginning.held, beginning.told, now);
         let rolling: BTreeSet<Rc<str>> = later.iter().map(|(name, _)| name.clone()).collect();
         for key in later {
@@ -203,7 +207,9 @@ impl Table {
             self.disown(held.port, main_of(&held.tag).is_some(), now);
             return;
         };
-        let Some(instance) = self.instance_mut(&key) else { return };
+        let Some(instance) = self.instance_mut(&key) else {
+            return;
+        };
         let before = instance.port.replace(held.port);
         instance.queued = false;
         instance.sample = None;

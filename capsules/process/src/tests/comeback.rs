@@ -30,7 +30,10 @@ fn held(bed: &mut Bed, tag: &str, pid: u32) -> (u64, Value) {
 fn events(bed: &mut Bed, name: &str) -> Vec<String> {
     let why = ask(bed, "why", json!({ "name": name })).json();
     let events = why["instances"][0]["events"].as_array().unwrap();
-    events.iter().map(|event| event["what"].as_str().unwrap().to_owned()).collect()
+    events
+        .iter()
+        .map(|event| event["what"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// Who is told that something is stopped finds it stopped, whenever the daemon is killed: before the end, and after it.
@@ -51,7 +54,11 @@ fn stopped_stays_stopped() {
         ask(&mut bed, "start", json!({ "name": "web", "wait": false })).json();
         run(&mut bed, "web");
         next_daemon(&mut bed, SECOND);
-        assert_eq!(state(&mut bed, "web"), "starting", "whoever starts it takes the stop back");
+        assert_eq!(
+            state(&mut bed, "web"),
+            "starting",
+            "whoever starts it takes the stop back"
+        );
     }
 }
 
@@ -79,8 +86,15 @@ fn counters_survive() {
         assert!(bed.children().is_empty());
     }
     let after = why(&mut bed, "web");
-    assert!(before.contains("the circuit is open") && after.contains("It ended with exit code 3, 2h ago."), "{after}");
-    assert!(events(&mut bed, "web").iter().any(|event| event.contains("not restarted any more")));
+    assert!(
+        before.contains("the circuit is open") && after.contains("It ended with exit code 3, 2h ago."),
+        "{after}"
+    );
+    assert!(
+        events(&mut bed, "web")
+            .iter()
+            .any(|event| event.contains("not restarted any more"))
+    );
 }
 
 /// A11: what waits for its restart waits for what is left of it, and is started at once when that passed without a daemon.
@@ -135,7 +149,9 @@ fn an_end_of_the_daemon_is_no_crash() {
 /// A stop of the daemon neither takes a stop back nor is one, and ends no wait.
 #[test]
 fn a_stop_of_the_daemon_is_not_by_hand() {
-    let text = ["a", "b", "c"].map(|name| format!("[[processes]]\nname = \"{name}\"\ncommand = \"c\"\n")).concat();
+    let text = ["a", "b", "c"]
+        .map(|name| format!("[[processes]]\nname = \"{name}\"\ncommand = \"c\"\n"))
+        .concat();
     let mut bed = bed(&text);
     for name in ["a", "b", "c"] {
         run(&mut bed, name);
@@ -158,7 +174,12 @@ fn a_stop_of_the_daemon_is_not_by_hand() {
 #[test]
 fn rows_go_with_their_definitions() {
     let mut bed = bed(&format!("{WEB}instances = 2\n"));
-    let keys = |bed: &Bed| bed.kv().iter().map(|entry| entry.key_text().unwrap().to_owned()).collect::<Vec<_>>();
+    let keys = |bed: &Bed| {
+        bed.kv()
+            .iter()
+            .map(|entry| entry.key_text().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(keys(&bed), ["i/web/0", "i/web/1"]);
     bed.set_document("processes.toml", Some(WEB));
     next_daemon(&mut bed, SECOND);
@@ -182,11 +203,16 @@ fn rows_that_make_no_sense_are_left_out() {
     bed.set_document("processes.toml", Some(&format!("{WEB}instances = 4\n")));
     bed.put_kv("i/web/0", "nonsense");
     bed.put_kv("i/web/1", &json!({ "v": 2, "boot": 0, "machine": {}, "events": [] }));
-    bed.put_kv("i/web/2", &json!({ "v": 1, "boot": 0, "machine": { "state": { "stopped": null }, "held_down": true }, "events": [] }));
+    bed.put_kv(
+        "i/web/2",
+        &json!({ "v": 1, "boot": 0, "machine": { "state": { "stopped": null }, "held_down": true }, "events": [] }),
+    );
     bed.put_kv("i/web/x", &json!(1));
     bed.put_kv("r/web", &json!("x"));
     begun(&mut bed, "started", json!([]));
-    let states: Vec<Value> = (0..4).map(|index| instance(&mut bed, "web", index)["state"].clone()).collect();
+    let states: Vec<Value> = (0..4)
+        .map(|index| instance(&mut bed, "web", index)["state"].clone())
+        .collect();
     assert_eq!(states, ["starting", "starting", "stopped", "starting"]);
 }
 
@@ -216,7 +242,8 @@ fn what_is_held_is_right() {
     // The last moments were lost: instance 0 had ended and was started again, and instance 1 had ended.
     let known = main_child(&bed, "web", 2).unwrap();
     let (port, newer) = held(&mut bed, "p/web/0/1", 4242);
-    let same = json!({ "port": known.port, "tag": known.spec.tag, "pid": known.pid, "started_at_ms": 1_767_225_600_000_u64 });
+    let same =
+        json!({ "port": known.port, "tag": known.spec.tag, "pid": known.pid, "started_at_ms": 1_767_225_600_000_u64 });
     begun(&mut bed, "restarted", json!([same, newer]));
     let first = instance(&mut bed, "web", 0);
     assert_eq!((&first["pid"], &first["restarts"]), (&json!(4242), &json!(1)));
@@ -225,7 +252,10 @@ fn what_is_held_is_right() {
     assert_eq!(instance(&mut bed, "web", 1)["state"], "running");
     advance(&mut bed, SECOND * 2);
     let second = instance(&mut bed, "web", 1);
-    assert_eq!((&second["state"], &second["restarts_in_window"]), (&json!("starting"), &json!(0)));
+    assert_eq!(
+        (&second["state"], &second["restarts_in_window"]),
+        (&json!("starting"), &json!(0))
+    );
     assert_eq!(instance(&mut bed, "web", 2)["pid"], json!(known.pid));
     bed.child_exited(port, Exit::Code(1)).committed();
     assert_eq!(instance(&mut bed, "web", 0)["state"], "crashed");

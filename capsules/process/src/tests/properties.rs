@@ -126,7 +126,11 @@ impl World {
         (self.check, self.before_stop, self.draining) = (false, false, false);
         self.machine.resume(&self.policy, self.autostart, self.now);
         let machine = &self.machine;
-        prop_assert_eq!(machine.restarts(), before.restarts(), "an end of the daemon is no crash");
+        prop_assert_eq!(
+            machine.restarts(),
+            before.restarts(),
+            "an end of the daemon is no crash"
+        );
         prop_assert_eq!(machine.is_held_down(), before.is_held_down());
         if before.is_held_down() || before.circuit_open() {
             prop_assert!(!machine.has_child() && machine.restart_at().is_none(), "it stays down");

@@ -88,7 +88,15 @@ fn seen(bed: &mut Bed) -> String {
     children.iter_mut().for_each(|child| child.signals.dedup());
     let mut children: Vec<String> = children
         .iter()
-        .map(|child| format!("{} {:?} {:?} {:?}", child.spec.tag, child.spec.program, child.pid.is_some(), child.signals))
+        .map(|child| {
+            format!(
+                "{} {:?} {:?} {:?}",
+                child.spec.tag,
+                child.spec.program,
+                child.pid.is_some(),
+                child.signals
+            )
+        })
         .collect();
     children.sort();
     format!("{list:#}\n{children:#?}")
@@ -119,7 +127,10 @@ fn instances(bed: &mut Bed) -> Vec<(String, Value)> {
     let mut all = Vec::new();
     for process in list["processes"].as_array().unwrap() {
         for instance in process["instances"].as_array().unwrap() {
-            all.push((format!("{}/{}", process["name"].as_str().unwrap(), instance["index"]), instance.clone()));
+            all.push((
+                format!("{}/{}", process["name"].as_str().unwrap(), instance["index"]),
+                instance.clone(),
+            ));
         }
     }
     all
