@@ -43,6 +43,12 @@ impl Body {
         })
     }
 
+    /// These bytes, of this type or what they look like.
+    pub(crate) fn of(bytes: Vec<u8>, content_type: Option<String>) -> Self {
+        let content_type = content_type.unwrap_or_else(|| by_content(&bytes).to_owned());
+        Self { bytes, content_type }
+    }
+
     /// Reads what BODY names: text as it stands, `-` for stdin, `@FILE` for a file, nothing for an empty body.
     pub(crate) fn read(argument: Option<&str>, content_type: Option<String>) -> anyhow::Result<Self> {
         let (bytes, guess) = match argument {

@@ -107,8 +107,8 @@ impl Client {
         }
     }
 
-    /// Publishes; returns once it was accepted.
-    pub(crate) fn publish(&mut self, topic: &Topic, body: Body) -> anyhow::Result<()> {
+    /// Publishes; returns once it was accepted. With an id, what was published under it lately is accepted and does not happen again.
+    pub(crate) fn publish(&mut self, topic: &Topic, body: Body, message_id: Option<String>) -> anyhow::Result<()> {
         let content = match self.deposit(&body.bytes)? {
             true => envelope::publish::Content::Upload(UPLOAD.to_owned()),
             false => envelope::publish::Content::Body(body.bytes.into()),
@@ -119,8 +119,54 @@ impl Client {
             topic: topic.to_string(),
             content_type: body.content_type,
             content: Some(content),
+            message_id,
         }))?;
         self.done(id)
+    }
+
+    /// Says something without waiting for what comes of it. The number that [`Client::accepted`] gives then.
+    pub(crate) fn publish_ahead(
+        &mut self,
+        topic: &Topic,
+        body: Body,
+        message_id: Option<String>,
+    ) -> anyhow::Result<u64> {
+        let id = self.new_id();
+        self.send(FromClient::Publish(envelope::Publish {
+            id,
+            topic: topic.to_string(),
+            content_type: body.content_type,
+            content: Some(envelope::publish::Content::Body(body.bytes.into())),
+            message_id,
+        }))?;
+        Ok(id)
+    }
+
+    /// What came of something that was published ahead: its number, and why it was refused if it was. None when there is nothing yet;
+    /// with a deadline, that is waited for.
+    pub(crate) fn accepted(&mut self, deadline: Option<Instant>) -> anyhow::Result<Option<(u64, Option<Failure>)>> {
+        loop {
+            match self.receive(Some(deadline.unwrap_or_else(Instant::now)), false)? {
+                Arrived::TimedOut if deadline.is_some() => return Err(silent().into()),
+                Arrived::TimedOut => return Ok(None),
+                Arrived::Frame(frame) => match *frame {
+                    FromServer::Done(done) => return Ok(Some((done.id, None))),
+                    FromServer::Problem(problem) if problem.id > 0 => {
+                        return Ok(Some((problem.id, Some(refusal(&problem)))));
+                    }
+                    _ => {}
+                },
+            }
+        }
+    }
+
+    /// Waits until something can be read from the daemon or from another file.
+    pub(crate) fn wait_for(&self, other: impl std::os::fd::AsFd) -> anyhow::Result<()> {
+        let mut fds = [
+            PollFd::new(&self.stream, PollFlags::IN),
+            PollFd::new(&other, PollFlags::IN),
+        ];
+        process::wait(&mut fds, None).map(drop)
     }
 
     /// Publishes, and waits for the answer.

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use astrid_kernel::backup;
+pub(crate) use astrid_kernel::backup::Restored;
 use astrid_kernel::boot::{self, BootError, BootOptions};
 use astrid_kernel::capsule::aot::{self, Compiler};
 use astrid_kernel::capsule::discover::Embedded;
@@ -19,6 +21,7 @@ use astrid_kernel::config::Config;
 use astrid_kernel::home::{HomeError, Socket};
 pub(crate) use astrid_kernel::keeper;
 use astrid_kernel::lock::{self, LockError};
+use astrid_wire::control::backup::Written;
 use astrid_wire::control::{Mode, Status};
 
 use crate::failure::Failure;
@@ -132,13 +135,16 @@ fn hint(error: &BootError) -> Option<String> {
     match error {
         BootError::Home(error) => Some(error.hint()),
         BootError::Lock(error) => Some(error.hint()),
+        BootError::Unfinished(error) => Some(error.hint()),
         BootError::Key(error) => Some(error.hint()),
         BootError::Metrics(error) => Some(error.hint()),
         BootError::Config(error) => error.hint(),
         BootError::Groups(error) => error.hint(),
         BootError::Logging(error) => error.hint(),
         BootError::Store(error) => Some(error.hint()),
-        BootError::Unreadable(_) => Some("see `var/store` of the home; a backup can be restored into an empty one".to_owned()),
+        BootError::Unreadable(_) => {
+            Some("see `var/store` of the home; a backup can be restored into an empty one".to_owned())
+        }
         BootError::Engine(_) | BootError::Io { .. } | BootError::Topic(_) => None,
     }
 }
@@ -163,6 +169,16 @@ fn idle_timeout(mode: Mode) -> anyhow::Result<Option<Duration>> {
         _ if mode == Mode::Persistent => Ok(None),
         _ => Ok(Some(EPHEMERAL_IDLE)),
     }
+}
+
+/// Saves a home whose daemon does not run, and keeps one from starting meanwhile.
+pub(crate) fn backup_at_rest(home: &Home, file: &Path, force: bool) -> anyhow::Result<Written> {
+    backup::create_at_rest(home, file, force).map_err(|error| hinted(&error.hint(), error))
+}
+
+/// Puts a backup back.
+pub(crate) fn restore(file: &Path, home: &Home) -> anyhow::Result<Restored> {
+    backup::restore(file, home).map_err(|error| hinted(&error.hint(), error))
 }
 
 /// Makes a bundle of a component and its manifest: asks the component once to describe itself, and checks what it imports.

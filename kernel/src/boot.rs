@@ -16,6 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::authority::Gate;
+use crate::backup;
 use crate::bus::asks::Outcome;
 use crate::bus::message::{Body, Ids, Source};
 use crate::bus::{Bus, Saying};
@@ -95,6 +96,9 @@ pub enum BootError {
     /// Another daemon.
     #[error(transparent)]
     Lock(#[from] crate::lock::LockError),
+    /// It is half of what it should be.
+    #[error(transparent)]
+    Unfinished(#[from] backup::Unfinished),
     /// The runtime key or the boot token.
     #[error(transparent)]
     Key(#[from] crate::keys::KeyError),
@@ -173,6 +177,8 @@ pub fn run(options: BootOptions) -> Result<(), BootError> {
         .map_err(|error| io("cannot keep the daemon's memory private")(error.into()))?;
     options.home.create()?;
     let lock = Lock::acquire(&options.home)?;
+    backup::check(&options.home)?;
+    backup::clear(&options.home)?;
     let key = RuntimeKey::open(&options.home)?;
     let config = Config::load(&options.home)?;
     groups::prepare(&options.home)?;

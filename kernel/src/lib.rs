@@ -9,6 +9,7 @@
 //! - [`metrics`], [`logging`], [`notify`], [`status`]: what it tells about itself;
 //! - [`keeper`]: the process that forks programs;
 //! - [`store`]: what survives;
+//! - [`backup`]: all of it in one file, and back;
 //! - [`clock`], [`deadlines`], [`ledger`]: time, and what was used;
 //! - [`keeper`]: the processes that start and end programs;
 //! - [`bus`]: messages; [`authority`]: who may say and hear them;
@@ -18,6 +19,7 @@
 //! - [`boot`]: puts it together, and takes it apart again.
 
 pub mod authority;
+pub mod backup;
 pub mod boot;
 pub mod bus;
 pub mod capsule;

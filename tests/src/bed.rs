@@ -28,6 +28,7 @@ use astrid_kernel::ledger::Ledger;
 use astrid_kernel::port::child::{Children, ChildrenOptions};
 use astrid_kernel::port::listener::Caps;
 use astrid_kernel::store::Store;
+use astrid_kernel::store::engine::Open;
 use astrid_kernel::store::memory::Memory;
 use astrid_wire::manifest::Overflow;
 use astrid_wire::{Pattern, Principal};
@@ -109,8 +110,17 @@ impl Bed {
     ///
     /// # Panics
     /// It cannot be made.
-    #[expect(clippy::unwrap_used, reason = "a test bed that cannot be made is a failed test")]
     pub async fn of(bundles: Vec<Bundle>, settings: Settings) -> Self {
+        let memory = Box::new(settings.memory.clone());
+        Self::on(bundles, settings, memory).await
+    }
+
+    /// As [`Bed::of`], with a store on that.
+    ///
+    /// # Panics
+    /// It cannot be made.
+    #[expect(clippy::unwrap_used, reason = "a test bed that cannot be made is a failed test")]
+    pub async fn on(bundles: Vec<Bundle>, settings: Settings, disk: Box<dyn Open>) -> Self {
         let directory = tempfile::Builder::new().prefix("astrid-bed-").tempdir().unwrap();
         let home = Home::resolve(Some(&directory.path().join("h"))).unwrap();
         home.create().unwrap();
@@ -127,7 +137,7 @@ impl Bed {
         };
         let children = Children::new(children, boot, Arc::clone(&ids), &metrics, Arc::clone(&changed)).unwrap();
         let topics = Topics::new().unwrap();
-        let store = Store::open(Box::new(settings.memory.clone())).await.unwrap();
+        let store = Store::open(disk).await.unwrap();
         let host = Arc::new(Host {
             engine: engine::engine().unwrap(),
             durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),

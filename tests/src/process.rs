@@ -202,6 +202,11 @@ impl Running {
         self.child.id()
     }
 
+    /// Its stdin, if that was asked for, once.
+    pub fn stdin(&mut self) -> Option<std::process::ChildStdin> {
+        self.child.stdin.take()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         send(self.pid(), signal);

@@ -249,6 +249,7 @@ fn eviction_under_pressure() {
             Settings {
                 shards: 1,
                 live_actors: 16,
+                ..Settings::default()
             },
         )
         .await;
@@ -307,6 +308,7 @@ fn two_shards() {
             Settings {
                 shards: 2,
                 live_actors: 64,
+                ..Settings::default()
             },
         )
         .await;

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use astrid_tests::daemon::Astrid;
-use astrid_wire::envelope::{self, FromClient, FromServer, publish, request};
+use astrid_wire::envelope::{self, FromClient, FromServer, VERSION, publish, request};
 use astrid_wire::frame::{self, FrameDecoder};
 
 /// How long a socket may be silent before a test gives up.
@@ -72,6 +72,7 @@ impl Client {
             topic: topic.into(),
             content_type: "text/plain".into(),
             content: Some(publish::Content::Body("x".into())),
+            message_id: None,
         }))
     }
 }
@@ -114,7 +115,7 @@ fn hello_comes_first() {
         matches!(answer, None | Some(FromServer::HelloNack(_) | FromServer::Goodbye(_))),
         "{answer:?}"
     );
-    for (major, minor) in [(2, 0), (0, 0), (1, 1)] {
+    for (major, minor) in [(2, 0), (0, 0), (1, VERSION.minor + 1)] {
         let mut client = Client::connect(&astrid, "operator.sock");
         let nack = client.hello(major, minor, token(&astrid).as_bytes());
         assert!(matches!(nack, Some(FromServer::HelloNack(_))), "{nack:?}");
@@ -155,17 +156,20 @@ fn credentials() {
 #[test]
 fn privilege() {
     let astrid = Astrid::started();
-    let shutdown = |client: &mut Client| {
+    let ask = |client: &mut Client, topic: &str| {
         client.say(FromClient::Request(envelope::Request {
             id: 9,
-            topic: "astrid.v1.request.shutdown".into(),
+            topic: topic.into(),
             content_type: "application/json".into(),
             timeout_ms: 5_000,
             content: Some(request::Content::Body("{}".into())),
         }))
     };
     let mut session = Client::open(&astrid, "session.sock");
-    assert_eq!(problem(shutdown(&mut session)), envelope::codes::PERMISSION_DENIED);
+    for verb in ["shutdown", "backup", "dead.list", "dead.show", "dead.retry", "dead.drop"] {
+        let answer = ask(&mut session, &format!("astrid.v1.request.{verb}"));
+        assert_eq!(problem(answer), envelope::codes::PERMISSION_DENIED, "{verb}");
+    }
     for topic in [
         "port.v1.stream.data",
         "lifecycle.v1.started",
@@ -191,7 +195,8 @@ fn privilege() {
         problem(call(&mut operator)),
         envelope::codes::SESSION_ERROR_PERMISSION_DENIED
     );
-    assert!(matches!(shutdown(&mut operator), Some(FromServer::Response(_))));
+    let shutdown = ask(&mut operator, "astrid.v1.request.shutdown");
+    assert!(matches!(shutdown, Some(FromServer::Response(_))), "{shutdown:?}");
 }
 
 /// A3: a length over the limit ends the connection before anything is allocated for it; so does a frame of no bytes.

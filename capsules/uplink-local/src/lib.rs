@@ -133,6 +133,11 @@ impl Kernel for Host<'_> {
         self.ctx.publish(said.topic, body(said)).map(|_| ()).map_err(problem)
     }
 
+    fn publish_once(&mut self, id: &str, said: Said<'_>) -> Result<(), Problem> {
+        let published = self.ctx.publish_once(id, said.topic, body(said));
+        published.map(|_| ()).map_err(problem)
+    }
+
     fn ask(&mut self, said: Said<'_>, timeout_ms: Option<u32>) -> Result<AskId, Problem> {
         let ask = self.ctx.ask(said.topic, body(said));
         let ask = match timeout_ms {

@@ -103,6 +103,11 @@ pub trait Kernel {
     /// # Errors
     /// Refused.
     fn publish(&mut self, said: Said<'_>) -> Result<(), Problem>;
+    /// Publishes, if this principal has published nothing under that id lately; else this does nothing, and succeeds.
+    ///
+    /// # Errors
+    /// Refused.
+    fn publish_once(&mut self, id: &str, said: Said<'_>) -> Result<(), Problem>;
     /// Asks. The outcome comes to [`Session::outcome`].
     ///
     /// # Errors
@@ -350,12 +355,22 @@ impl Session {
             Some(publish::Content::Body(body)) => (body, None),
             Some(publish::Content::Upload(upload)) => (Bytes::new(), Some(upload)),
         };
+        if publish.message_id.as_deref() == Some("") {
+            let problem = Problem::new(problems::INVALID, "the id of a message is empty")
+                .with_hint("give it 1 to 128 bytes, or none");
+            self.refuse(kernel, publish.id, &problem);
+            return Ok(());
+        }
         let published = self.say(upload.as_deref(), &body, |body| {
-            kernel.publish(Said {
+            let said = Said {
                 topic: &publish.topic,
                 content_type: &publish.content_type,
                 body,
-            })
+            };
+            match &publish.message_id {
+                Some(id) => kernel.publish_once(id, said),
+                None => kernel.publish(said),
+            }
         });
         match published {
             Ok(()) => self.send(kernel, done(publish.id)),

@@ -49,6 +49,7 @@ fn a_conversation() {
         topic: "a.b".into(),
         content_type: "text/plain".into(),
         content,
+        message_id: None,
     };
     assert!(matches!(
         say(&mut harness, FromClient::Publish(said))[..],
@@ -103,6 +104,25 @@ fn a_stranger_is_turned_away() {
     assert!(harness.is_closed());
 }
 
+/// What a client sends twice under one id is published once, and both are told that it is done.
+#[test]
+fn what_is_sent_twice_happens_once() {
+    let mut harness = connect(Socket::Operator);
+    say(&mut harness, hello());
+    for id in [1, 2] {
+        let said = Publish {
+            id,
+            topic: "a.b".into(),
+            content_type: "text/plain".into(),
+            content: None,
+            message_id: Some("order-7".into()),
+        };
+        let answers = say(&mut harness, FromClient::Publish(said));
+        assert!(matches!(&answers[..], [FromServer::Done(done)] if done.id == id));
+    }
+    assert_eq!(harness.published().len(), 1);
+}
+
 /// A client that does not read: events are dropped, an answer ends the connection.
 #[test]
 fn a_client_that_does_not_read() {
@@ -123,6 +143,7 @@ fn a_client_that_does_not_read() {
         topic: "a".into(),
         content_type: "text/plain".into(),
         content: None,
+        message_id: None,
     };
     harness.receive(&FromClient::Publish(said).into_frame()).committed();
     assert!(harness.is_closed());

@@ -155,7 +155,7 @@ fn refusals_are_failures() {
     });
     let error = Client::connect(&served.home)
         .unwrap()
-        .publish(&topic(), body(b""))
+        .publish(&topic(), body(b""), None)
         .unwrap_err();
     let report = Report::of(&error);
     assert_eq!(
@@ -268,7 +268,7 @@ fn large_bodies_are_uploaded() {
     });
     Client::connect(&served.home)
         .unwrap()
-        .publish(&topic(), body(&large))
+        .publish(&topic(), body(&large), None)
         .unwrap();
 }
 

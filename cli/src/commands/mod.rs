@@ -1,7 +1,9 @@
 //! One file for each command: its arguments, whose documentation is the help text, and what it does.
 
+mod backup;
 mod capsule;
 mod completions;
+mod dead;
 mod doctor;
 pub(crate) mod internal;
 mod logs;
@@ -9,6 +11,7 @@ mod process;
 mod publish;
 mod request;
 mod restart;
+mod restore;
 mod start;
 mod status;
 mod stop;
@@ -31,6 +34,9 @@ pub(crate) enum Command {
     Publish(publish::Args),
     Request(request::Args),
     Watch(watch::Args),
+    Dead(dead::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
     Completions(completions::Args),
     Doctor(doctor::Args),
 }
@@ -39,13 +45,15 @@ impl Command {
     /// Whether it is a conversation with a running daemon, so that it makes sense to have one around it.
     pub(crate) fn talks_to_the_daemon(&self) -> bool {
         match self {
-            Self::Status(_) | Self::Publish(_) | Self::Request(_) | Self::Watch(_) => true,
+            Self::Status(_) | Self::Publish(_) | Self::Request(_) | Self::Watch(_) | Self::Dead(_) => true,
             Self::Capsule(args) => args.talks_to_the_daemon(),
             Self::Process(args) => args.talks_to_the_daemon(),
             Self::Start(_)
             | Self::Stop(_)
             | Self::Restart(_)
             | Self::Logs(_)
+            | Self::Backup(_)
+            | Self::Restore(_)
             | Self::Completions(_)
             | Self::Doctor(_) => false,
         }
@@ -65,6 +73,9 @@ pub(crate) fn run(context: &Context, command: Command) -> anyhow::Result<()> {
         Command::Publish(args) => publish::run(context, args),
         Command::Request(args) => request::run(context, args),
         Command::Watch(args) => watch::run(context, &args),
+        Command::Dead(args) => dead::run(context, args),
+        Command::Backup(args) => backup::run(context, &args),
+        Command::Restore(args) => restore::run(context, &args),
         Command::Completions(args) => completions::run(&args),
         Command::Doctor(args) => doctor::run(context, &args),
     }

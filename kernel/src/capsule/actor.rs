@@ -282,6 +282,11 @@ impl Actor {
         self.in_outbox.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Whether it handles something now.
+    pub fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed)
+    }
+
     /// Whether outputs of it wait.
     pub fn is_in_outbox(&self) -> bool {
         self.in_outbox.load(Ordering::Relaxed) > 0
@@ -440,7 +445,7 @@ impl Actor {
             let goes_on = if self.state() == ActorState::Down {
                 self.turn_away(&delivery.message);
                 true
-            } else if self.is_stale(&delivery) || self.is_too_large(&delivery.message) {
+            } else if self.is_stale(&delivery) || self.is_gone(&delivery) || self.is_too_large(&delivery.message) {
                 true
             } else if let Some(row) = life.order.holds_back(&self.capsule, &delivery) {
                 self.inbox.park(row);

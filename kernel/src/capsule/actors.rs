@@ -175,6 +175,17 @@ impl Actors {
         }
     }
 
+    /// Which of them, if it is there.
+    pub fn present_of(&self, scope: &table::Scope) -> Option<Arc<Actor>> {
+        match scope {
+            table::Scope::Principal(principal) => {
+                let actor = self.principals.get(principal)?;
+                (!actor.inbox().is_closed()).then(|| Arc::clone(&actor))
+            }
+            table::Scope::System | table::Scope::Instance(_) => self.of_scope(scope),
+        }
+    }
+
     /// Who takes over what is kept for an actor that this capsule does not have any more.
     pub fn heir(&self, scope: &table::Scope) -> Option<&Arc<Actor>> {
         match scope {

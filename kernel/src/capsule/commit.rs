@@ -173,6 +173,16 @@ impl Actor {
         Some(delivery)
     }
 
+    /// Whether a message that is tried again was dropped meanwhile, or handled by way of another copy.
+    pub(super) fn is_gone(&self, delivery: &Delivery) -> bool {
+        let (Some(Kept::Row(row)), Some(owner), true) = (delivery.kept, self.owner(), delivery.attempt > 1) else {
+            return false;
+        };
+        let key = record::inbox_key(row.row, row.weight as usize);
+        let found = self.host().store.view(&owner.table(table::Kind::Inbox)).and_then(|view| view.get(&key));
+        matches!(found, Ok(None))
+    }
+
     /// A message failed and is tried again: at once behind what waits or, if the store keeps it, after a while.
     pub(super) fn try_again(self: &Arc<Self>, life: &mut Life, delivery: Delivery) {
         let Some(kept) = delivery.kept else {
@@ -239,6 +249,11 @@ impl Actor {
             (message.attempts, message.faults) = (delivery.attempt, delivery.faults);
             let mut writes = vec![durable::dead_row(&self.host().store, owner, message, code, reason, now_ms)];
             writes.extend(self.done_row(&delivery, now_ms));
+            let host = self.host();
+            match durable::dead::make_room(&host.store, &host.durable.letters, self.capsule_name()) {
+                Ok(leaving) => writes.extend(leaving),
+                Err(error) => tracing::error!(%error, "cannot count the messages that were given up"),
+            }
             if let Err(error) = self.write(writes, Level::Durable) {
                 tracing::error!(%error, capsule = %self.capsule_name(), "a message that is given up cannot be laid aside; it is tried again");
                 self.come_again(delivery, RETRY_MAX, false);

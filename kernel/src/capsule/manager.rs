@@ -26,8 +26,10 @@ use super::guest::Guest;
 use super::host;
 use super::loaded::Capsule;
 use super::shard::Shard;
+use crate::bus::inbox::RowRef;
 use crate::home::{Home, Socket};
 use crate::port::listener::{Accept, Caps, Inherited, Listener, Seats};
+use crate::store::table::Scope;
 
 /// How long the start waits for each uplink before it goes on with what does not depend on it (K3).
 const UPLINK_WAIT: Duration = Duration::from_millis(500);
@@ -311,6 +313,19 @@ impl Manager {
             {
                 actors.wake(&Principal::default_owner());
             }
+        }
+    }
+
+    /// There is a message in the inbox of an actor that it did not hear of: a dead letter that is tried again.
+    pub fn requeued(&self, capsule: &str, scope: &Scope, row: u64, weight: u32) {
+        let Some(actors) = self.host.durable.directory.actors(capsule) else {
+            // It is found when the capsule runs.
+            return;
+        };
+        match actors.present_of(scope) {
+            Some(actor) => actor.inbox().add_row(RowRef { row, weight }),
+            // One that is made now finds it.
+            None => drop(actors.of_scope(scope)),
         }
     }
 

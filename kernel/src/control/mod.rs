@@ -3,6 +3,8 @@
 //! One table, [`Verb`]: a topic, who may ask there (the gate holds that), and a handler here. The kernel is one more receiver on the bus, so
 //! a client asks it as it asks any capsule.
 
+mod kept;
+
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,7 +16,8 @@ use astrid_wire::problem::codes;
 use astrid_wire::topic::TopicError;
 use astrid_wire::{Pattern, Problem};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
 
 use crate::bus::Subscribed;
 use crate::bus::asks::Outcome;
@@ -27,6 +30,9 @@ use crate::home::{Home, Socket};
 /// Requests waiting at most; more are refused with `full`.
 const QUEUE: u32 = 256;
 
+/// Requests that wait for the disk at once; more are refused with `too-many`.
+const WAITING_MAX: usize = 32;
+
 /// Answers requests, and knows the daemon's state.
 #[derive(Debug)]
 pub struct Control {
@@ -38,6 +44,8 @@ pub struct Control {
     state: Mutex<State>,
     /// What keeps the daemon from being all that it should be, found at boot.
     reasons: Mutex<Vec<String>>,
+    /// Held by the one backup that is made at a time.
+    backing_up: Arc<Semaphore>,
     /// Told when the daemon shall stop.
     pub stop: Notify,
 }
@@ -57,6 +65,7 @@ impl Control {
                 .saturating_sub(uptime),
             state: Mutex::new(State::Starting),
             reasons: Mutex::default(),
+            backing_up: Arc::new(Semaphore::new(1)),
             stop: Notify::new(),
         })
     }
@@ -138,20 +147,44 @@ impl Control {
 
     /// Answers until the inbox is closed.
     pub async fn run(self: Arc<Self>, inbox: Arc<Inbox>) {
+        let mut waiting = JoinSet::new();
         while let Some(delivery) = inbox.next().await {
-            let message = &delivery.message;
-            let outcome = match self.answer(message) {
-                Ok(body) => Outcome::Answer(body),
-                Err(problem) => Outcome::Refusal(problem),
-            };
-            if let Kind::Ask(address) = message.kind {
-                // Whoever stopped waiting is not told.
-                self.host.bus.asks().settle(address, outcome, Source::Kernel);
+            while waiting.try_join_next().is_some() {}
+            let message = Arc::clone(&delivery.message);
+            let verb = Verb::of(&message.topic);
+            if let Some(verb @ (Verb::DeadRetry | Verb::DeadDrop | Verb::Backup)) = verb
+                && waiting.len() < WAITING_MAX
+            {
+                let control = Arc::clone(&self);
+                waiting.spawn(async move {
+                    let answer = control.answer_later(verb, &message).await;
+                    control.tell(&message, answer);
+                });
+                continue;
             }
-            if Verb::of(&message.topic) == Some(Verb::Shutdown) {
+            self.tell(&message, self.answer(&message));
+            if verb == Some(Verb::Shutdown) {
                 tracing::info!(principal = %message.principal, message_id = %message.id, "asked to stop");
                 self.stop.notify_one();
             }
+        }
+    }
+
+    /// Gives an answer to who asked. Whoever stopped waiting is not told.
+    fn tell(&self, message: &Message, answer: Result<Body, Problem>) {
+        let outcome = answer.map_or_else(Outcome::Refusal, Outcome::Answer);
+        if let Kind::Ask(address) = message.kind {
+            self.host.bus.asks().settle(address, outcome, Source::Kernel);
+        }
+    }
+
+    /// What waits for the disk.
+    async fn answer_later(&self, verb: Verb, message: &Message) -> Result<Body, Problem> {
+        match verb {
+            Verb::DeadRetry => self.dead_retry(message).await,
+            Verb::DeadDrop => self.dead_drop(message).await,
+            Verb::Backup => self.backup(message).await,
+            _ => self.answer(message),
         }
     }
 
@@ -168,10 +201,7 @@ impl Control {
                 capsules: self.manager.reports(),
             }),
             Verb::Capsule => {
-                let request: CapsuleRequest = serde_json::from_slice(&message.body.bytes).map_err(|error| {
-                    Problem::new(codes::INVALID, format!("the body is not what is asked here: {error}"))
-                        .with_hint(r#"send {"name": "..."}"#)
-                })?;
+                let request: CapsuleRequest = kept::read(message, r#"{"name": "..."}"#)?;
                 let missing = || {
                     Problem::new(
                         codes::NOT_FOUND,
@@ -182,6 +212,11 @@ impl Control {
             }
             Verb::Interfaces => Body::json(&self.manager.interfaces()),
             Verb::Shutdown => Body::json(&serde_json::json!({})),
+            Verb::DeadList => self.dead_list(message)?,
+            Verb::DeadShow => self.dead_show(message)?,
+            Verb::DeadRetry | Verb::DeadDrop | Verb::Backup => {
+                return Err(Problem::new(codes::TOO_MANY, "too many requests wait for the disk").with_hint("try again"));
+            }
         })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! - [`table`]: what belongs to whom; [`engine`]: what keeps the bytes; [`surreal`]: on disk; [`memory`]: the twin without one;
 //! - [`view`]: a table as a reader sees it; `once`: ids that clients give their messages; [`seal`]: how it gets to disk, on the store's
-//!   own [`thread`].
+//!   own [`thread`]; [`faults`]: failures at will.
 //!
 //! A commit has two moments. [`Store::sequence`] gives it a number, in memory: from then on it is ordered and later readers see it. The
 //! store's thread then *seals* what was sequenced, in groups: one transaction of the engine and one fsync for all of them. What must not
@@ -15,6 +15,7 @@
 //! Deliberately absent: what the bytes mean. That is known where they are made.
 
 pub mod engine;
+pub mod faults;
 pub mod memory;
 pub mod once;
 pub mod seal;
@@ -22,6 +23,7 @@ pub mod surreal;
 pub mod table;
 pub mod thread;
 pub mod view;
+mod wait;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -295,27 +297,6 @@ impl Store {
     /// Waits until something more is sealed, or was forgotten.
     pub async fn progress(&self) {
         self.progress.notified().await;
-    }
-
-    /// Waits until a commit is on disk. Returns at once when it is.
-    ///
-    /// # Errors
-    /// The store failed before, and it is forgotten.
-    pub async fn until(&self, number: u64) -> Result<(), Refused> {
-        let epoch = self.epoch();
-        loop {
-            let turned = self.turned.notified();
-            let mut turned = std::pin::pin!(turned);
-            // Registered before looking, so that what happens between is not missed.
-            turned.as_mut().enable();
-            if self.epoch() != epoch {
-                return Err(Refused::Stale);
-            }
-            if self.sealed() >= number {
-                return Ok(());
-            }
-            turned.await;
-        }
     }
 
     /// Whether so much is not sealed yet that whoever would add more should wait for [`Store::room`].

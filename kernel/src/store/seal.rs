@@ -16,14 +16,14 @@ use super::{META_PROGRESS, Phase, Store, UNSEALED_BYTES_MAX, Waiting, read_progr
 /// How long a commit that is not urgent waits for others, so that they share an fsync.
 pub const EVENTUAL_WAIT: Duration = Duration::from_millis(50);
 
-/// Bytes of one group at most: it is in memory several times while it is written, and costs little more than its fsync.
-pub(super) const GROUP_BYTES_MAX: usize = 2 << 20;
+/// Bytes of one group at most: it is in memory several times while it is written.
+pub(super) const GROUP_BYTES_MAX: usize = 1 << 20;
 
 /// Commits of one group at most.
 const GROUP_COMMITS_MAX: usize = 4096;
 
 /// Writes of one group at most: beyond, SurrealKV makes a file of each group.
-const GROUP_WRITES_MAX: usize = 1024;
+const GROUP_WRITES_MAX: usize = 512;
 
 /// Wait before the first attempt to open a failed engine again.
 const REOPEN_MIN: Duration = Duration::from_millis(100);

@@ -8,6 +8,7 @@
 //!
 //! Deliberately absent: trying again. A commit that failed may be on disk or not, and only opening it again tells.
 
+use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,7 +35,7 @@ use error::translate;
 
 /// Bytes that are kept in memory before they become a table file. A reader pays for few table files, an idle daemon for what is here. It
 /// must hold a group of the store, of which SurrealKV reckons each entry with 2 KiB at worst: a larger one becomes a file at once.
-const MEMTABLE_BYTES: usize = 8 << 20;
+const MEMTABLE_BYTES: usize = 4 << 20;
 
 /// Bytes of blocks of table files that are kept in memory at most.
 const CACHE_BYTES: u64 = 8 << 20;
@@ -43,14 +44,27 @@ const CACHE_BYTES: u64 = 8 << 20;
 const BLOCK_BYTES: usize = 16 << 10;
 
 /// Bytes of the first level of table files, and of each file: they bound what one compaction reads, writes and holds.
-const LEVEL_BYTES: u64 = 64 << 20;
-const FILE_BYTES: u64 = 16 << 20;
+const LEVEL_BYTES: u64 = 16 << 20;
+const FILE_BYTES: u64 = 4 << 20;
+
+/// Levels of table files, with the first, whose files overlap. Few: what is deleted is passed over by every scan until a compaction has
+/// carried that to the last level, and most of what is written here is a message that is deleted soon.
+const LEVELS: u8 = 3;
+
+/// How many times larger the last level may be than the one before it. Beyond that it is compacted within itself.
+const LEVEL_RATIO: f64 = 64.0;
 
 /// How long a commit may take: a group is small, so beyond this something that it waits for has ended.
 const APPLY_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// How long the end may take before it is left to the next start to put things in order.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How late SurrealKV's clock may be woken, in nanoseconds.
+const CLOCK_SLACK_NS: u64 = 3600 * 1_000_000_000;
+
+/// How late a thread is woken if nothing else was asked for.
+const DEFAULT_SLACK_NS: u64 = 50_000;
 
 /// Runs what may panic over damaged files.
 fn guarded<T>(what: impl FnOnce() -> Result<T, surrealkv::Error>) -> Result<T, EngineError> {
@@ -64,6 +78,23 @@ fn panicked() -> EngineError {
     EngineError::Damaged("SurrealKV panicked over its files".into())
 }
 
+/// Runs what starts SurrealKV's clock: a thread that wakes each second to set itself, for times that nothing here looks at, and that nobody
+/// can keep from it. It inherits how late it may be woken, so it never wakes a machine that is at rest.
+fn patiently<T>(what: impl FnOnce() -> T) -> T {
+    let own = rustix::thread::current_timer_slack();
+    let set = |slack: u64| {
+        if let Err(error) =
+            NonZeroU64::new(slack).map_or(Ok(()), |slack| rustix::thread::set_current_timer_slack(Some(slack)))
+        {
+            tracing::debug!(%error, "cannot set how late a thread may be woken");
+        }
+    };
+    set(CLOCK_SLACK_NS);
+    let result = what();
+    set(own.unwrap_or(DEFAULT_SLACK_NS));
+    result
+}
+
 fn options(path: PathBuf) -> Options {
     let mut options = Options::new()
         .with_path(path)
@@ -72,7 +103,9 @@ fn options(path: PathBuf) -> Options {
         .with_block_size(BLOCK_BYTES)
         .with_target_file_size(FILE_BYTES)
         .with_enable_vlog(false);
+    options.level_count = LEVELS;
     options.max_bytes_for_level = LEVEL_BYTES;
+    options.level_multiplier = LEVEL_RATIO;
     // A torn end of the log was never acknowledged. Anything else is damage, and nothing is thrown away to get over it.
     options.wal_recovery_mode = WalRecoveryMode::TolerateTornTail;
     options
@@ -99,7 +132,7 @@ impl std::fmt::Debug for Surreal {
 impl Surreal {
     /// Opens what is in a directory, or makes it. Reads all of what was not in table files yet.
     fn open(path: PathBuf, format: u32, full: Arc<AtomicBool>) -> Result<Self, EngineError> {
-        let tree = guarded(|| TreeBuilder::with_options(options(path.clone())).build())?;
+        let tree = patiently(|| guarded(|| TreeBuilder::with_options(options(path.clone())).build()))?;
         Ok(Self {
             tree,
             path,
@@ -155,6 +188,9 @@ fn table_end(table: &Table) -> Vec<u8> {
     end
 }
 
+/// Told a key within its table, and where its value is; tells whether to go on.
+type Step<'a> = dyn FnMut(&[u8], &dyn LSMIterator) -> Result<bool, surrealkv::Error> + 'a;
+
 struct TableSnapshot {
     transaction: Transaction,
     table: Table,
@@ -162,11 +198,7 @@ struct TableSnapshot {
 
 impl TableSnapshot {
     /// Walks over a span until it is told `false`.
-    fn walk(
-        &self,
-        span: Span<'_>,
-        each: &mut dyn FnMut(&[u8], &dyn LSMIterator) -> Result<bool, surrealkv::Error>,
-    ) -> Result<(), EngineError> {
+    fn walk(&self, span: Span<'_>, each: &mut Step<'_>) -> Result<(), EngineError> {
         if span.end.is_some_and(|end| end <= span.start) {
             return Ok(());
         }

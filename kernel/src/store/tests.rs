@@ -1,3 +1,5 @@
+//! The store against plain models, in memory: order, visibility, conflicts, failures, closing.
+
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
@@ -105,7 +107,10 @@ fn fail_stop() {
     );
     store.recovered();
     let made_before = store.sequence(batch(vec![put("a", "4")])).unwrap_err();
-    assert!(matches!(made_before, Refused::Stale), "what was read before may be forgotten");
+    assert!(
+        matches!(made_before, Refused::Stale),
+        "what was read before may be forgotten"
+    );
     let after = Batch {
         epoch: store.epoch(),
         ..batch(vec![put("a", "4")])
@@ -286,5 +291,115 @@ proptest! {
         let mut first = Vec::new();
         view.scan(span, &changes, &mut |k, v| { first.push((Bytes::copy_from_slice(k), v)); first.len() < 2 }).unwrap();
         prop_assert_eq!(&first[..], &expected[..expected.len().min(2)]);
+    }
+}
+
+/// Drives a store in the background of a test.
+fn driven<T>(memory: &Memory, test: impl AsyncFnOnce(Arc<Store>, faults::Faults) -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (faults, opener) = faults::Faults::over(memory.clone());
+        let store = Store::open(opener).await.unwrap();
+        let driver = tokio::spawn({
+            let store = Arc::clone(&store);
+            async move { store.run().await }
+        });
+        let result = test(Arc::clone(&store), faults).await;
+        store.close();
+        driver.await.unwrap();
+        result
+    })
+}
+
+fn eventual(key: &str) -> Batch {
+    Batch {
+        level: Level::Eventual,
+        ..batch(vec![put(key, "1")])
+    }
+}
+
+async fn sealed(store: &Store, number: u64) {
+    while store.sealed() < number {
+        store.progress().await;
+    }
+}
+
+/// What nobody waits for shares a seal with what comes soon after; and waits for it also when something urgent was sealed just before.
+#[test]
+fn eventual_commits_wait_for_each_other() {
+    driven(&Memory::default(), async |store, _| {
+        for round in 0..3 {
+            let durable = store.sequence(batch(vec![put("d", "1")])).unwrap().number;
+            sealed(&store, durable).await;
+            let first = store.sequence(eventual("a")).unwrap().number;
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            assert!(store.sealed() < first, "round {round}");
+            let began = tokio::time::Instant::now();
+            let second = store.sequence(eventual("b")).unwrap().number;
+            sealed(&store, first).await;
+            assert!(store.sealed() == second, "one seal for both");
+            assert!(began.elapsed() < 10 * seal::EVENTUAL_WAIT);
+        }
+        store.sequence(eventual("a")).unwrap();
+        let durable = store.sequence(batch(vec![put("d", "1")])).unwrap().number;
+        let began = tokio::time::Instant::now();
+        sealed(&store, durable).await;
+        assert!(began.elapsed() < seal::EVENTUAL_WAIT, "who waits is not kept waiting");
+    });
+}
+
+/// Much is sealed before its time, and whoever waits for room gets it.
+#[test]
+fn much_is_sealed_at_once() {
+    driven(&Memory::default(), async |store, faults| {
+        faults.set_held(true);
+        let large = || Batch {
+            level: Level::Eventual,
+            ..batch(vec![Write::put(table(), Bytes::from_static(b"a"), vec![0; 1 << 20])])
+        };
+        while !store.is_crowded() {
+            store.sequence(large()).unwrap();
+            tokio::task::yield_now().await;
+        }
+        let room = store.room();
+        let mut room = std::pin::pin!(room);
+        assert!(room.as_mut().now_or_never().is_none());
+        faults.set_held(false);
+        room.await;
+        assert!(!store.is_crowded());
+    });
+}
+
+/// Closed while it fails, while it waits to be opened again, or before it was told that everybody has recovered: it ends.
+#[test]
+fn a_close_is_never_forgotten() {
+    for moment in 0..3 {
+        let memory = Memory::default();
+        driven(&memory, async |store, faults| {
+            faults.set_full(moment == 1);
+            faults.fail_batch(1, false);
+            faults.set_held(true);
+            store.sequence(batch(vec![put("a", "1")])).unwrap();
+            // The seal has begun.
+            while !store.state.lock().queue.is_empty() {
+                tokio::task::yield_now().await;
+            }
+            if moment == 0 {
+                store.close();
+            }
+            faults.set_held(false);
+            if moment == 1 {
+                store.phase().wait_for(|p| matches!(p, Phase::Failed(_))).await.unwrap();
+            }
+            if moment == 2 {
+                store.phase().wait_for(|p| *p == Phase::Recovering).await.unwrap();
+            }
+        });
+        assert!(memory.entries().is_empty());
     }
 }

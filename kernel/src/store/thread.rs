@@ -1,15 +1,20 @@
-//! The store's thread.
+//! The store's own threads.
 //!
-//! Sealing waits for the disk, and the engine's background work reads and writes files: both happen on a thread of their own with a
-//! runtime of its own, in which the engine is opened, written to and closed. Everybody else only sequences, reads, and is told.
+//! Sealing waits for the disk, and the engine's background work reads and writes files: both happen in a runtime of its own, in which the
+//! engine is opened, written to and closed. It has two threads, because a compaction takes one for as long as it takes, and commits must
+//! not wait for that. Everybody else only sequences, reads, and is told.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use super::Store;
 use super::engine::{EngineError, Open, OpenError};
+
+/// Threads of the store.
+const WORKERS: usize = 2;
 
 /// Why there is no store.
 #[derive(Debug, thiserror::Error)]
@@ -22,11 +27,11 @@ pub enum StartError {
         /// Why not.
         source: OpenError,
     },
-    /// There is no thread or runtime for it.
-    #[error("cannot start the store's thread")]
+    /// There are no threads for it.
+    #[error("cannot start the store's threads")]
     Thread(#[source] std::io::Error),
-    /// The thread ended before it had opened it.
-    #[error("the store's thread panicked")]
+    /// It ended before it was open.
+    #[error("the store panicked when it was opened")]
     Panicked,
 }
 
@@ -42,21 +47,22 @@ impl StartError {
     }
 }
 
-/// The thread of an open store. It must be ended with [`StoreThread::stop`]; one that is dropped is left to itself.
+/// An open store at work. It is ended with [`StoreThread::stop`]; dropped, it ends without sealing what is not, as in a crash.
 #[derive(Debug)]
 pub struct StoreThread {
     store: Arc<Store>,
-    ended: oneshot::Receiver<()>,
-    thread: JoinHandle<()>,
+    lived: JoinHandle<()>,
+    /// Present until it ends.
+    runtime: Option<Runtime>,
 }
 
-/// Tells that the store is gone when its thread ends in a way that it should not.
+/// Tells that the store is gone if what drives it panics.
 struct Guard(Arc<Store>);
 
 impl Drop for Guard {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.fail(&EngineError::Stopped("its thread panicked".into()));
+            self.0.fail(&EngineError::Stopped("it panicked".into()));
         }
     }
 }
@@ -75,36 +81,36 @@ async fn live(opener: Box<dyn Open>, opened: oneshot::Sender<Result<Arc<Store>, 
     if opened.send(Ok(Arc::clone(&store))).is_err() {
         store.close();
     }
-    drop(store);
-    guard.0.run().await;
+    store.run().await;
+    drop(guard);
 }
 
 impl StoreThread {
-    /// Opens a store on a thread of its own, which then seals what is sequenced.
+    /// Opens a store on threads of its own, which then seal what is sequenced.
     ///
     /// # Errors
-    /// [`StartError`]; there is no thread then.
+    /// [`StartError`]; there are no threads then.
     pub async fn start(opener: Box<dyn Open>) -> Result<Self, StartError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(WORKERS)
+            .thread_name("store")
             .enable_time()
             .build()
             .map_err(StartError::Thread)?;
         let (tell, opened) = oneshot::channel();
-        let (end, ended) = oneshot::channel();
-        let thread = std::thread::Builder::new()
-            .name("store".to_owned())
-            .spawn(move || {
-                runtime.block_on(live(opener, tell));
-                // Nothing of the engine's is left to wait for.
+        let lived = runtime.spawn(live(opener, tell));
+        let opened = opened.await.unwrap_or(Err(StartError::Panicked));
+        match opened {
+            Ok(store) => Ok(Self {
+                store,
+                lived,
+                runtime: Some(runtime),
+            }),
+            Err(error) => {
+                // Not where it would be waited for: this may be the only thread of another runtime.
                 runtime.shutdown_background();
-                // Nobody may wait.
-                let _ = end.send(());
-            })
-            .map_err(StartError::Thread)?;
-        match opened.await {
-            Ok(Ok(store)) => Ok(Self { store, ended, thread }),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(StartError::Panicked),
+                Err(error)
+            }
         }
     }
 
@@ -113,13 +119,20 @@ impl StoreThread {
         &self.store
     }
 
-    /// Takes no more commits, seals what there is, and ends the thread.
-    pub async fn stop(self) {
+    /// Takes no more commits, seals what there is, closes the engine, and ends the threads.
+    pub async fn stop(mut self) {
         self.store.close();
-        // An error means that it panicked, which the join tells.
-        let _ = self.ended.await;
-        if self.thread.join().is_err() {
-            tracing::error!("the store's thread panicked");
+        if let Err(error) = (&mut self.lived).await {
+            tracing::error!(%error, "the store panicked");
+        }
+    }
+}
+
+impl Drop for StoreThread {
+    fn drop(&mut self) {
+        self.store.close();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
         }
     }
 }

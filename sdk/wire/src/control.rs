@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::describe::TopicDescription;
 
+pub mod backup;
+pub mod dead;
+
 /// Media type of every body here.
 pub const JSON_CONTENT_TYPE: &str = "application/json";
 
@@ -35,16 +38,31 @@ pub enum Verb {
     Interfaces,
     /// [`REQUEST_SHUTDOWN`].
     Shutdown,
+    /// [`dead::REQUEST_LIST`].
+    DeadList,
+    /// [`dead::REQUEST_SHOW`].
+    DeadShow,
+    /// [`dead::REQUEST_RETRY`].
+    DeadRetry,
+    /// [`dead::REQUEST_DROP`].
+    DeadDrop,
+    /// [`backup::REQUEST`].
+    Backup,
 }
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 10] = [
         Self::Status,
         Self::Capsules,
         Self::Capsule,
         Self::Interfaces,
         Self::Shutdown,
+        Self::DeadList,
+        Self::DeadShow,
+        Self::DeadRetry,
+        Self::DeadDrop,
+        Self::Backup,
     ];
 
     /// What a message on this topic asks for; `None` when the kernel answers nothing there.
@@ -62,13 +80,22 @@ impl Verb {
             Self::Capsule => REQUEST_CAPSULE,
             Self::Interfaces => REQUEST_INTERFACES,
             Self::Shutdown => REQUEST_SHUTDOWN,
+            Self::DeadList => dead::REQUEST_LIST,
+            Self::DeadShow => dead::REQUEST_SHOW,
+            Self::DeadRetry => dead::REQUEST_RETRY,
+            Self::DeadDrop => dead::REQUEST_DROP,
+            Self::Backup => backup::REQUEST,
         }
     }
 
     /// Whether only a connection of the operator socket may ask it (A2).
     #[must_use]
     pub const fn operator_only(self) -> bool {
-        matches!(self, Self::Shutdown)
+        match self {
+            Self::Status | Self::Capsules | Self::Capsule | Self::Interfaces => false,
+            // Letters are others' messages; a backup has the keys in it.
+            Self::Shutdown | Self::DeadList | Self::DeadShow | Self::DeadRetry | Self::DeadDrop | Self::Backup => true,
+        }
     }
 }
 
@@ -80,7 +107,7 @@ pub const SHUTDOWN: &str = "astrid.v1.shutdown";
 pub const SHUTDOWN_DONE: &str = "astrid.v1.shutdown.done";
 /// Announced when a generation of an actor failed: [`HealthFailed`] (K6).
 pub const HEALTH_FAILED: &str = "astrid.v1.health.failed";
-/// `dead.v1.<capsule>`: a message that faulted its receiver twice.
+/// `dead.v1.<capsule>`: a message that was given up.
 pub const DEAD_PREFIX: &str = "dead.v1.";
 
 /// A stream was accepted: the first message of a connection-scope actor.

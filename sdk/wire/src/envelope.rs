@@ -51,6 +51,9 @@ pub const UPLOAD_NAME_BYTES_MAX: usize = 64;
 /// Bytes of a BLAKE3 hash.
 pub const BLAKE3_BYTES: usize = 32;
 
+/// Most bytes of the id that a client gives a message.
+pub const CLIENT_ID_BYTES_MAX: usize = 128;
+
 /// Most bytes of a message's identity as text.
 pub const MESSAGE_ID_BYTES_MAX: usize = 64;
 
@@ -87,7 +90,7 @@ pub struct Version {
 }
 
 /// What this code speaks.
-pub const VERSION: Version = Version { major: 1, minor: 0 };
+pub const VERSION: Version = Version { major: 1, minor: 1 };
 
 impl std::fmt::Display for Version {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -219,6 +222,9 @@ pub fn decode_client(payload: Bytes) -> Result<FromClient, EnvelopeError> {
             limit_content_type(&publish.content_type)?;
             if let Some(publish::Content::Upload(upload)) = &publish.content {
                 limit_upload(upload)?;
+            }
+            if let Some(id) = &publish.message_id {
+                limit("message_id", id.len(), CLIENT_ID_BYTES_MAX)?;
             }
         }
         FromClient::Request(request) => {

@@ -143,6 +143,7 @@ fn activation(runtime: &tokio::runtime::Runtime) {
         Settings {
             shards: 1,
             live_actors: 4000,
+            ..Settings::default()
         },
     ));
     let body = body();

@@ -14,6 +14,8 @@ use crate::uploads::CREDIT_BYTES;
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Told {
     Published(String, Vec<u8>),
+    /// Under this id.
+    Once(String, String, Vec<u8>),
     Asked(String, Vec<u8>, Option<u32>),
     Subscribed(String),
     Unsubscribed(String),
@@ -67,6 +69,12 @@ impl Kernel for Fake {
     fn publish(&mut self, said: Said<'_>) -> Result<(), Problem> {
         self.check()?;
         self.told.push(Told::Published(said.topic.into(), said.body.into()));
+        Ok(())
+    }
+
+    fn publish_once(&mut self, id: &str, said: Said<'_>) -> Result<(), Problem> {
+        self.check()?;
+        self.told.push(Told::Once(id.into(), said.topic.into(), said.body.into()));
         Ok(())
     }
 
@@ -128,6 +136,17 @@ fn publish(id: u64, topic: &str, body: &'static str) -> FromClient {
         topic: topic.into(),
         content_type: "text/plain".into(),
         content,
+        message_id: None,
+    })
+}
+
+/// The same, under an id of the client's.
+fn publish_once(id: u64, name: &str) -> FromClient {
+    FromClient::Publish(Publish {
+        id,
+        topic: "a".into(),
+        message_id: Some(name.into()),
+        ..Publish::default()
     })
 }
 
@@ -230,7 +249,7 @@ fn hello_is_acknowledged() {
         let mut talk = Talk::new(socket);
         let ack = envelope::HelloAck {
             major: 1,
-            minor: 0,
+            minor: envelope::VERSION.minor,
             server: SERVER.into(),
             principal: "default".into(),
             socket: socket.into(),
@@ -254,7 +273,7 @@ fn hello_is_refused() {
     for (hello, code, asked) in [
         (with(2, 0, TOKEN), codes::VERSION, 0),
         (with(0, 0, TOKEN), codes::VERSION, 0),
-        (with(1, 1, TOKEN), codes::VERSION, 0),
+        (with(1, envelope::VERSION.minor + 1, TOKEN), codes::VERSION, 0),
         (with(1, 0, b"wrong"), codes::CREDENTIAL, 1),
     ] {
         let mut talk = Talk::new(Socket::Operator);
@@ -268,6 +287,26 @@ fn hello_is_refused() {
         assert!(talk.event("a", 0).is_empty());
         talk.session.ended(&mut talk.kernel);
     }
+}
+
+/// An id makes of a publication one that happens once; the kernel knows which were there. An empty one is refused, and costs nothing else.
+#[test]
+fn an_id_goes_along() {
+    let mut talk = Talk::open(Socket::Operator);
+    let answers = talk.say([publish_once(1, "order-7"), publish_once(2, ""), publish(3, "b", "x")]);
+    assert!(matches!(&answers[..], [FromServer::Done(one), FromServer::Problem(two), FromServer::Done(three)]
+        if one.id == 1 && two.id == 2 && two.code == problems::INVALID && three.id == 3));
+    let told = [
+        Told::Once("order-7".into(), "a".into(), Vec::new()),
+        Told::Published("b".into(), b"x".to_vec()),
+    ];
+    assert_eq!(talk.kernel.told, told);
+    // 1 to 128 bytes; more is no envelope.
+    let mut talk = Talk::open(Socket::Operator);
+    talk.say([publish_once(1, &"x".repeat(128))]);
+    assert!(!talk.kernel.closed);
+    talk.say([publish_once(1, &"x".repeat(129))]);
+    assert!(talk.kernel.closed);
 }
 
 /// A4: nothing before Hello, and newline JSON is refused. A3: handshake frames are small, lengths are judged first.
@@ -584,6 +623,7 @@ fn uploads_are_used_by_name() {
             topic: "a".into(),
             content_type: "text/plain".into(),
             content,
+            message_id: None,
         })
     };
     let mut talk = Talk::open(Socket::Operator);
@@ -702,7 +742,7 @@ fn any_message() -> impl Strategy<Value = FromClient> {
         1 => name.clone().prop_map(|name| FromClient::UploadAbort(UploadAbort { upload: name.into() })),
         2 => (1u64..6, name).prop_map(|(id, name)| {
             let content = Some(publish::Content::Upload(name.into()));
-            FromClient::Publish(Publish { id, topic: "a".into(), content_type: "a/b".into(), content })
+            FromClient::Publish(Publish { id, topic: "a".into(), content_type: "a/b".into(), content, message_id: None })
         }),
     ]
 }

@@ -19,6 +19,8 @@ mod table;
 mod view;
 mod why;
 
+pub(super) use self::table::ago;
+
 use std::time::Duration;
 
 use anyhow::Context as _;

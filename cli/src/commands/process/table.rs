@@ -84,7 +84,7 @@ pub(super) fn last_exit(instance: &Instance, now_ms: u64) -> Option<String> {
 }
 
 /// How long ago.
-pub(super) fn ago(at_ms: u64, now_ms: u64) -> String {
+pub(in crate::commands) fn ago(at_ms: u64, now_ms: u64) -> String {
     format!(
         "{} ago",
         time::short(Duration::from_millis(now_ms.saturating_sub(at_ms)))

@@ -2,13 +2,16 @@
 //!
 //! - [`record`]: the forms on disk; [`directory`]: whose they are;
 //! - [`outbox`]: what is said while its commit is not on disk; [`timers`]: timers that outlive their owner;
-//! - [`recover`]: what happens at the start, and after the store failed.
+//! - [`recover`]: what happens at the start, and after the store failed;
+//! - [`dead`]: what operators do with what was given up.
 //!
 //! A message that is kept is one row in its receiver's inbox, written by the commit of who sent it and removed by the commit of its
 //! handling. Both are single transactions of one store, so nothing needs to be compared to know what was done already: a message whose
 //! row is there has had no effect, and one whose row is gone has had all of it.
 
+pub mod dead;
 pub mod directory;
+mod letter;
 pub mod outbox;
 pub mod record;
 pub mod recover;
@@ -47,6 +50,8 @@ pub struct Durable {
     pub outbox: Outbox,
     /// Timers.
     pub timers: Arc<DurableTimers>,
+    /// How many messages were given up.
+    pub letters: dead::Counts,
 }
 
 impl Durable {
@@ -57,6 +62,7 @@ impl Durable {
             timers: DurableTimers::new(Arc::clone(&directory), Arc::clone(deadlines), Arc::clone(ids), fired),
             directory,
             outbox: Outbox::default(),
+            letters: dead::Counts::default(),
         }
     }
 }
@@ -159,15 +165,16 @@ pub async fn submit(host: &Host, say: Permit<Say>, saying: Saying, id: Option<By
         None => (writes, Vec::new()),
         Some(id) => (Vec::new(), vec![Once { principal, id, writes }]),
     };
+    let epoch = host.store.epoch();
     let sequenced = host.store.sequence(Batch {
         writes,
         once,
         level: Level::Durable,
         shared: None,
-        epoch: host.store.epoch(),
+        epoch,
         now_ms: host.deadlines.clock().wall_ms(),
     })?;
-    host.store.until(sequenced.number).await?;
+    host.store.settled(sequenced.number, epoch).await?;
     let new = sequenced.admitted != [false];
     if new {
         host.bus.deliver(message, slots);

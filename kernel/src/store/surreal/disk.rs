@@ -33,9 +33,13 @@ const PROBE: &str = "probe";
 /// Bytes that are written for that: more than what a file system sets aside for itself and gives to anybody.
 const PROBE_BYTES: usize = 256 << 10;
 
-/// Bytes that must be free before a store that ran out of space is opened again: it may have to write what it holds in memory to a
-/// table, and must then not run out at once.
-pub(super) const ROOM_BYTES: u64 = 64 << 20;
+/// Bytes that must be free before a store that ran out of space is opened again, beside what a compaction takes: for the log, and for what
+/// was in memory.
+const SPARE_BYTES: u64 = 32 << 20;
+
+/// Bytes that a compaction writes at most before it removes what it read. It begins when the store is opened, and would take what was
+/// freed from the commits.
+const COMPACTION_BYTES_MAX: u64 = 192 << 20;
 
 /// Mode of the directory.
 const PRIVATE: u32 = 0o700;
@@ -51,7 +55,6 @@ pub struct Disk {
     head: Mutex<Option<Head>>,
     /// It failed for want of space.
     full: Arc<AtomicBool>,
-    room_bytes: u64,
 }
 
 /// What the file system said, in the store's words.
@@ -74,16 +77,15 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
 impl Disk {
     /// The store in that directory, which is made when it is opened. Its parent must exist.
     pub fn new(directory: PathBuf) -> Self {
-        Self::with(directory, format::MIGRATIONS, ROOM_BYTES)
+        Self::with(directory, format::MIGRATIONS)
     }
 
-    pub(super) fn with(directory: PathBuf, migrations: &'static [format::Migration], room_bytes: u64) -> Self {
+    pub(super) fn with(directory: PathBuf, migrations: &'static [format::Migration]) -> Self {
         Self {
             directory,
             migrations,
             head: Mutex::new(None),
             full: Arc::default(),
-            room_bytes,
         }
     }
 
@@ -150,7 +152,8 @@ impl Disk {
     /// Whether files can be written again.
     fn has_room(&self) -> io::Result<bool> {
         let free = rustix::fs::statvfs(&self.directory)?;
-        if free.f_bavail.saturating_mul(free.f_frsize) < self.room_bytes {
+        let needed = size(&self.directory).min(COMPACTION_BYTES_MAX) + SPARE_BYTES;
+        if free.f_bavail.saturating_mul(free.f_frsize) < needed {
             return Ok(false);
         }
         let path = self.directory.join(PROBE);

@@ -1,4 +1,10 @@
+//! The engine on disk against its twin in memory; copies, formats, the witness.
+
 #![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests look at the store's files, and change them"
+)]
 
 use proptest::prelude::*;
 
@@ -287,7 +293,7 @@ fn refuse(_: &dyn Engine) -> Later<'_, Result<(), EngineError>> {
 fn what_is_older_is_migrated() {
     let home = tempfile::tempdir().unwrap();
     let directory = home.path().join("store");
-    let with = |migrations: &'static [Migration]| Disk::with(directory.clone(), migrations, 0);
+    let with = |migrations: &'static [Migration]| Disk::with(directory.clone(), migrations);
     runtime().block_on(async {
         let engine = with(&[]).open().await.unwrap();
         engine.apply(vec![put("a", b"old", b"x")]).await.unwrap();
@@ -380,4 +386,42 @@ fn the_thread_seals_and_stops() {
         );
         again.stop().await;
     });
+}
+
+/// K19: what an open store leaves running wakes nobody: its threads sleep until they are told, or may be woken at any later time.
+#[test]
+fn an_open_store_is_at_rest() {
+    const NAME: &str = "at-rest";
+    let home = tempfile::tempdir().unwrap();
+    let disk = disk(&home);
+    let look = move || {
+        runtime().block_on(async {
+            let own = rustix::thread::current_timer_slack().unwrap();
+            let engine = disk.open().await.unwrap();
+            assert_eq!(rustix::thread::current_timer_slack().unwrap(), own);
+            let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap());
+            let named = |task: &std::fs::DirEntry| {
+                std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim_end() == NAME)
+            };
+            let slack = |task: std::fs::DirEntry| {
+                let path = Path::new("/proc").join(task.file_name()).join("timerslack_ns");
+                std::fs::read_to_string(path)
+                    .unwrap()
+                    .trim_end()
+                    .parse::<u64>()
+                    .unwrap()
+            };
+            // A thread that nobody named has the name of the one that started it.
+            let mut found: Vec<u64> = tasks.filter(named).map(slack).collect();
+            found.sort_unstable();
+            assert_eq!(found, [own, CLOCK_SLACK_NS]);
+            engine.close().await.unwrap();
+        });
+    };
+    std::thread::Builder::new()
+        .name(NAME.to_owned())
+        .spawn(look)
+        .unwrap()
+        .join()
+        .unwrap();
 }

@@ -108,6 +108,11 @@ pub struct Publish {
     /// Media type of the body.
     #[prost(string, tag = "3")]
     pub content_type: ::prost::alloc::string::String,
+    /// Names the message, 1 to 128 bytes: of messages with the same id on behalf of the same principal only the first happens, within
+    /// 24 hours and the last 100,000 ids. All are answered by `done`. So what was not answered can be sent again, on another
+    /// connection, too. Since minor 1.
+    #[prost(string, optional, tag = "6")]
+    pub message_id: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(oneof = "publish::Content", tags = "4, 5")]
     pub content: ::core::option::Option<publish::Content>,
 }

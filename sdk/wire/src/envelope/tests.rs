@@ -19,6 +19,7 @@ fn publish() -> Publish {
         topic: "a.b".into(),
         content_type: "text/plain".into(),
         content: Some(publish::Content::Body(Bytes::from_static(b"hello"))),
+        message_id: Some("order-7".into()),
     }
 }
 
@@ -152,6 +153,13 @@ fn fields_are_bounded() {
                 ..publish()
             }),
             too_long("upload", 65, 64),
+        ),
+        (
+            FromClient::Publish(Publish {
+                message_id: Some(long(129)),
+                ..publish()
+            }),
+            too_long("message_id", 129, 128),
         ),
         (
             FromClient::Request(Request {
