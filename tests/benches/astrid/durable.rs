@@ -214,7 +214,7 @@ fn recovery(waiting: u64) {
             let number = store.sequence(batch).unwrap().number;
             store.settled(number, 0).await.unwrap();
         }
-        // Not closed: as after a kill.
+        thread.stop().await;
     });
     runtime().block_on(async {
         let began = Instant::now();
