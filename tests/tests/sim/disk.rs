@@ -45,7 +45,6 @@ pub(crate) struct Waiting {
 #[derive(Clone, Debug)]
 pub(crate) struct Dead {
     pub(crate) capsule: String,
-    pub(crate) code: String,
     pub(crate) reason: String,
     pub(crate) message: MessageRecord,
 }
@@ -198,7 +197,6 @@ impl Disk {
         }
         state.dead.push(Dead {
             capsule: capsule.to_owned(),
-            code: record.code,
             reason: record.reason,
             message: record.message,
         });

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::client::Stream;
-use crate::disk::{Disk, Seal, poll};
+use crate::disk::{Dead, Disk, Seal, poll};
 use crate::kernel::{Kernel, Machine, Shape};
 use crate::trace::{Chance, Trace};
 
@@ -35,6 +35,8 @@ struct Weather {
     yields: bool,
     evictions: bool,
     timers: bool,
+    hangups: bool,
+    resizes: bool,
 }
 
 impl Weather {
@@ -50,6 +52,8 @@ impl Weather {
             yields: maybe(),
             evictions: maybe(),
             timers: maybe(),
+            hangups: maybe() && maybe(),
+            resizes: maybe() && maybe(),
         }
     }
 }
@@ -71,6 +75,7 @@ enum Question {
     Add { key: String },
     Timer { tag: String },
     Cancel { tag: String },
+    Once,
 }
 
 type Asking = Pin<Box<dyn Future<Output = Result<Outcome, NoPlace>>>>;
@@ -109,6 +114,8 @@ pub(crate) struct World<'a> {
     questions: Vec<(Question, Asking)>,
     timers: BTreeMap<String, Timer>,
     sums: BTreeMap<String, Sum>,
+    /// What was said that is said once, and by whom.
+    said: BTreeSet<(String, String)>,
     report: Report,
 }
 
@@ -152,6 +159,7 @@ impl<'a> World<'a> {
             questions: Vec::new(),
             timers: BTreeMap::new(),
             sums: BTreeMap::new(),
+            said: BTreeSet::new(),
             report: Report::default(),
         };
         world.boot(Duration::from_secs(1_700_000_000));
@@ -182,6 +190,10 @@ impl<'a> World<'a> {
 
     /// The power goes, and comes back.
     fn crash(&mut self) {
+        if self.weather.resizes {
+            self.shape.instances = [1, 2, 4][self.chance.below(3)];
+            self.trace.line(format!("{} instances", self.shape.instances));
+        }
         let down = Duration::from_millis([0, 10, 1_000, 100_000][self.chance.below(4)]);
         self.trace.line(format!("crash, {down:?}"));
         self.report.crashes += 1;
@@ -266,7 +278,12 @@ impl<'a> World<'a> {
                     self.trace.line("reopened".to_owned());
                 }
             }
-            880..910 if weather.timers => self.ask(),
+            880..905 if weather.timers => self.ask(),
+            905..910 if weather.hangups => {
+                let chosen = self.chance.below(self.streams.len());
+                self.trace.line(format!("stream {chosen} hangs up"));
+                self.streams[chosen].disconnected();
+            }
             910..925 if weather.crashes => self.crash(),
             925..950 if weather.bad_seals => {
                 self.report.faults += 1;
@@ -305,7 +322,12 @@ impl<'a> World<'a> {
 
     fn ask(&mut self) {
         let client = self.streams[self.chance.below(self.streams.len())].client.clone();
-        match self.chance.below(4) {
+        match self.chance.below(5) {
+            4 => {
+                let id = format!("once-{}", self.chance.below(4));
+                let body = json!({ "id": id, "text": id });
+                self.question(&client, "ledger.v1.once", &body, Question::Once);
+            }
             0 => {
                 let key = format!("asked-{client}");
                 self.sums.entry(key.clone()).or_default().asked += 1;
@@ -389,6 +411,18 @@ impl<'a> World<'a> {
                 if on_disk < fired["fired"].as_u64().unwrap() {
                     self.trace.violated(format!("{body} was heard before it was sealed"));
                 }
+            } else if topic == "ledger.v1.event.said" {
+                let said = (message.principal.to_string(), body.into_owned());
+                if !self.said.insert(said) {
+                    self.trace.violated(format!("{} says twice what is said once", message.principal));
+                }
+            } else if topic.starts_with("dead.") {
+                let dead: Value = serde_json::from_str(&body).unwrap();
+                let id = dead["message_id"].as_str().unwrap();
+                let named = |d: &Dead| format!("{:016x}-{:x}", d.message.boot, d.message.sequence) == id;
+                if !self.disk.state.lock().dead.iter().any(named) {
+                    self.trace.violated(format!("{body} was heard before it was sealed"));
+                }
             }
         }
     }
@@ -405,6 +439,7 @@ impl<'a> World<'a> {
                     self.trace.violated(format!("{key} is {on_disk} on disk when {answer} is answered"));
                 }
             }
+            Question::Once => {}
             Question::Timer { tag } => self.timers.get_mut(tag).unwrap().accepted = true,
             Question::Cancel { tag } => self.timers.get_mut(tag).unwrap().cancelled |= answer != 0,
         }
@@ -493,8 +528,8 @@ impl<'a> World<'a> {
         }
         for actor in kernel.actors() {
             let inbox = actor.inbox();
-            if inbox.len() != 0 || inbox.len_durable() != 0 {
-                self.violated(format!("{actor:?} has {} and {} left", inbox.len(), inbox.len_durable()));
+            if inbox.len() != 0 || inbox.len_durable() != 0 || !inbox.is_at_rest() {
+                self.violated(format!("{actor:?} has {} and {} left, or places taken", inbox.len(), inbox.len_durable()));
             }
         }
     }
