@@ -226,6 +226,11 @@ impl Actor {
         Ok(())
     }
 
+    /// The store had failed and is open again. What its next instance reads may be older than the ports that it holds, so it is told of those.
+    pub fn hear_again(&self) {
+        self.hear_about_itself(&self.host.topics.restarted);
+    }
+
     /// Gives it to a shard.
     pub fn spawn(self: &Arc<Self>, shard: &Arc<super::shard::Shard>) {
         let strand = shard.spawn(&self.own_principal(), Arc::clone(&self.spent), Arc::clone(self).run());
@@ -418,7 +423,7 @@ impl Actor {
     async fn run(self: Arc<Self>) {
         let end = End(Arc::clone(&self));
         let mut life = Life::default();
-        self.hear_about_itself(&self.host.topics.started.clone(), false);
+        self.hear_about_itself(&self.host.topics.started);
         loop {
             if let Some(connection) = self.connection() {
                 connection.stream().drained().await;
@@ -578,7 +583,7 @@ impl Actor {
                 return;
             }
         }
-        self.hear_about_itself(&self.host.topics.restarted.clone(), true);
+        self.hear_about_itself(&self.host.topics.restarted);
     }
 
     /// Waits, and tells those who would have stopped waiting before the restart that they need not.
@@ -634,16 +639,10 @@ impl Actor {
     }
 
     /// Tells the actor about its own life, ahead of what waits, if it wants to hear that.
-    fn hear_about_itself(&self, topic: &astrid_wire::Topic, first: bool) {
-        if !self.capsule.wants_lifecycle(topic.as_str()) {
-            return;
-        }
-        let message = report::lifecycle(&self.host, self, topic);
-        // An inbox that is closed has nobody to tell.
-        if first {
-            self.inbox.push_first(message);
-        } else {
-            self.inbox.push(message, None);
+    fn hear_about_itself(&self, topic: &astrid_wire::Topic) {
+        if self.capsule.wants_lifecycle(topic.as_str()) {
+            // An inbox that is closed has nobody to tell.
+            self.inbox.push_first(report::lifecycle(&self.host, self, topic));
         }
     }
 

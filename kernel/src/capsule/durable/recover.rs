@@ -29,7 +29,9 @@ use astrid_wire::problem::codes;
 pub async fn run(host: Arc<Host>) {
     let phase = host.store.phase();
     loop {
-        step(&host, &phase.borrow().clone());
+        // Not held while it is changed.
+        let now = phase.borrow().clone();
+        step(&host, &now);
         tokio::select! {
             () = host.store.progress() => {}
             () = host.durable.outbox.more() => {}
@@ -49,7 +51,12 @@ pub fn step(host: &Arc<Host>, phase: &Phase) {
         Phase::Recovering => {
             host.durable.outbox.forget(host.store.sealed());
             match after_failure(host) {
-                Ok(()) => host.store.recovered(),
+                Ok(()) => {
+                    host.store.recovered();
+                    for actors in host.durable.directory.all() {
+                        actors.present().iter().for_each(|actor| actor.hear_again());
+                    }
+                }
                 // It fails again at the next commit, and that is tried again.
                 Err(error) => {
                     tracing::error!(%error, "the store cannot be read after it was opened again");

@@ -399,12 +399,12 @@ fn an_open_store_is_at_rest() {
             let own = rustix::thread::current_timer_slack().unwrap();
             let engine = disk.open().await.unwrap();
             assert_eq!(rustix::thread::current_timer_slack().unwrap(), own);
-            let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap());
-            let named = |task: &std::fs::DirEntry| {
-                std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim_end() == NAME)
+            let threads = std::fs::read_dir("/proc/thread-self/..").unwrap().map(|thread| thread.unwrap());
+            let named = |thread: &std::fs::DirEntry| {
+                std::fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name.trim_end() == NAME)
             };
-            let slack = |task: std::fs::DirEntry| {
-                let path = Path::new("/proc").join(task.file_name()).join("timerslack_ns");
+            let slack = |thread: std::fs::DirEntry| {
+                let path = Path::new("/proc").join(thread.file_name()).join("timerslack_ns");
                 std::fs::read_to_string(path)
                     .unwrap()
                     .trim_end()
@@ -412,7 +412,7 @@ fn an_open_store_is_at_rest() {
                     .unwrap()
             };
             // A thread that nobody named has the name of the one that started it.
-            let mut found: Vec<u64> = tasks.filter(named).map(slack).collect();
+            let mut found: Vec<u64> = threads.filter(named).map(slack).collect();
             found.sort_unstable();
             assert_eq!(found, [own, CLOCK_SLACK_NS]);
             engine.close().await.unwrap();
