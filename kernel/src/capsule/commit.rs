@@ -266,6 +266,7 @@ impl Actor {
 
     fn lay_aside(self: &Arc<Self>, delivery: Delivery, code: &str, reason: &str) {
         let now_ms = self.host().deadlines.clock().wall_ms();
+        let mut after = None;
         if let (Some(kept), Some(owner)) = (delivery.kept, self.owner()) {
             let mut message = MessageRecord::of(&delivery.message);
             (message.attempts, message.faults) = (delivery.attempt, delivery.faults);
@@ -276,16 +277,19 @@ impl Actor {
                 Ok(leaving) => writes.extend(leaving),
                 Err(error) => tracing::error!(%error, "cannot count the messages that were given up"),
             }
-            if let Err(error) = self.write(writes, Level::Durable) {
-                tracing::error!(%error, capsule = %self.capsule_name(), "a message that is given up cannot be laid aside; it is tried again");
-                self.come_again(delivery, RETRY_MAX, false);
-                return;
-            }
+            after = match self.write(writes, Level::Durable) {
+                Ok(number) => Some(number),
+                Err(error) => {
+                    tracing::error!(%error, capsule = %self.capsule_name(), "a message that is given up cannot be laid aside; it is tried again");
+                    self.come_again(delivery, RETRY_MAX, false);
+                    return;
+                }
+            };
             if let Kept::Timer(id) = kept {
                 self.host().durable.timers.handled(id, now_ms);
             }
         }
-        report::give_up(self.host(), self, &delivery, code, reason);
+        report::give_up(self.host(), self, &delivery, code, reason, after);
     }
 
     fn write(&self, writes: Vec<Write>, level: Level) -> Result<u64, Refused> {

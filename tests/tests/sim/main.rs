@@ -27,7 +27,7 @@ fn show(seed: u64, report: &Report) -> String {
     let what = report.violation.as_deref().unwrap_or_default();
     let last = report.last.join("\n  ");
     format!(
-        "seed {seed}: {what}\n  {last}\nagain: ASTRID_SEEDS=1 ASTRID_START={seed} cargo test --release --workspace --test sim -- --nocapture seeds"
+        "seed {seed}: {what}\n  {last}\nagain, with every line: ASTRID_TRACE=1 make sim SEEDS=1 START={seed}"
     )
 }
 
