@@ -1,5 +1,7 @@
 //! A world made of a seed: clients, a kernel, its disk, and whatever goes wrong with them. It is a loop that chooses what happens next.
 
+mod check;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::time::Duration;
@@ -8,7 +10,6 @@ use astrid_kernel::bus::asks::Outcome;
 use astrid_kernel::bus::inbox::NoPlace;
 use astrid_kernel::capsule::actor::ActorState;
 use astrid_kernel::store::table::{Kind, Scope, Table};
-use astrid_wire::Principal;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -19,9 +20,6 @@ use crate::trace::{Chance, Trace};
 
 /// Rounds in which a world has to come to rest.
 const SETTLING_MAX: u32 = 20_000;
-
-/// Times that a message of a relay is tried again.
-const RETRIES: u32 = 3;
 
 /// What can go wrong in a world.
 #[derive(Clone, Copy, Debug)]
@@ -503,141 +501,5 @@ impl<'a> World<'a> {
 
     fn violated(&self, what: String) {
         self.trace.violated(what);
-    }
-
-    fn check(&mut self) {
-        self.report.accepted = self.streams.iter().map(Stream::accepted).sum();
-        for stream in self.streams.iter().filter(|s| s.is_relay()) {
-            self.check_chain(stream);
-        }
-        for stream in &self.streams {
-            if !stream.is_done() {
-                self.violated(format!("{} was not heard to the end: {} of {}", stream.client, stream.accepted(), stream.len()));
-            }
-        }
-        self.check_ledger();
-        self.check_timers();
-        let state = self.disk.state.lock();
-        if let Some(((table, row), _)) = state.waiting.iter().next() {
-            self.violated(format!("row {row} of {table:?} waits for ever"));
-        }
-        drop(state);
-        let kernel = self.kernel.as_ref().unwrap();
-        if !kernel.host.store.is_settled() || !kernel.host.durable.outbox.is_empty() {
-            self.violated("the store or the outbox has something left".to_owned());
-        }
-        for actor in kernel.actors() {
-            let inbox = actor.inbox();
-            if inbox.len() != 0 || inbox.len_durable() != 0 || !inbox.is_at_rest() {
-                self.violated(format!("{actor:?} has {} and {} left, or places taken", inbox.len(), inbox.len_durable()));
-            }
-        }
-    }
-
-    /// Every number had its effect at each stage, or was given up at one.
-    fn check_chain(&self, stream: &Stream) {
-        let stages = ["relay-a", "relay-b", "relay-c"];
-        let scope = Scope::Principal(Principal::stamped(&stream.client).unwrap());
-        let state = self.disk.state.lock();
-        let dead = |stage: &str, number: u64| {
-            state.dead.iter().find(|dead| {
-                let body: Value = serde_json::from_slice(&dead.message.body).unwrap_or_default();
-                dead.capsule == stage && body["client"] == *stream.client && body["number"] == number
-            })
-        };
-        for n in 1..=stream.len() {
-            let plan = stream.planned.get(&n);
-            for (place, stage) in stages.into_iter().enumerate() {
-                let effect = number(self.disk.value(&kv(stage, &scope), &format!("effect/{}/{n:020}", stream.client)));
-                let dead = dead(stage, n);
-                let what = format!("{stage} of {} number {n} ({plan:?}): effect {effect}, {dead:?}", stream.client);
-                match (effect, dead) {
-                    (1, None) | (0, Some(_)) => {}
-                    (0, None) => self.violated(format!("lost: {what}")),
-                    _ => self.violated(format!("doubled: {what}")),
-                }
-                // Attempts that fail for another reason count as well.
-                let disturbed = self.weather.full || self.weather.bad_reads;
-                let killed = plan.is_some_and(|p| p.stage == place && p.kills(RETRIES));
-                match dead {
-                    None if killed && !disturbed => self.violated(format!("should be dead: {what}")),
-                    Some(dead) if !killed => {
-                        let excused = (self.weather.full && dead.reason.contains("full"))
-                            || ((self.weather.bad_reads || self.weather.bad_seals) && dead.reason.contains("simulated"));
-                        let excused = excused || (plan.is_some_and(|p| p.stage == place) && disturbed);
-                        if !excused {
-                            self.violated(format!("should not be dead: {what}"));
-                        }
-                    }
-                    _ => {}
-                }
-                if dead.is_some() {
-                    break;
-                }
-            }
-        }
-        for stage in stages {
-            let known: BTreeSet<String> = (1..=stream.len()).map(|n| format!("effect/{}/{n:020}", stream.client)).collect();
-            for (table, key, _) in self.disk.memory.entries() {
-                let key = String::from_utf8_lossy(&key).into_owned();
-                if table == kv(stage, &scope) && key.starts_with("effect/") && !known.contains(&key) {
-                    self.violated(format!("{stage} has {key}, which nobody submitted"));
-                }
-            }
-        }
-    }
-
-    fn check_ledger(&self) {
-        let table = kv("ledger", &Scope::System);
-        let sum = |key: &str| number(self.disk.value(&table, &format!("sum/{key}")));
-        let submitted: u64 = self.streams.iter().filter(|s| !s.is_relay()).map(Stream::accepted).sum();
-        if sum("submitted") != submitted {
-            self.violated(format!("{submitted} were submitted to the ledger, and it has {}", sum("submitted")));
-        }
-        for (key, Sum { asked, answered }) in &self.sums {
-            let sum = sum(key);
-            if sum < *answered || sum > *asked {
-                self.violated(format!("{key} was asked {asked} times, answered {answered}, and is {sum}"));
-            }
-        }
-    }
-
-    fn check_timers(&self) {
-        let state = self.disk.state.lock();
-        for (tag, timer) in &self.timers {
-            let fired = state.fired.get(tag).map_or(&[][..], |f| f);
-            let what = format!("{tag} {timer:?} fired at {fired:?}");
-            let due = timer.set_ms + timer.after_ms;
-            if fired.first().is_some_and(|first| *first < due) {
-                self.violated(format!("too early: {what}"));
-            }
-            match timer.every_ms {
-                None if fired.len() > 1 => self.violated(format!("doubled: {what}")),
-                None if fired.is_empty() && timer.accepted && !timer.asked_to_end => self.violated(format!("lost: {what}")),
-                Some(every) => {
-                    for (n, at) in (0..).zip(fired) {
-                        if due + n * every > *at {
-                            self.violated(format!("too early, number {n}: {what}"));
-                        }
-                    }
-                }
-                None => {}
-            }
-        }
-    }
-
-    /// Nothing more happens in another life.
-    fn check_restart(&mut self) {
-        let entries = |disk: &Disk| {
-            let mut entries = disk.memory.entries();
-            entries.retain(|(table, ..)| *table != Table::meta());
-            entries
-        };
-        let before = entries(&self.disk);
-        self.crash();
-        self.settle();
-        if entries(&self.disk) != before {
-            self.violated("a restart when all was done changed what is on disk".to_owned());
-        }
     }
 }
