@@ -67,6 +67,15 @@ impl Durable {
     }
 }
 
+impl Durable {
+    /// Messages that wait in the store for actors that are there. O(actors).
+    pub fn waiting(&self) -> u64 {
+        let all = self.directory.all();
+        let actors = all.iter().flat_map(|actors| actors.present());
+        actors.map(|actor| actor.inbox().len_durable() as u64).sum()
+    }
+}
+
 /// The rows of a message, one for each receiver that keeps it. The places know theirs afterwards.
 pub fn rows(store: &Store, message: &Message, slots: &mut Slots) -> Vec<Write> {
     let mut encoded = None;

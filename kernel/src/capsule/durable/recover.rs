@@ -28,10 +28,16 @@ use astrid_wire::problem::codes;
 /// Lets outputs leave when their commits are sealed, and brings everybody back after a failure; for as long as this is driven.
 pub async fn run(host: Arc<Host>) {
     let phase = host.store.phase();
+    let mut sealed = host.store.sealed();
+    let mut failures = host.store.epoch();
     loop {
         // Not held while it is changed.
         let now = phase.borrow().clone();
         step(&host, &now);
+        let so_far = host.store.sealed();
+        host.metrics.store_commits.add(so_far.saturating_sub(std::mem::replace(&mut sealed, so_far)));
+        let failed = host.store.epoch();
+        host.metrics.store_failures.add(failed.saturating_sub(std::mem::replace(&mut failures, failed)));
         tokio::select! {
             () = host.store.progress() => {}
             () = host.durable.outbox.more() => {}
