@@ -29,9 +29,7 @@ fn from_environment(name: &str) -> Option<u64> {
 fn show(seed: u64, report: &Report) -> String {
     let what = report.violation.as_deref().unwrap_or_default();
     let last = report.last.join("\n  ");
-    format!(
-        "seed {seed}: {what}\n  {last}\nagain, with every line: ASTRID_TRACE=1 make sim SEEDS=1 START={seed}"
-    )
+    format!("seed {seed}: {what}\n  {last}\nagain, with every line: ASTRID_TRACE=1 make sim SEEDS=1 START={seed}")
 }
 
 /// Every accepted number has exactly one effect or is laid aside with its reason, in order where order is kept, whatever fails.

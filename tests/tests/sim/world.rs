@@ -1,5 +1,6 @@
 //! A world made of a seed: clients, a kernel, its disk, and whatever goes wrong with them. It is a loop that chooses what happens next.
 
+mod ask;
 mod check;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +12,7 @@ use astrid_kernel::bus::inbox::NoPlace;
 use astrid_kernel::capsule::actor::ActorState;
 use astrid_kernel::store::table::{Kind, Scope, Table};
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::client::Stream;
 use crate::disk::{Dead, Disk, Seal, poll};
@@ -70,9 +71,15 @@ pub(crate) struct Report {
 
 enum Question {
     /// Adds one to a sum that nobody else writes.
-    Add { key: String },
-    Timer { tag: String },
-    Cancel { tag: String },
+    Add {
+        key: String,
+    },
+    Timer {
+        tag: String,
+    },
+    Cancel {
+        tag: String,
+    },
     Once,
 }
 
@@ -239,7 +246,6 @@ impl<'a> World<'a> {
 
     fn step(&mut self) {
         self.report.steps += 1;
-        let weather = self.weather;
         match self.chance.below(1000) {
             0..350 => {
                 let chance = &mut self.chance;
@@ -271,11 +277,17 @@ impl<'a> World<'a> {
                 let (by, fired) = self.kernel().advance(most);
                 self.trace.line(format!("time {by:?}, {fired} fire"));
             }
-            850..880 => {
-                if self.kernel().reopen() {
-                    self.trace.line("reopened".to_owned());
-                }
-            }
+            850..880 if self.kernel().reopen() => self.trace.line("reopened".to_owned()),
+            880.. => self.mishap(),
+            _ => {}
+        }
+        self.hear();
+    }
+
+    /// Something that clients and machines do to a kernel, if this world's weather has it.
+    fn mishap(&mut self) {
+        let weather = self.weather;
+        match 880 + self.chance.below(120) {
             880..905 if weather.timers => self.ask(),
             905..910 if weather.hangups => {
                 let chosen = self.chance.below(self.streams.len());
@@ -299,7 +311,6 @@ impl<'a> World<'a> {
             980..1000 if weather.evictions => self.evict(),
             _ => {}
         }
-        self.hear();
     }
 
     fn clock_of_disk(&mut self) {
@@ -316,68 +327,6 @@ impl<'a> World<'a> {
         let actor = &actors[self.chance.below(actors.len())];
         self.trace.line(format!("evict {actor:?}"));
         actor.evict();
-    }
-
-    fn ask(&mut self) {
-        let client = self.streams[self.chance.below(self.streams.len())].client.clone();
-        match self.chance.below(5) {
-            4 => {
-                let id = format!("once-{}", self.chance.below(4));
-                let body = json!({ "id": id, "text": id });
-                self.question(&client, "ledger.v1.once", &body, Question::Once);
-            }
-            0 => {
-                let key = format!("asked-{client}");
-                self.sums.entry(key.clone()).or_default().asked += 1;
-                let body = json!({ "key": key, "amount": 1 });
-                self.question(&client, "ledger.v1.lasting", &body, Question::Add { key });
-            }
-            1 | 2 => {
-                let every_ms = self.chance.per_mille(300).then(|| 20 + self.chance.next() % 3_000);
-                let after_ms = self.chance.next() % 4_000;
-                let tag = format!("t{}", self.timers.len());
-                let timer = Timer {
-                    client: client.clone(),
-                    every_ms,
-                    set_ms: self.kernel().wall_ms(),
-                    after_ms,
-                    accepted: false,
-                    cancelled: false,
-                    asked_to_end: false,
-                    ended: false,
-                };
-                self.timers.insert(tag.clone(), timer);
-                let body = json!({ "after_ms": after_ms, "every_ms": every_ms, "tag": tag, "durable": true });
-                self.question(&client, "ledger.v1.timer", &body, Question::Timer { tag });
-            }
-            _ => {
-                let tags: Vec<String> = self.timers.keys().cloned().collect();
-                if let Some(tag) = tags.get(self.chance.below(tags.len().max(1))) {
-                    self.cancel(tag.clone());
-                }
-            }
-        }
-    }
-
-    fn cancel(&mut self, tag: String) {
-        let timer = self.timers.get_mut(&tag).unwrap();
-        timer.asked_to_end = true;
-        let client = timer.client.clone();
-        let body = json!(tag);
-        self.question(&client, "ledger.v1.cancel", &body, Question::Cancel { tag });
-    }
-
-    fn question(&mut self, client: &str, topic: &str, body: &Value, question: Question) {
-        self.trace.line(format!("{client} asks {topic} {body}"));
-        let host = std::sync::Arc::clone(&self.kernel().host);
-        let saying = Kernel::saying(client, body);
-        let say = host.gate.kernel_says(topic.parse().unwrap());
-        let mut asking: Asking =
-            Box::pin(async move { host.bus.request(say, saying, Duration::from_secs(30)).await });
-        match poll(asking.as_mut()) {
-            None => self.questions.push((question, asking)),
-            Some(outcome) => self.trace.line(format!("  at once: {outcome:?}")),
-        }
     }
 
     /// What reached the outside must be on disk by then.
@@ -400,7 +349,8 @@ impl<'a> World<'a> {
             if topic.starts_with("relay.") {
                 let id = (message.id.boot, message.id.sequence);
                 if !self.disk.state.lock().kept.contains(&id) {
-                    self.trace.violated(format!("{topic} {body} was heard before it was sealed"));
+                    self.trace
+                        .violated(format!("{topic} {body} was heard before it was sealed"));
                 }
             } else if topic == "ledger.v1.event.fired" {
                 let fired: Value = serde_json::from_str(&body).unwrap();
@@ -412,7 +362,8 @@ impl<'a> World<'a> {
             } else if topic == "ledger.v1.event.said" {
                 let said = (message.principal.to_string(), body.into_owned());
                 if !self.said.insert(said) {
-                    self.trace.violated(format!("{} says twice what is said once", message.principal));
+                    self.trace
+                        .violated(format!("{} says twice what is said once", message.principal));
                 }
             } else if topic.starts_with("dead.") {
                 let dead: Value = serde_json::from_str(&body).unwrap();
@@ -434,7 +385,8 @@ impl<'a> World<'a> {
                 self.sums.get_mut(key).unwrap().answered += 1;
                 let on_disk = number(self.disk.value(&kv("ledger", &Scope::System), &format!("sum/{key}")));
                 if on_disk < answer["sum"].as_u64().unwrap() {
-                    self.trace.violated(format!("{key} is {on_disk} on disk when {answer} is answered"));
+                    self.trace
+                        .violated(format!("{key} is {on_disk} on disk when {answer} is answered"));
                 }
             }
             Question::Once => {}
