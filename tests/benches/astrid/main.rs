@@ -14,6 +14,7 @@
 
 mod bare;
 mod daemon;
+mod durable;
 mod kernel;
 mod output;
 mod programs;
@@ -90,6 +91,7 @@ fn main() {
         "what", "ours", "limit", "the limit is", "ratio"
     );
     kernel::run();
+    durable::run();
     output::run();
     programs::run();
     daemon::run();
