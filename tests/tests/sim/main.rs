@@ -40,9 +40,10 @@ fn seeds() {
     let machine = Machine::new();
     let mut all = Report::default();
     let mut failed = Vec::new();
-    let (mut lost, mut doubled) = (0, 0);
+    let (mut ran, mut lost, mut doubled) = (0, 0, 0);
     for seed in start..start + seeds {
         let report = World::new(&machine, seed).run();
+        ran += 1;
         all.steps += report.steps;
         all.crashes += report.crashes;
         all.faults += report.faults;
@@ -58,7 +59,7 @@ fn seeds() {
         }
     }
     println!(
-        "seeds {seeds}, steps {}, crashes {}, faults {}, accepted {}, lost {lost}, doubled {doubled}",
+        "seeds {ran}, steps {}, crashes {}, faults {}, accepted {}, lost {lost}, doubled {doubled}",
         all.steps, all.crashes, all.faults, all.accepted
     );
     assert!(failed.is_empty(), "seeds {failed:?} fail");
