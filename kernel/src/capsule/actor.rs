@@ -457,7 +457,7 @@ impl Actor {
             let goes_on = if self.state() == ActorState::Down {
                 self.turn_away(&delivery.message);
                 true
-            } else if self.is_stale(&delivery) || self.is_gone(&delivery) || self.is_too_large(&delivery.message) {
+            } else if self.is_stale(&delivery) || self.is_too_large(&delivery.message) || self.is_gone(&delivery, epoch).await {
                 true
             } else if let Some(row) = life.order.holds_back(&self.capsule, &delivery) {
                 self.inbox.park(row);
@@ -531,7 +531,12 @@ impl Actor {
         }
         match handled {
             Handled::Committed | Handled::Conflicted | Handled::Abandoned => {}
-            Handled::Unstored(why) => self.put_off(delivery, &why),
+            Handled::Unstored(why) => {
+                if delivery.kept.is_some() && self.host.store.is_open() {
+                    self.wait_to_read(&why).await;
+                }
+                self.put_off(delivery, &why);
+            }
             Handled::RolledBack(types::Rollback::Refuse(problem)) if delivery.kept.is_none() => {
                 report::refuse(&self.host.bus, &delivery.message, wire_problem(problem));
             }
@@ -685,7 +690,10 @@ impl Actor {
         let memory = guest.limits.used();
         let handled = match result {
             Ok(Ok(())) => self.commit(guest, delivery, epoch),
-            Ok(Err(rollback)) => Handled::RolledBack(rollback),
+            Ok(Err(rollback)) => match guest.working.unreadable() {
+                Some(error) => Handled::Unstored(error.to_string().into()),
+                None => Handled::RolledBack(rollback),
+            },
             Err(error) => classify(&error, guest.limits.refused),
         };
         let committed = matches!(handled, Handled::Committed);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use astrid_wire::Problem;
 use astrid_wire::problem::codes;
+use bytes::Bytes;
 
 use super::actor::{Actor, Handled, Life};
 use super::commands::{self, Command};
@@ -15,7 +16,7 @@ use super::durable;
 use super::guest::Guest;
 use super::report;
 use crate::bus::inbox::{Delivery, Kept, RowRef};
-use crate::store::engine::{EngineError, Write};
+use crate::store::engine::Write;
 use crate::store::{Batch, Level, Refused, table};
 
 /// Wait before a message that the store keeps is tried again for the first time; it doubles.
@@ -29,6 +30,9 @@ const READ_AGAIN: Duration = Duration::from_millis(500);
 
 /// Attempts of what is kept and came by no subscription: a durable timer, the outcome of a durable ask.
 const RETRIES: u32 = astrid_wire::manifest::RETRY_DURABLE;
+
+/// A row that is not there, or is not this life's to handle.
+struct Gone;
 
 impl Actor {
     /// How often this message is tried again.
@@ -148,20 +152,7 @@ impl Actor {
     /// Reads a message that waits in the store, for as long as that takes: nothing overtakes it. `None` when it is gone, or cannot be
     /// handled, or the store failed after that `epoch`: then it is found again.
     pub(super) async fn read_row(self: &Arc<Self>, row: RowRef, epoch: u64) -> Option<Delivery> {
-        let store = &self.host().store;
-        let table = self.owner()?.table(table::Kind::Inbox);
-        let key = record::inbox_key(row.row, row.weight as usize);
-        let found = loop {
-            if store.epoch() != epoch || self.inbox().is_closed() {
-                return None;
-            }
-            match store.view(&table).and_then(|view| view.get(&key)) {
-                Ok(Some(found)) => break found,
-                // Somebody dropped it.
-                Ok(None) => return None,
-                Err(error) => self.wait_to_read(&error).await,
-            }
-        };
+        let found = self.find_row(self.owner()?, row, epoch).await.ok()?;
         let read = MessageRecord::read(found).and_then(|record| Ok((record.message()?, record)));
         let Ok((message, record)) = read else {
             tracing::error!(capsule = %self.capsule_name(), row = row.row, "a message that waits is damaged; it is left where it is");
@@ -181,21 +172,37 @@ impl Actor {
     }
 
     /// What the store keeps for this actor cannot be read now.
-    pub(super) async fn wait_to_read(&self, error: &EngineError) {
-        tracing::error!(%error, capsule = %self.capsule_name(), "what waits for an actor cannot be read; it is tried again");
+    pub(super) async fn wait_to_read(&self, why: &(dyn std::fmt::Display + Sync)) {
+        tracing::error!(%why, capsule = %self.capsule_name(), "the store cannot be read; what needs it waits");
         let deadlines = &self.host().deadlines;
         deadlines.until(deadlines.now() + READ_AGAIN).await;
     }
 
-    /// Whether a message that is tried again was dropped meanwhile, or handled by way of another copy.
-    pub(super) fn is_gone(&self, delivery: &Delivery) -> bool {
+    /// Whether a message that is tried again was dropped meanwhile, or handled by way of another copy; or is void, because the store
+    /// failed after that `epoch`.
+    pub(super) async fn is_gone(&self, delivery: &Delivery, epoch: u64) -> bool {
         let may_be = delivery.attempt > 1 || self.has_copies();
         let (Some(Kept::Row(row)), Some(owner), true) = (delivery.kept, self.owner(), may_be) else {
             return false;
         };
+        matches!(self.find_row(owner, row, epoch).await, Err(Gone))
+    }
+
+    /// A row of the inbox, read for as long as that takes: nothing overtakes it.
+    async fn find_row(&self, owner: &durable::Owner, row: RowRef, epoch: u64) -> Result<Bytes, Gone> {
+        let store = &self.host().store;
+        let table = owner.table(table::Kind::Inbox);
         let key = record::inbox_key(row.row, row.weight as usize);
-        let found = self.host().store.view(&owner.table(table::Kind::Inbox)).and_then(|view| view.get(&key));
-        matches!(found, Ok(None))
+        loop {
+            // After a failure it is found again; an actor that ends leaves it where it is.
+            if store.epoch() != epoch || self.inbox().is_closed() {
+                return Err(Gone);
+            }
+            match store.view(&table).and_then(|view| view.get(&key)) {
+                Ok(found) => return found.ok_or(Gone),
+                Err(error) => self.wait_to_read(&error).await,
+            }
+        }
     }
 
     /// A message failed and is tried again: at once behind what waits or, if the store keeps it, after a while.
@@ -259,6 +266,7 @@ impl Actor {
 
     fn lay_aside(self: &Arc<Self>, delivery: Delivery, code: &str, reason: &str) {
         let now_ms = self.host().deadlines.clock().wall_ms();
+        let mut after = None;
         if let (Some(kept), Some(owner)) = (delivery.kept, self.owner()) {
             let mut message = MessageRecord::of(&delivery.message);
             (message.attempts, message.faults) = (delivery.attempt, delivery.faults);
@@ -269,16 +277,19 @@ impl Actor {
                 Ok(leaving) => writes.extend(leaving),
                 Err(error) => tracing::error!(%error, "cannot count the messages that were given up"),
             }
-            if let Err(error) = self.write(writes, Level::Durable) {
-                tracing::error!(%error, capsule = %self.capsule_name(), "a message that is given up cannot be laid aside; it is tried again");
-                self.come_again(delivery, RETRY_MAX, false);
-                return;
-            }
+            after = match self.write(writes, Level::Durable) {
+                Ok(number) => Some(number),
+                Err(error) => {
+                    tracing::error!(%error, capsule = %self.capsule_name(), "a message that is given up cannot be laid aside; it is tried again");
+                    self.come_again(delivery, RETRY_MAX, false);
+                    return;
+                }
+            };
             if let Kept::Timer(id) = kept {
                 self.host().durable.timers.handled(id, now_ms);
             }
         }
-        report::give_up(self.host(), self, &delivery, code, reason);
+        report::give_up(self.host(), self, &delivery, code, reason, after);
     }
 
     fn write(&self, writes: Vec<Write>, level: Level) -> Result<u64, Refused> {

@@ -101,7 +101,10 @@ impl Stream {
 
     /// How many were taken.
     pub(crate) fn accepted(&self) -> u64 {
-        self.items.iter().filter(|(_, item)| matches!(item, Item::Accepted)).count() as u64
+        self.items
+            .iter()
+            .filter(|(_, item)| matches!(item, Item::Accepted))
+            .count() as u64
     }
 
     /// The kernel is gone, and with it every answer.
@@ -126,7 +129,11 @@ impl Stream {
                 Err(_) => Item::Unsent,
             };
         }
-        let sent = self.items.iter().filter(|(_, item)| matches!(item, Item::Sent(_))).count();
+        let sent = self
+            .items
+            .iter()
+            .filter(|(_, item)| matches!(item, Item::Sent(_)))
+            .count();
         let next = self.items.iter().position(|(_, item)| matches!(item, Item::Unsent));
         // What comes later must not overtake.
         let overtaken = |next: usize| self.items[next..].iter().any(|(_, item)| matches!(item, Item::Sent(_)));

@@ -45,7 +45,6 @@ pub(crate) struct Waiting {
 #[derive(Clone, Debug)]
 pub(crate) struct Dead {
     pub(crate) capsule: String,
-    pub(crate) code: String,
     pub(crate) reason: String,
     pub(crate) message: MessageRecord,
 }
@@ -139,7 +138,8 @@ impl Disk {
     fn look_at(&self, state: &mut State, write: &Write) {
         let kind = write.table.as_bytes()[0];
         let value = write.value.as_ref().map_or(0, |v| blake(v));
-        self.trace.line(format!("  {:?} {} {value:x}", write.table, write.key.escape_ascii()));
+        self.trace
+            .line(format!("  {:?} {} {value:x}", write.table, write.key.escape_ascii()));
         match (kind, &write.value) {
             (b'i', Some(value)) => self.waits(state, write, value),
             (b'i', None) => self.done(state, write),
@@ -157,7 +157,10 @@ impl Disk {
         if let Some(there) = state.waiting.get(&place) {
             let same = (there.record.boot, there.record.sequence) == (record.boot, record.sequence);
             if !same {
-                self.trace.violated(format!("row {row} of {:?} is written over by another message", write.table));
+                self.trace.violated(format!(
+                    "row {row} of {:?} is written over by another message",
+                    write.table
+                ));
             }
         }
         state.waiting.insert(place, Waiting { record });
@@ -167,7 +170,8 @@ impl Disk {
         let (row, _) = read_inbox_key(&write.key).unwrap();
         let place = (write.table.clone(), row);
         let Some(Waiting { record, .. }) = state.waiting.remove(&place) else {
-            self.trace.violated(format!("row {row} of {:?} was handled twice", write.table));
+            self.trace
+                .violated(format!("row {row} of {:?} was handled twice", write.table));
             return;
         };
         if !ORDERED.contains(&record.topic.as_str()) {
@@ -193,12 +197,16 @@ impl Disk {
         let record = DeadRecord::decode(value.clone()).unwrap();
         let (capsule, _) = write.table.owner().unwrap();
         let id = |m: &MessageRecord| (m.boot, m.sequence);
-        if state.dead.iter().any(|d| d.capsule == capsule && id(&d.message) == id(&record.message)) {
-            self.trace.violated(format!("{capsule} gives up the same message twice"));
+        if state
+            .dead
+            .iter()
+            .any(|d| d.capsule == capsule && id(&d.message) == id(&record.message))
+        {
+            self.trace
+                .violated(format!("{capsule} gives up the same message twice"));
         }
         state.dead.push(Dead {
             capsule: capsule.to_owned(),
-            code: record.code,
             reason: record.reason,
             message: record.message,
         });
@@ -209,7 +217,8 @@ impl Disk {
         let number: Option<u64> = serde_json::from_slice(value).ok();
         if key.starts_with("effect/") && number != Some(1) {
             let value = String::from_utf8_lossy(value);
-            self.trace.violated(format!("{key} of {:?} is {value}: doubled", write.table));
+            self.trace
+                .violated(format!("{key} of {:?} is {value}: doubled", write.table));
         }
         if let (Some(tag), Some(number)) = (key.strip_prefix("fired/"), number) {
             let now = state.now_ms;

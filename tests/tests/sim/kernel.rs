@@ -107,7 +107,13 @@ pub(crate) struct Kernel {
 
 impl Kernel {
     /// Starts on what is on the disk.
-    pub(crate) fn boot(machine: &Machine, disk: Disk, boot: u64, wall: Duration, shape: Shape) -> Result<Self, EngineError> {
+    pub(crate) fn boot(
+        machine: &Machine,
+        disk: Disk,
+        boot: u64,
+        wall: Duration,
+        shape: Shape,
+    ) -> Result<Self, EngineError> {
         let metrics: Arc<astrid_kernel::metrics::Metrics> = Arc::default();
         let deadlines = Arc::new(Deadlines::new(Clock::paused(wall)));
         let ids = Arc::new(Ids::new(boot));
@@ -170,7 +176,8 @@ impl Kernel {
             }
             let capsule = Capsule::new(bundle, component, &machine.linker, Vec::new()).unwrap();
             let shards: Arc<[Arc<Shard>]> = [Arc::clone(&self.shard)].into();
-            self.capsules.push(Actors::start(capsule, Arc::clone(&self.host), shards));
+            self.capsules
+                .push(Actors::start(capsule, Arc::clone(&self.host), shards));
         }
         durable::recover::at_start(&self.host)
     }
@@ -215,7 +222,9 @@ impl Kernel {
             let store = Arc::clone(store);
             Box::pin(async move { store.seal().await })
         });
-        let Some(step) = poll(sealing.as_mut()) else { return true };
+        let Some(step) = poll(sealing.as_mut()) else {
+            return true;
+        };
         self.sealing = None;
         match step {
             Step::Idle => false,
@@ -245,7 +254,9 @@ impl Kernel {
     /// Moves to the next deadline, but not further than that. How far, and what happened.
     pub(crate) fn advance(&self, most: Duration) -> (Duration, usize) {
         let deadlines = &self.host.deadlines;
-        let next = deadlines.next().map_or(most, |next| next.saturating_duration_since(deadlines.now()));
+        let next = deadlines
+            .next()
+            .map_or(most, |next| next.saturating_duration_since(deadlines.now()));
         let by = next.min(most);
         deadlines.clock().advance(by);
         (by, deadlines.fire())

@@ -1,5 +1,8 @@
 //! A world made of a seed: clients, a kernel, its disk, and whatever goes wrong with them. It is a loop that chooses what happens next.
 
+mod ask;
+mod check;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::time::Duration;
@@ -8,20 +11,16 @@ use astrid_kernel::bus::asks::Outcome;
 use astrid_kernel::bus::inbox::NoPlace;
 use astrid_kernel::capsule::actor::ActorState;
 use astrid_kernel::store::table::{Kind, Scope, Table};
-use astrid_wire::Principal;
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::client::Stream;
-use crate::disk::{Disk, Seal, poll};
+use crate::disk::{Dead, Disk, Seal, poll};
 use crate::kernel::{Kernel, Machine, Shape};
 use crate::trace::{Chance, Trace};
 
 /// Rounds in which a world has to come to rest.
 const SETTLING_MAX: u32 = 20_000;
-
-/// Times that a message of a relay is tried again.
-const RETRIES: u32 = 3;
 
 /// What can go wrong in a world.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +34,8 @@ struct Weather {
     yields: bool,
     evictions: bool,
     timers: bool,
+    hangups: bool,
+    resizes: bool,
 }
 
 impl Weather {
@@ -50,6 +51,8 @@ impl Weather {
             yields: maybe(),
             evictions: maybe(),
             timers: maybe(),
+            hangups: maybe() && maybe(),
+            resizes: maybe() && maybe(),
         }
     }
 }
@@ -68,9 +71,16 @@ pub(crate) struct Report {
 
 enum Question {
     /// Adds one to a sum that nobody else writes.
-    Add { key: String },
-    Timer { tag: String },
-    Cancel { tag: String },
+    Add {
+        key: String,
+    },
+    Timer {
+        tag: String,
+    },
+    Cancel {
+        tag: String,
+    },
+    Once,
 }
 
 type Asking = Pin<Box<dyn Future<Output = Result<Outcome, NoPlace>>>>;
@@ -109,6 +119,8 @@ pub(crate) struct World<'a> {
     questions: Vec<(Question, Asking)>,
     timers: BTreeMap<String, Timer>,
     sums: BTreeMap<String, Sum>,
+    /// What was said that is said once, and by whom.
+    said: BTreeSet<(String, String)>,
     report: Report,
 }
 
@@ -152,6 +164,7 @@ impl<'a> World<'a> {
             questions: Vec::new(),
             timers: BTreeMap::new(),
             sums: BTreeMap::new(),
+            said: BTreeSet::new(),
             report: Report::default(),
         };
         world.boot(Duration::from_secs(1_700_000_000));
@@ -182,6 +195,10 @@ impl<'a> World<'a> {
 
     /// The power goes, and comes back.
     fn crash(&mut self) {
+        if self.weather.resizes {
+            self.shape.instances = [1, 2, 4][self.chance.below(3)];
+            self.trace.line(format!("{} instances", self.shape.instances));
+        }
         let down = Duration::from_millis([0, 10, 1_000, 100_000][self.chance.below(4)]);
         self.trace.line(format!("crash, {down:?}"));
         self.report.crashes += 1;
@@ -229,7 +246,6 @@ impl<'a> World<'a> {
 
     fn step(&mut self) {
         self.report.steps += 1;
-        let weather = self.weather;
         match self.chance.below(1000) {
             0..350 => {
                 let chance = &mut self.chance;
@@ -261,12 +277,23 @@ impl<'a> World<'a> {
                 let (by, fired) = self.kernel().advance(most);
                 self.trace.line(format!("time {by:?}, {fired} fire"));
             }
-            850..880 => {
-                if self.kernel().reopen() {
-                    self.trace.line("reopened".to_owned());
-                }
+            850..880 if self.kernel().reopen() => self.trace.line("reopened".to_owned()),
+            880.. => self.mishap(),
+            _ => {}
+        }
+        self.hear();
+    }
+
+    /// Something that clients and machines do to a kernel, if this world's weather has it.
+    fn mishap(&mut self) {
+        let weather = self.weather;
+        match 880 + self.chance.below(120) {
+            880..905 if weather.timers => self.ask(),
+            905..910 if weather.hangups => {
+                let chosen = self.chance.below(self.streams.len());
+                self.trace.line(format!("stream {chosen} hangs up"));
+                self.streams[chosen].disconnected();
             }
-            880..910 if weather.timers => self.ask(),
             910..925 if weather.crashes => self.crash(),
             925..950 if weather.bad_seals => {
                 self.report.faults += 1;
@@ -284,7 +311,6 @@ impl<'a> World<'a> {
             980..1000 if weather.evictions => self.evict(),
             _ => {}
         }
-        self.hear();
     }
 
     fn clock_of_disk(&mut self) {
@@ -301,63 +327,6 @@ impl<'a> World<'a> {
         let actor = &actors[self.chance.below(actors.len())];
         self.trace.line(format!("evict {actor:?}"));
         actor.evict();
-    }
-
-    fn ask(&mut self) {
-        let client = self.streams[self.chance.below(self.streams.len())].client.clone();
-        match self.chance.below(4) {
-            0 => {
-                let key = format!("asked-{client}");
-                self.sums.entry(key.clone()).or_default().asked += 1;
-                let body = json!({ "key": key, "amount": 1 });
-                self.question(&client, "ledger.v1.lasting", &body, Question::Add { key });
-            }
-            1 | 2 => {
-                let every_ms = self.chance.per_mille(300).then(|| 20 + self.chance.next() % 3_000);
-                let after_ms = self.chance.next() % 4_000;
-                let tag = format!("t{}", self.timers.len());
-                let timer = Timer {
-                    client: client.clone(),
-                    every_ms,
-                    set_ms: self.kernel().wall_ms(),
-                    after_ms,
-                    accepted: false,
-                    cancelled: false,
-                    asked_to_end: false,
-                    ended: false,
-                };
-                self.timers.insert(tag.clone(), timer);
-                let body = json!({ "after_ms": after_ms, "every_ms": every_ms, "tag": tag, "durable": true });
-                self.question(&client, "ledger.v1.timer", &body, Question::Timer { tag });
-            }
-            _ => {
-                let tags: Vec<String> = self.timers.keys().cloned().collect();
-                if let Some(tag) = tags.get(self.chance.below(tags.len().max(1))) {
-                    self.cancel(tag.clone());
-                }
-            }
-        }
-    }
-
-    fn cancel(&mut self, tag: String) {
-        let timer = self.timers.get_mut(&tag).unwrap();
-        timer.asked_to_end = true;
-        let client = timer.client.clone();
-        let body = json!(tag);
-        self.question(&client, "ledger.v1.cancel", &body, Question::Cancel { tag });
-    }
-
-    fn question(&mut self, client: &str, topic: &str, body: &Value, question: Question) {
-        self.trace.line(format!("{client} asks {topic} {body}"));
-        let host = std::sync::Arc::clone(&self.kernel().host);
-        let saying = Kernel::saying(client, body);
-        let say = host.gate.kernel_says(topic.parse().unwrap());
-        let mut asking: Asking =
-            Box::pin(async move { host.bus.request(say, saying, Duration::from_secs(30)).await });
-        match poll(asking.as_mut()) {
-            None => self.questions.push((question, asking)),
-            Some(outcome) => self.trace.line(format!("  at once: {outcome:?}")),
-        }
     }
 
     /// What reached the outside must be on disk by then.
@@ -380,13 +349,27 @@ impl<'a> World<'a> {
             if topic.starts_with("relay.") {
                 let id = (message.id.boot, message.id.sequence);
                 if !self.disk.state.lock().kept.contains(&id) {
-                    self.trace.violated(format!("{topic} {body} was heard before it was sealed"));
+                    self.trace
+                        .violated(format!("{topic} {body} was heard before it was sealed"));
                 }
             } else if topic == "ledger.v1.event.fired" {
                 let fired: Value = serde_json::from_str(&body).unwrap();
                 let key = format!("fired/{}", fired["tag"].as_str().unwrap());
                 let on_disk = number(self.disk.value(&kv("ledger", &Scope::System), &key));
                 if on_disk < fired["fired"].as_u64().unwrap() {
+                    self.trace.violated(format!("{body} was heard before it was sealed"));
+                }
+            } else if topic == "ledger.v1.event.said" {
+                let said = (message.principal.to_string(), body.into_owned());
+                if !self.said.insert(said) {
+                    self.trace
+                        .violated(format!("{} says twice what is said once", message.principal));
+                }
+            } else if topic.starts_with("dead.") {
+                let dead: Value = serde_json::from_str(&body).unwrap();
+                let id = dead["message_id"].as_str().unwrap();
+                let named = |d: &Dead| format!("{:016x}-{:x}", d.message.boot, d.message.sequence) == id;
+                if !self.disk.state.lock().dead.iter().any(named) {
                     self.trace.violated(format!("{body} was heard before it was sealed"));
                 }
             }
@@ -402,9 +385,11 @@ impl<'a> World<'a> {
                 self.sums.get_mut(key).unwrap().answered += 1;
                 let on_disk = number(self.disk.value(&kv("ledger", &Scope::System), &format!("sum/{key}")));
                 if on_disk < answer["sum"].as_u64().unwrap() {
-                    self.trace.violated(format!("{key} is {on_disk} on disk when {answer} is answered"));
+                    self.trace
+                        .violated(format!("{key} is {on_disk} on disk when {answer} is answered"));
                 }
             }
+            Question::Once => {}
             Question::Timer { tag } => self.timers.get_mut(tag).unwrap().accepted = true,
             Question::Cancel { tag } => self.timers.get_mut(tag).unwrap().cancelled |= answer != 0,
         }
@@ -415,6 +400,11 @@ impl<'a> World<'a> {
         {
             let mut state = self.disk.state.lock();
             (state.seal, state.slow, state.bad_reads) = (Seal::Well, 0, 0);
+        }
+        if std::mem::take(&mut self.weather.resizes) {
+            // Whoever asks for the end of a timer is heard by whoever has it.
+            self.shape.instances = 1;
+            self.crash();
         }
         for _ in 0..SETTLING_MAX {
             if self.trace.violation().is_some() {
@@ -468,141 +458,5 @@ impl<'a> World<'a> {
 
     fn violated(&self, what: String) {
         self.trace.violated(what);
-    }
-
-    fn check(&mut self) {
-        self.report.accepted = self.streams.iter().map(Stream::accepted).sum();
-        for stream in self.streams.iter().filter(|s| s.is_relay()) {
-            self.check_chain(stream);
-        }
-        for stream in &self.streams {
-            if !stream.is_done() {
-                self.violated(format!("{} was not heard to the end: {} of {}", stream.client, stream.accepted(), stream.len()));
-            }
-        }
-        self.check_ledger();
-        self.check_timers();
-        let state = self.disk.state.lock();
-        if let Some(((table, row), _)) = state.waiting.iter().next() {
-            self.violated(format!("row {row} of {table:?} waits for ever"));
-        }
-        drop(state);
-        let kernel = self.kernel.as_ref().unwrap();
-        if !kernel.host.store.is_settled() || !kernel.host.durable.outbox.is_empty() {
-            self.violated("the store or the outbox has something left".to_owned());
-        }
-        for actor in kernel.actors() {
-            let inbox = actor.inbox();
-            if inbox.len() != 0 || inbox.len_durable() != 0 {
-                self.violated(format!("{actor:?} has {} and {} left", inbox.len(), inbox.len_durable()));
-            }
-        }
-    }
-
-    /// Every number had its effect at each stage, or was given up at one.
-    fn check_chain(&self, stream: &Stream) {
-        let stages = ["relay-a", "relay-b", "relay-c"];
-        let scope = Scope::Principal(Principal::stamped(&stream.client).unwrap());
-        let state = self.disk.state.lock();
-        let dead = |stage: &str, number: u64| {
-            state.dead.iter().find(|dead| {
-                let body: Value = serde_json::from_slice(&dead.message.body).unwrap_or_default();
-                dead.capsule == stage && body["client"] == *stream.client && body["number"] == number
-            })
-        };
-        for n in 1..=stream.len() {
-            let plan = stream.planned.get(&n);
-            for (place, stage) in stages.into_iter().enumerate() {
-                let effect = number(self.disk.value(&kv(stage, &scope), &format!("effect/{}/{n:020}", stream.client)));
-                let dead = dead(stage, n);
-                let what = format!("{stage} of {} number {n} ({plan:?}): effect {effect}, {dead:?}", stream.client);
-                match (effect, dead) {
-                    (1, None) | (0, Some(_)) => {}
-                    (0, None) => self.violated(format!("lost: {what}")),
-                    _ => self.violated(format!("doubled: {what}")),
-                }
-                // Attempts that fail for another reason count as well.
-                let disturbed = self.weather.full || self.weather.bad_reads;
-                let killed = plan.is_some_and(|p| p.stage == place && p.kills(RETRIES));
-                match dead {
-                    None if killed && !disturbed => self.violated(format!("should be dead: {what}")),
-                    Some(dead) if !killed => {
-                        let excused = (self.weather.full && dead.reason.contains("full"))
-                            || ((self.weather.bad_reads || self.weather.bad_seals) && dead.reason.contains("simulated"));
-                        let excused = excused || (plan.is_some_and(|p| p.stage == place) && disturbed);
-                        if !excused {
-                            self.violated(format!("should not be dead: {what}"));
-                        }
-                    }
-                    _ => {}
-                }
-                if dead.is_some() {
-                    break;
-                }
-            }
-        }
-        for stage in stages {
-            let known: BTreeSet<String> = (1..=stream.len()).map(|n| format!("effect/{}/{n:020}", stream.client)).collect();
-            for (table, key, _) in self.disk.memory.entries() {
-                let key = String::from_utf8_lossy(&key).into_owned();
-                if table == kv(stage, &scope) && key.starts_with("effect/") && !known.contains(&key) {
-                    self.violated(format!("{stage} has {key}, which nobody submitted"));
-                }
-            }
-        }
-    }
-
-    fn check_ledger(&self) {
-        let table = kv("ledger", &Scope::System);
-        let sum = |key: &str| number(self.disk.value(&table, &format!("sum/{key}")));
-        let submitted: u64 = self.streams.iter().filter(|s| !s.is_relay()).map(Stream::accepted).sum();
-        if sum("submitted") != submitted {
-            self.violated(format!("{submitted} were submitted to the ledger, and it has {}", sum("submitted")));
-        }
-        for (key, Sum { asked, answered }) in &self.sums {
-            let sum = sum(key);
-            if sum < *answered || sum > *asked {
-                self.violated(format!("{key} was asked {asked} times, answered {answered}, and is {sum}"));
-            }
-        }
-    }
-
-    fn check_timers(&self) {
-        let state = self.disk.state.lock();
-        for (tag, timer) in &self.timers {
-            let fired = state.fired.get(tag).map_or(&[][..], |f| f);
-            let what = format!("{tag} {timer:?} fired at {fired:?}");
-            let due = timer.set_ms + timer.after_ms;
-            if fired.first().is_some_and(|first| *first < due) {
-                self.violated(format!("too early: {what}"));
-            }
-            match timer.every_ms {
-                None if fired.len() > 1 => self.violated(format!("doubled: {what}")),
-                None if fired.is_empty() && timer.accepted && !timer.asked_to_end => self.violated(format!("lost: {what}")),
-                Some(every) => {
-                    for (n, at) in (0..).zip(fired) {
-                        if due + n * every > *at {
-                            self.violated(format!("too early, number {n}: {what}"));
-                        }
-                    }
-                }
-                None => {}
-            }
-        }
-    }
-
-    /// Nothing more happens in another life.
-    fn check_restart(&mut self) {
-        let entries = |disk: &Disk| {
-            let mut entries = disk.memory.entries();
-            entries.retain(|(table, ..)| *table != Table::meta());
-            entries
-        };
-        let before = entries(&self.disk);
-        self.crash();
-        self.settle();
-        if entries(&self.disk) != before {
-            self.violated("a restart when all was done changed what is on disk".to_owned());
-        }
     }
 }

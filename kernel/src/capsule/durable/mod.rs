@@ -183,10 +183,11 @@ pub async fn submit(host: &Host, say: Permit<Say>, saying: Saying, id: Option<By
         epoch,
         now_ms: host.deadlines.clock().wall_ms(),
     })?;
-    host.store.settled(sequenced.number, epoch).await?;
     let new = sequenced.admitted != [false];
     if new {
-        host.bus.deliver(message, slots);
+        // It is heard also when whoever submitted it does not wait for that.
+        host.durable.outbox.push_said(sequenced.number, host.store.sealed(), &host.bus, message, slots);
     }
+    host.store.settled(sequenced.number, epoch).await?;
     Ok(new)
 }

@@ -202,6 +202,17 @@ impl DurableTimers {
         }
     }
 
+    /// What was one owner's is another's, on disk as well.
+    pub fn inherit(&self, from: &Owner, to: &Owner) {
+        let mut state = self.state.lock();
+        for id in state.owners.remove(from).unwrap_or_default() {
+            if let Some(row) = state.rows.get_mut(&id) {
+                row.owner = to.clone();
+                state.owners.entry(to.clone()).or_default().insert(id);
+            }
+        }
+    }
+
     /// Whether there is that timer.
     pub fn has(&self, id: PortId) -> bool {
         self.state.lock().rows.contains_key(&id)
