@@ -549,7 +549,12 @@ impl Inbox {
     /// Whether nothing waits, and every place and byte that was taken was given back.
     pub fn is_at_rest(&self) -> bool {
         let state = self.state.lock();
-        let Disk { messages, bytes, loaded, .. } = state.disk;
+        let Disk {
+            messages,
+            bytes,
+            loaded,
+            ..
+        } = state.disk;
         let taken = u64::from(messages) + bytes + u64::from(loaded) + (state.disk.loaded_bytes + state.bytes) as u64;
         let lanes = state.lanes.iter().map(|lane| lane.taken).sum::<u32>();
         state.queue.is_empty() && taken == 0 && lanes + state.reserved + state.held == 0

@@ -131,6 +131,8 @@ pub(super) enum Handled {
     Conflicted,
     /// The store does not take what came of it.
     Unstored(Arc<str>),
+    /// It gave up because a receiver had no place.
+    Crowded,
     /// The guest gave up; its effects are forgotten. No health event.
     RolledBack(types::Rollback),
     /// Who waited for it stopped waiting.
@@ -156,7 +158,10 @@ impl Actor {
             table::Scope::Instance(_) => Table::of(table::Kind::Kv, &capsule.name, &table::Scope::System),
             _ => owner.table(table::Kind::Kv),
         });
-        let kept = owner.as_ref().filter(|_| capsule.hears_durably()).map(|o| o.table(table::Kind::Inbox));
+        let kept = owner
+            .as_ref()
+            .filter(|_| capsule.hears_durably())
+            .map(|o| o.table(table::Kind::Inbox));
         let inbox = Inbox::with_table(Arc::clone(&capsule.name), capsule.lanes(), kept);
         let timers = Timers::new(
             Arc::clone(&inbox),
@@ -457,7 +462,10 @@ impl Actor {
             let goes_on = if self.state() == ActorState::Down {
                 self.turn_away(&delivery.message);
                 true
-            } else if self.is_stale(&delivery) || self.is_too_large(&delivery.message) || self.is_gone(&delivery, epoch).await {
+            } else if self.is_stale(&delivery)
+                || self.is_too_large(&delivery.message)
+                || self.is_gone(&delivery, epoch).await
+            {
                 true
             } else if let Some(row) = life.order.holds_back(&self.capsule, &delivery) {
                 self.inbox.park(row);
@@ -484,7 +492,10 @@ impl Actor {
             (None, Source::Port(id)) => fired && !self.timers.has(*id),
             _ => false,
         };
-        cancelled || message.deadline.is_some_and(|deadline| deadline <= self.host.deadlines.now())
+        cancelled
+            || message
+                .deadline
+                .is_some_and(|deadline| deadline <= self.host.deadlines.now())
     }
 
     /// Refuses an ask whose body alone would take a large part of what the actor may have in memory: to handle it would be a
@@ -537,6 +548,7 @@ impl Actor {
                 }
                 self.put_off(delivery, &why);
             }
+            Handled::Crowded => self.wait_for_place(life, delivery),
             Handled::RolledBack(types::Rollback::Refuse(problem)) if delivery.kept.is_none() => {
                 report::refuse(&self.host.bus, &delivery.message, wire_problem(problem));
             }
@@ -625,7 +637,7 @@ impl Actor {
             Handled::Unstored(why) => {
                 tracing::warn!(capsule = %self.capsule.name, %why, "a connection is closed: what it did cannot be stored");
             }
-            Handled::Committed | Handled::Conflicted | Handled::Abandoned => {}
+            Handled::Committed | Handled::Conflicted | Handled::Crowded | Handled::Abandoned => {}
         }
         connection.end();
     }
@@ -670,7 +682,9 @@ impl Actor {
         let message = &delivery.message;
         let principal = self.acts_as(message);
         let usage = self.host.ledger.principal(&principal);
-        store.data_mut().begin(message, principal.clone(), delivery.kept.is_some());
+        store
+            .data_mut()
+            .begin(message, principal.clone(), delivery.kept.is_some());
         let prepared = store.set_fuel(self.capsule.fuel);
         store.set_epoch_deadline(1);
         let now = self.host.deadlines.now();
@@ -692,6 +706,12 @@ impl Actor {
             Ok(Ok(())) => self.commit(guest, delivery, epoch),
             Ok(Err(rollback)) => match guest.working.unreadable() {
                 Some(error) => Handled::Unstored(error.to_string().into()),
+                None if guest.found_full
+                    && delivery.kept.is_some()
+                    && matches!(rollback, types::Rollback::Retry(_)) =>
+                {
+                    Handled::Crowded
+                }
                 None => Handled::RolledBack(rollback),
             },
             Err(error) => classify(&error, guest.limits.refused),
@@ -767,6 +787,7 @@ fn guest_message<'a>(delivery: &'a Delivery, principal: &'a Principal, now: Inst
         time_left_ms: message.deadline.map(left),
         attempt: delivery.attempt,
         lost: delivery.lost,
+        durable: delivery.kept.is_some(),
     }
 }
 

@@ -306,9 +306,9 @@ pub(crate) fn prepare(commands: impl Iterator<Item = (u32, Command)>, actor: &Ac
                         timeout,
                         kept: true,
                         ..
-                    } => actor
-                        .owner()
-                        .map(|owner| durable::ask_row(owner, CommandId { cause, ordinal }, say.object(), saying, *timeout)),
+                    } => actor.owner().map(|owner| {
+                        durable::ask_row(owner, CommandId { cause, ordinal }, say.object(), saying, *timeout)
+                    }),
                     Command::KeepTimer {
                         timer,
                         spec,

@@ -10,9 +10,9 @@ use bytes::Bytes;
 
 use super::actor::{Actor, Handled, Life};
 use super::commands::{self, Command};
+use super::durable;
 use super::durable::outbox::Outputs;
 use super::durable::record::{self, MessageRecord};
-use super::durable;
 use super::guest::Guest;
 use super::report;
 use crate::bus::inbox::{Delivery, Kept, RowRef};
@@ -24,6 +24,9 @@ pub(crate) const RETRY_MIN: Duration = Duration::from_millis(100);
 
 /// Wait before any further attempt at most.
 pub(crate) const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// Wait before what found a full queue is tried again.
+const FULL_WAIT: Duration = Duration::from_millis(250);
 
 /// Wait before what cannot be read is tried again.
 const READ_AGAIN: Duration = Duration::from_millis(500);
@@ -54,6 +57,7 @@ impl Actor {
             return self.say(guest, cause, 0);
         }
         let now_ms = host.deadlines.clock().wall_ms();
+        let seen = guest.working.seen_ahead().unwrap_or(0);
         let mut prepared = commands::prepare(guest.commands.take(), self, cause);
         let (mut writes, shared) = match self.table() {
             Some(table) => guest.working.take(table),
@@ -64,7 +68,7 @@ impl Actor {
         writes.append(&mut prepared.writes);
         if writes.is_empty() && prepared.once.is_empty() {
             // An ask on a durable subscription that changed nothing.
-            return self.say_prepared(prepared.commands, cause, 0);
+            return self.say_prepared(prepared.commands, cause, seen);
         }
         let (once, ordinals): (Vec<_>, Vec<u32>) = prepared.once.into_iter().unzip();
         let level = if durable { Level::Durable } else { Level::Eventual };
@@ -91,10 +95,12 @@ impl Actor {
         for (ordinal, admitted) in ordinals.into_iter().zip(sequenced.admitted) {
             if !admitted {
                 // It was said before.
-                prepared.commands.retain(|(n, command)| *n != ordinal || !matches!(command, Command::Deliver { .. }));
+                prepared
+                    .commands
+                    .retain(|(n, command)| *n != ordinal || !matches!(command, Command::Deliver { .. }));
             }
         }
-        let number = if durable { sequenced.number } else { 0 };
+        let number = if durable { sequenced.number } else { seen };
         self.say_prepared(prepared.commands, cause, number)
     }
 
@@ -165,7 +171,7 @@ impl Actor {
         self.inbox().adopt(&mut delivery);
         if lane.is_none() {
             let reason = "the capsule does not subscribe to this topic any more";
-            self.lay_aside(delivery, codes::UNSUBSCRIBED, reason);
+            drop(self.lay_aside(delivery, codes::UNSUBSCRIBED, reason));
             return None;
         }
         Some(delivery)
@@ -222,8 +228,17 @@ impl Actor {
                 tracing::debug!(%error, "the attempts of a message are not counted");
             }
         }
-        let wait = RETRY_MIN.saturating_mul(1 << delivery.attempt.saturating_sub(1).min(16)).min(RETRY_MAX);
+        let wait = RETRY_MIN
+            .saturating_mul(1 << delivery.attempt.saturating_sub(1).min(16))
+            .min(RETRY_MAX);
         self.come_again(delivery, wait, true);
+    }
+
+    /// Somebody whom it wanted to tell has no place: not the message's fault, so it waits and is not counted, however long that takes.
+    /// Its sender waits with it, if order is to be kept.
+    pub(super) fn wait_for_place(self: &Arc<Self>, life: &mut Life, delivery: Delivery) {
+        life.order.wait_behind(self.capsule(), &delivery);
+        self.come_again(delivery, FULL_WAIT, false);
     }
 
     /// The store does not take what came of a message.
@@ -233,8 +248,11 @@ impl Actor {
             self.inbox().put_back(delivery);
             return;
         }
-        let problem = Problem::new(codes::STORE_UNAVAILABLE, format!("{} cannot store this: {why}", self.capsule_name()))
-            .with_hint("nothing of it happened; `astrid status` says how the store is");
+        let problem = Problem::new(
+            codes::STORE_UNAVAILABLE,
+            format!("{} cannot store this: {why}", self.capsule_name()),
+        )
+        .with_hint("nothing of it happened; `astrid status` says how the store is");
         if delivery.attempt <= self.retries(&delivery) {
             self.come_again(delivery, RETRY_MIN, true);
         } else {
@@ -259,18 +277,26 @@ impl Actor {
 
     /// A message is not tried again: who asked is told, and it is laid aside.
     pub(super) fn give_up(self: &Arc<Self>, life: &mut Life, delivery: Delivery, code: &str, reason: &str) {
-        let behind = life.order.done(&delivery);
-        self.lay_aside(delivery, code, reason);
-        self.inbox().put_rows_back(behind);
+        if let Some(delivery) = self.lay_aside(delivery, code, reason) {
+            self.inbox().put_rows_back(life.order.done(&delivery));
+        }
     }
 
-    fn lay_aside(self: &Arc<Self>, delivery: Delivery, code: &str, reason: &str) {
+    /// The message, unless it could not be laid aside: then it comes again, and its sender waits on.
+    fn lay_aside(self: &Arc<Self>, delivery: Delivery, code: &str, reason: &str) -> Option<Delivery> {
         let now_ms = self.host().deadlines.clock().wall_ms();
         let mut after = None;
         if let (Some(kept), Some(owner)) = (delivery.kept, self.owner()) {
             let mut message = MessageRecord::of(&delivery.message);
             (message.attempts, message.faults) = (delivery.attempt, delivery.faults);
-            let mut writes = vec![durable::dead_row(&self.host().store, owner, message, code, reason, now_ms)];
+            let mut writes = vec![durable::dead_row(
+                &self.host().store,
+                owner,
+                message,
+                code,
+                reason,
+                now_ms,
+            )];
             writes.extend(self.done_row(&delivery, now_ms));
             let host = self.host();
             match durable::dead::make_room(&host.store, &host.durable.letters, self.capsule_name()) {
@@ -282,7 +308,7 @@ impl Actor {
                 Err(error) => {
                     tracing::error!(%error, capsule = %self.capsule_name(), "a message that is given up cannot be laid aside; it is tried again");
                     self.come_again(delivery, RETRY_MAX, false);
-                    return;
+                    return None;
                 }
             };
             if let Kept::Timer(id) = kept {
@@ -290,6 +316,7 @@ impl Actor {
             }
         }
         report::give_up(self.host(), self, &delivery, code, reason, after);
+        Some(delivery)
     }
 
     fn write(&self, writes: Vec<Write>, level: Level) -> Result<u64, Refused> {

@@ -92,7 +92,10 @@ pub(crate) fn give_up(host: &Host, actor: &Actor, delivery: &Delivery, code: &st
             let message = host.bus.compose(say, saying, Kind::Event, None);
             match after {
                 None => host.bus.deliver(message, slots),
-                Some(number) => host.durable.outbox.push_said(number, host.store.sealed(), &host.bus, message, slots),
+                Some(number) => host
+                    .durable
+                    .outbox
+                    .push_said(number, host.store.sealed(), &host.bus, message, slots),
             }
         }
         Err(error) => tracing::error!(%error, capsule = %name, "no topic for dead messages of this name"),

@@ -209,7 +209,11 @@ impl Shard {
     pub fn step(&self, choose: impl FnOnce(usize) -> usize) -> bool {
         let round = self.round.lock();
         let ready: usize = round.iter().map(|flow| flow.0.lock().ready.len()).sum();
-        let mut place = if ready == 0 { return false } else { choose(ready) % ready };
+        let mut place = if ready == 0 {
+            return false;
+        } else {
+            choose(ready) % ready
+        };
         let mut chosen = None;
         for flow in round.iter() {
             let mut state = flow.0.lock();

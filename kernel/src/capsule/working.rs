@@ -101,7 +101,12 @@ impl Working {
     ///
     /// # Errors
     /// It cannot be read.
-    pub(crate) fn get(&mut self, store: &Store, table: &Permit<Table>, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+    pub(crate) fn get(
+        &mut self,
+        store: &Store,
+        table: &Permit<Table>,
+        key: &[u8],
+    ) -> Result<Option<Bytes>, EngineError> {
         if let Some(written) = self.writes.get(key) {
             return Ok(written.clone());
         }

@@ -153,7 +153,11 @@ fn messages(flight: usize) {
         ours,
         "the same rows, same batches, no kernel",
         limit,
-        if flight == 64 { "<= 1.5x, >= 30,000/s" } else { "<= 1.5x" },
+        if flight == 64 {
+            "<= 1.5x, >= 30,000/s"
+        } else {
+            "<= 1.5x"
+        },
     );
 }
 
@@ -179,7 +183,10 @@ fn replay(directory: PathBuf, batches: Vec<Vec<Write>>) -> f64 {
 
 fn kept(number: u64) -> record::MessageRecord {
     record::MessageRecord::of(&Message {
-        id: MessageId { boot: 7, sequence: number },
+        id: MessageId {
+            boot: 7,
+            sequence: number,
+        },
         kind: Kind::Event,
         topic: "relay.v1.third".parse().unwrap(),
         principal: Principal::default_owner(),
@@ -194,14 +201,24 @@ fn kept(number: u64) -> record::MessageRecord {
 fn recovery(waiting: u64) {
     let home = tempfile::tempdir().unwrap();
     let directory = home.path().join("store");
-    let table = Table::of(TableKind::Inbox, "relay-c", &Scope::Principal(Principal::default_owner()));
+    let table = Table::of(
+        TableKind::Inbox,
+        "relay-c",
+        &Scope::Principal(Principal::default_owner()),
+    );
     runtime().block_on(async {
-        let thread = StoreThread::start(Box::new(Disk::new(directory.clone()))).await.unwrap();
+        let thread = StoreThread::start(Box::new(Disk::new(directory.clone())))
+            .await
+            .unwrap();
         let store = thread.store();
         for first in (1..=waiting).step_by(500) {
             let rows = (first..first + 500).map(|n| {
                 let record = kept(n);
-                Write::put(table.clone(), record::inbox_key(store.row(), record.body.len()), record.to_bytes())
+                Write::put(
+                    table.clone(),
+                    record::inbox_key(store.row(), record.body.len()),
+                    record.to_bytes(),
+                )
             });
             let batch = Batch {
                 writes: rows.collect(),
@@ -231,7 +248,11 @@ fn recovery(waiting: u64) {
             "",
         );
         let rate = waiting as f64 / (handled - ready).as_secs_f64();
-        alone("  and until all are handled", &format!("{:.2} s", handled.as_secs_f64()), &format!("{rate:.0}/s"));
+        alone(
+            "  and until all are handled",
+            &format!("{:.2} s", handled.as_secs_f64()),
+            &format!("{rate:.0}/s"),
+        );
     });
 }
 
@@ -270,7 +291,11 @@ fn principals(count: u64) {
             "<= 300 MB",
         );
         let grown = rss_bytes().saturating_sub(before);
-        alone("  of that, since before the first", &mib(grown), &format!("{:.1} s for all", took.as_secs_f64()));
+        alone(
+            "  of that, since before the first",
+            &mib(grown),
+            &format!("{:.1} s for all", took.as_secs_f64()),
+        );
     });
 }
 
@@ -280,7 +305,9 @@ fn many_commits(count: u64) {
     let directory = home.path().join("store");
     let table = Table::of(TableKind::Kv, "bench", &Scope::System);
     runtime().block_on(async {
-        let thread = StoreThread::start(Box::new(Disk::new(directory.clone()))).await.unwrap();
+        let thread = StoreThread::start(Box::new(Disk::new(directory.clone())))
+            .await
+            .unwrap();
         let store = thread.store();
         let began = Instant::now();
         let mut last = 0;
@@ -305,12 +332,20 @@ fn many_commits(count: u64) {
         alone(
             &format!("{count} commits, 64 in flight: size on disk"),
             &mib(size),
-            &format!("{:.0}/s, memory {}", count as f64 / took.as_secs_f64(), mib(rss_bytes())),
+            &format!(
+                "{:.0}/s, memory {}",
+                count as f64 / took.as_secs_f64(),
+                mib(rss_bytes())
+            ),
         );
         thread.stop().await;
         let began = Instant::now();
         let thread = StoreThread::start(Box::new(Disk::new(directory))).await.unwrap();
-        alone("  open after a clean end", &crate::time(began.elapsed().as_secs_f64() * 1e9), "");
+        alone(
+            "  open after a clean end",
+            &crate::time(began.elapsed().as_secs_f64() * 1e9),
+            "",
+        );
         thread.stop().await;
     });
 }

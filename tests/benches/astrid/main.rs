@@ -98,7 +98,9 @@ fn main() {
         ("daemon", daemon::run),
     ];
     // Without names, all of them.
-    let chosen = |name: &str| arguments.iter().any(|a| a == name) || !parts.iter().any(|(n, _)| arguments.contains(&(*n).to_owned()));
+    let chosen = |name: &str| {
+        arguments.iter().any(|a| a == name) || !parts.iter().any(|(n, _)| arguments.contains(&(*n).to_owned()))
+    };
     for (_, part) in parts.iter().filter(|(name, _)| chosen(name)) {
         part();
     }

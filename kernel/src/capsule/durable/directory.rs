@@ -46,13 +46,15 @@ impl std::fmt::Debug for Directory {
 impl Directory {
     /// A capsule runs.
     pub fn add(&self, actors: &Arc<Actors>) {
-        self.0.insert(Arc::clone(&actors.capsule().name), Arc::downgrade(actors));
+        self.0
+            .insert(Arc::clone(&actors.capsule().name), Arc::downgrade(actors));
     }
 
     /// A capsule does not run any more.
     pub fn remove(&self, actors: &Actors) {
         let name = &actors.capsule().name;
-        self.0.remove_if(name, |_, present| std::ptr::eq(present.as_ptr(), actors));
+        self.0
+            .remove_if(name, |_, present| std::ptr::eq(present.as_ptr(), actors));
     }
 
     /// The actors of a capsule that runs.

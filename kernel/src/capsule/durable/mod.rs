@@ -23,8 +23,8 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message as _;
 
-pub use self::directory::Owner;
 use self::directory::Directory;
+pub use self::directory::Owner;
 use self::outbox::Outbox;
 use self::record::{AskRecord, DeadRecord, MessageRecord};
 use self::timers::DurableTimers;
@@ -85,7 +85,11 @@ pub fn rows(store: &Store, message: &Message, slots: &mut Slots) -> Vec<Write> {
         let table = slot.table()?.clone();
         slot.keep_as(row);
         let value: &Bytes = encoded.get_or_insert_with(|| MessageRecord::of(message).to_bytes());
-        Some(Write::put(table, record::inbox_key(row, message.body.bytes.len()), value.clone()))
+        Some(Write::put(
+            table,
+            record::inbox_key(row, message.body.bytes.len()),
+            value.clone(),
+        ))
     });
     rows.collect()
 }
@@ -186,7 +190,9 @@ pub async fn submit(host: &Host, say: Permit<Say>, saying: Saying, id: Option<By
     let new = sequenced.admitted != [false];
     if new {
         // It is heard also when whoever submitted it does not wait for that.
-        host.durable.outbox.push_said(sequenced.number, host.store.sealed(), &host.bus, message, slots);
+        host.durable
+            .outbox
+            .push_said(sequenced.number, host.store.sealed(), &host.bus, message, slots);
     }
     host.store.settled(sequenced.number, epoch).await?;
     Ok(new)

@@ -35,9 +35,13 @@ pub async fn run(host: Arc<Host>) {
         let now = phase.borrow().clone();
         step(&host, &now);
         let so_far = host.store.sealed();
-        host.metrics.store_commits.add(so_far.saturating_sub(std::mem::replace(&mut sealed, so_far)));
+        host.metrics
+            .store_commits
+            .add(so_far.saturating_sub(std::mem::replace(&mut sealed, so_far)));
         let failed = host.store.epoch();
-        host.metrics.store_failures.add(failed.saturating_sub(std::mem::replace(&mut failures, failed)));
+        host.metrics
+            .store_failures
+            .add(failed.saturating_sub(std::mem::replace(&mut failures, failed)));
         tokio::select! {
             () = host.store.progress() => {}
             () = host.durable.outbox.more() => {}
@@ -79,7 +83,9 @@ pub fn step(host: &Arc<Host>, phase: &Phase) {
 
 /// Everybody who holds state of a commit that may be forgotten drops it.
 fn after_failure(host: &Arc<Host>) -> Result<(), EngineError> {
-    host.durable.timers.load(&host.store, host.deadlines.clock().wall_ms())?;
+    host.durable
+        .timers
+        .load(&host.store, host.deadlines.clock().wall_ms())?;
     for actors in host.durable.directory.all() {
         for actor in actors.present() {
             actor.look_again()?;
@@ -107,7 +113,10 @@ pub fn at_start(host: &Arc<Host>) -> Result<(), EngineError> {
 /// # Errors
 /// The store cannot be read.
 pub fn before_start(host: &Host) -> Result<(), EngineError> {
-    let (free, unreadable) = host.durable.timers.load(&host.store, host.deadlines.clock().wall_ms())?;
+    let (free, unreadable) = host
+        .durable
+        .timers
+        .load(&host.store, host.deadlines.clock().wall_ms())?;
     host.bus.ids().skip_ports_before(free);
     if unreadable > 0 {
         tracing::error!(unreadable, "durable timers cannot be read and will not fire");
@@ -138,7 +147,9 @@ fn inherit(host: &Arc<Host>) -> Result<(), EngineError> {
             if matches!(owner.scope, table::Scope::Principal(_)) {
                 continue;
             }
-            let Some(actors) = host.durable.directory.actors(&owner.capsule) else { continue };
+            let Some(actors) = host.durable.directory.actors(&owner.capsule) else {
+                continue;
+            };
             if let (None, Some(heir)) = (actors.of_scope(&owner.scope), actors.heir(&owner.scope)) {
                 bequeath(host, kind, &owner, heir)?;
             }
@@ -152,10 +163,12 @@ fn bequeath(host: &Arc<Host>, kind: table::Kind, owner: &Owner, heir: &Arc<Actor
     let Some(new) = heir.owner() else { return Ok(()) };
     let (from, to) = (owner.table(kind), new.table(kind));
     let mut rows = Vec::new();
-    host.store.view(&from)?.scan(Span::ALL, &std::collections::BTreeMap::new(), &mut |key, value| {
-        rows.push((Bytes::copy_from_slice(key), value));
-        rows.len() < MOVED_ROWS_MAX
-    })?;
+    host.store
+        .view(&from)?
+        .scan(Span::ALL, &std::collections::BTreeMap::new(), &mut |key, value| {
+            rows.push((Bytes::copy_from_slice(key), value));
+            rows.len() < MOVED_ROWS_MAX
+        })?;
     let moved = |(key, value): &(Bytes, Bytes)| {
         [
             Write::delete(from.clone(), key.clone()),
@@ -202,15 +215,20 @@ const MOVED_ROWS_MAX: usize = 10_000;
 fn ask_again(host: &Arc<Host>) -> Result<(), EngineError> {
     for table in host.store.engine()?.tables(table::Kind::Ask)? {
         let Some(owner) = Owner::of(&table) else { continue };
-        let Some(actor) = host.durable.directory.actor(&owner) else { continue };
+        let Some(actor) = host.durable.directory.actor(&owner) else {
+            continue;
+        };
         let mut asks = Vec::new();
-        host.store.engine()?.snapshot(&table)?.scan(Span::ALL, &mut |key, value| {
-            match read_ask_key(key).zip(AskRecord::decode(value).ok()) {
-                Some(ask) => asks.push(ask),
-                None => tracing::error!(capsule = %owner.capsule, "an ask that was kept cannot be read"),
-            }
-            true
-        })?;
+        host.store
+            .engine()?
+            .snapshot(&table)?
+            .scan(Span::ALL, &mut |key, value| {
+                match read_ask_key(key).zip(AskRecord::decode(value).ok()) {
+                    Some(ask) => asks.push(ask),
+                    None => tracing::error!(capsule = %owner.capsule, "an ask that was kept cannot be read"),
+                }
+                true
+            })?;
         for (id, ask) in asks {
             if !host.bus.asks().is_kept_open(id) {
                 ask_one(host, &actor, id, &ask);
@@ -262,7 +280,9 @@ fn ask_one(host: &Host, actor: &Arc<Actor>, command: CommandId, ask: &AskRecord)
         }
         Err(no) => {
             let problem = Problem::new(codes::UNAVAILABLE, no.to_string());
-            host.bus.asks().settle(address, Outcome::Refusal(problem), Source::Kernel);
+            host.bus
+                .asks()
+                .settle(address, Outcome::Refusal(problem), Source::Kernel);
         }
     }
 }

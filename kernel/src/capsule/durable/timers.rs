@@ -97,28 +97,31 @@ impl DurableTimers {
         let (mut free, mut unreadable) = (1, 0);
         for table in store.engine()?.tables(table::Kind::Timer)? {
             let Some(owner) = Owner::of(&table) else { continue };
-            store.engine()?.snapshot(&table)?.scan(crate::store::engine::Span::ALL, &mut |key, value| {
-                let read = record::read_number_key(key).ok().zip(TimerRecord::decode(value).ok());
-                let read = read.and_then(|(id, r)| Some((id, record::principal(&r.principal).ok()?, r)));
-                let Some((id, principal, record)) = read else {
-                    unreadable += 1;
-                    return true;
-                };
-                free = free.max(id + 1);
-                let left = Duration::from_millis(record.due_ms.saturating_sub(now_ms));
-                let row = Row {
-                    owner: owner.clone(),
-                    tag: record.tag.into(),
-                    principal,
-                    every: (record.every_ms > 0).then(|| Duration::from_millis(record.every_ms)),
-                    due: self.deadlines.now() + left,
-                    due_ms: record.due_ms,
-                    next: None,
-                    fired: false,
-                };
-                self.insert(&mut state, id, row);
-                true
-            })?;
+            store
+                .engine()?
+                .snapshot(&table)?
+                .scan(crate::store::engine::Span::ALL, &mut |key, value| {
+                    let read = record::read_number_key(key).ok().zip(TimerRecord::decode(value).ok());
+                    let read = read.and_then(|(id, r)| Some((id, record::principal(&r.principal).ok()?, r)));
+                    let Some((id, principal, record)) = read else {
+                        unreadable += 1;
+                        return true;
+                    };
+                    free = free.max(id + 1);
+                    let left = Duration::from_millis(record.due_ms.saturating_sub(now_ms));
+                    let row = Row {
+                        owner: owner.clone(),
+                        tag: record.tag.into(),
+                        principal,
+                        every: (record.every_ms > 0).then(|| Duration::from_millis(record.every_ms)),
+                        due: self.deadlines.now() + left,
+                        due_ms: record.due_ms,
+                        next: None,
+                        fired: false,
+                    };
+                    self.insert(&mut state, id, row);
+                    true
+                })?;
         }
         Ok((free, unreadable))
     }
@@ -227,7 +230,8 @@ impl DurableTimers {
     pub fn of(&self, owner: &Owner) -> Vec<(PortId, Arc<str>)> {
         let state = self.state.lock();
         let ids = state.owners.get(owner).into_iter().flatten();
-        ids.filter_map(|id| Some((*id, Arc::clone(&state.rows.get(id)?.tag)))).collect()
+        ids.filter_map(|id| Some((*id, Arc::clone(&state.rows.get(id)?.tag))))
+            .collect()
     }
 
     /// How many an owner has.
