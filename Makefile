@@ -17,6 +17,9 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 # Rounds of `make soak`.
 ROUNDS ?= 200
+# Seeds of `make sim`, and the first of them.
+SEEDS ?= 5000
+START ?= 1
 
 # The paths below are the ones that the build, the tests and the scripts agree on.
 unexport CARGO_TARGET_DIR CARGO_BUILD_TARGET CARGO_BUILD_TARGET_DIR
@@ -60,6 +63,10 @@ bench: build capsules ## Measures Astrid, and in the same run the limits it is h
 .PHONY: soak
 soak: build capsules ## Kills everything at random, ROUNDS times (200): nothing may be left, run twice or be lost
 	ASTRID_ROUNDS=$(ROUNDS) $(CARGO) test --release --workspace --test kills --test kills_durable -- --nocapture
+
+.PHONY: sim
+sim: capsules ## Simulates SEEDS worlds (5000) from START on (1), in which everything fails that can: nothing is lost or doubled
+	ASTRID_SEEDS=$(SEEDS) ASTRID_START=$(START) $(CARGO) test --release --workspace --test sim -- --nocapture seeds
 
 .PHONY: peers
 peers: build ## Measures Astrid beside supervisord and pm2, in turns, and writes docs/peers.md (minutes)

@@ -58,6 +58,9 @@ const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long children that their owners did not end may take to end by themselves.
 const CHILDREN_GRACE: Duration = Duration::from_secs(2);
 
+/// How long a daemon that would end, but has durable work, waits before it looks again.
+const WORK_LOOK_MIN: Duration = Duration::from_secs(1);
+
 /// How long the store may take to end.
 const STORE_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -361,7 +364,7 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
         }
         tokio::select! {
             why = &mut asked => tracing::info!(why, "stopping"),
-            () = idle(host.connections.subscribe(), host.children.running(), options.idle_timeout) => {
+            () = idle(&host, options.idle_timeout) => {
                 tracing::info!("stopping: nobody was connected, and no program ran, for long enough");
             }
         }
@@ -493,15 +496,12 @@ async fn keep_alive(host: Arc<Host>, every: Duration) {
     }
 }
 
-/// Returns when nobody was connected, and no child ran, for that long (K5); never, without a time.
-async fn idle(
-    mut connections: watch::Receiver<usize>,
-    mut children: watch::Receiver<usize>,
-    timeout: Option<Duration>,
-) {
+/// Returns when nobody was connected, no child ran, and no durable message waited, for that long (K5); never, without a time.
+async fn idle(host: &Host, timeout: Option<Duration>) {
     let Some(timeout) = timeout else {
         return std::future::pending().await;
     };
+    let (mut connections, mut children) = (host.connections.subscribe(), host.children.running());
     if timeout < STARTUP_GRACE {
         // Any change: the first client may have come and gone before this is looked at.
         let _ = tokio::time::timeout(STARTUP_GRACE, connections.changed()).await;
@@ -522,9 +522,14 @@ async fn idle(
             }
         };
         quiet.await;
-        if *connections.borrow() == 0 && *children.borrow() == 0 {
+        if *connections.borrow() > 0 || *children.borrow() > 0 {
+            continue;
+        }
+        if host.durable.waiting() == 0 && host.durable.outbox.is_empty() {
             return;
         }
+        // What waits is being handled, or will be tried again; it is not told when that is over.
+        tokio::time::sleep(timeout.max(WORK_LOOK_MIN)).await;
     }
 }
 

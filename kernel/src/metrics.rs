@@ -106,6 +106,8 @@ metrics! {
     capsule_handled: "counter", "astrid_capsule_handled_messages_total", "Messages handled with a commit.";
     capsule_rolled_back: "counter", "astrid_capsule_rolled_back_messages_total", "Messages whose handling was undone at the capsule's own wish.";
     capsule_dead: "counter", "astrid_capsule_dead_messages_total", "Messages given up because they failed their receiver twice.";
+    store_commits: "counter", "astrid_store_sealed_commits_total", "Commits that are on disk, since the daemon started.";
+    store_failures: "counter", "astrid_store_failures_total", "Times that the store failed, and was opened again.";
     capsule_fuel: "counter", "astrid_capsule_used_fuel_units_total", "Fuel that guests used.";
 }
 

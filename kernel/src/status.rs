@@ -66,6 +66,7 @@ mod tests {
             messages: Messages::default(),
             fuel_used: 5,
             children: astrid_wire::control::ChildCount::default(),
+            store: astrid_wire::control::StoreReport::default(),
             capsules: vec![],
             reasons: vec!["a".to_owned()],
         };

@@ -30,6 +30,7 @@ use astrid_kernel::port::listener::Caps;
 use astrid_kernel::store::Store;
 use astrid_kernel::store::engine::Open;
 use astrid_kernel::store::memory::Memory;
+use astrid_kernel::store::thread::StoreThread;
 use astrid_wire::manifest::Overflow;
 use astrid_wire::{Pattern, Principal};
 use tokio::sync::watch;
@@ -74,6 +75,7 @@ pub struct Bed {
     running: JoinSet<()>,
     stop: watch::Sender<bool>,
     threads: Vec<std::thread::JoinHandle<()>>,
+    store_thread: Option<StoreThread>,
     _home: tempfile::TempDir,
 }
 
@@ -121,6 +123,28 @@ impl Bed {
     /// It cannot be made.
     #[expect(clippy::unwrap_used, reason = "a test bed that cannot be made is a failed test")]
     pub async fn on(bundles: Vec<Bundle>, settings: Settings, disk: Box<dyn Open>) -> Self {
+        let store = Store::open(disk).await.unwrap();
+        Self::made(bundles, settings, store, None).await
+    }
+
+    /// As [`Bed::on`], with the store on a thread of its own, as in a daemon.
+    ///
+    /// # Panics
+    /// It cannot be made.
+    #[expect(clippy::unwrap_used, reason = "a test bed that cannot be made is a failed test")]
+    pub async fn threaded(bundles: Vec<Bundle>, settings: Settings, disk: Box<dyn Open>) -> Self {
+        let thread = StoreThread::start(disk).await.unwrap();
+        let store = Arc::clone(thread.store());
+        Self::made(bundles, settings, store, Some(thread)).await
+    }
+
+    #[expect(clippy::unwrap_used, reason = "a test bed that cannot be made is a failed test")]
+    async fn made(
+        bundles: Vec<Bundle>,
+        settings: Settings,
+        store: Arc<Store>,
+        store_thread: Option<StoreThread>,
+    ) -> Self {
         let directory = tempfile::Builder::new().prefix("astrid-bed-").tempdir().unwrap();
         let home = Home::resolve(Some(&directory.path().join("h"))).unwrap();
         home.create().unwrap();
@@ -137,7 +161,6 @@ impl Bed {
         };
         let children = Children::new(children, boot, Arc::clone(&ids), &metrics, Arc::clone(&changed)).unwrap();
         let topics = Topics::new().unwrap();
-        let store = Store::open(disk).await.unwrap();
         let host = Arc::new(Host {
             engine: engine::engine().unwrap(),
             durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
@@ -173,8 +196,10 @@ impl Bed {
         running.spawn(Arc::clone(&host.deadlines).run());
         running.spawn(Arc::clone(&host.children).run());
         running.spawn(durable::recover::run(Arc::clone(&host)));
-        let sealing = Arc::clone(&host.store);
-        running.spawn(async move { sealing.run().await });
+        if store_thread.is_none() {
+            let sealing = Arc::clone(&host.store);
+            running.spawn(async move { sealing.run().await });
+        }
         durable::recover::before_start(&host).unwrap();
         let (stop, stopped) = watch::channel(false);
         let threads = shards[1..].iter().map(|shard| thread(shard, stopped.clone())).collect();
@@ -186,6 +211,7 @@ impl Bed {
             running,
             stop,
             threads,
+            store_thread,
             _home: directory,
         }
     }
@@ -240,6 +266,10 @@ impl Drop for Bed {
     fn drop(&mut self) {
         self.running.abort_all();
         self.stop.send_replace(true);
+        if let Some(thread) = &self.store_thread {
+            // Nobody waits for its end.
+            thread.store().close();
+        }
         for thread in self.threads.drain(..) {
             drop(thread.join());
         }

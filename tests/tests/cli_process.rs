@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use astrid_tests::daemon::Astrid;
-use astrid_tests::process::ends;
+use astrid_tests::process::{ends, send};
+use rustix::process::Signal;
 use serde_json::Value;
 
 /// Words that define a program that runs until it is told to end.
@@ -203,6 +204,64 @@ fn a_program_that_is_killed() {
         instance["last_exit"]["text"].as_str().unwrap().contains("SIGKILL"),
         "{instance}"
     );
+}
+
+/// Instance 0, without what is another at each look, and what happened to it.
+#[track_caller]
+fn known(astrid: &Astrid, name: &str) -> (Value, Value) {
+    let instance = instances(astrid, name).remove(0);
+    let part = |key: &str| (key.to_owned(), instance[key].clone());
+    let parts = ["state", "code", "restarts", "circuit_open", "last_exit", "since_ms"].map(part);
+    let why = process(astrid, &["why", name]);
+    (parts.into_iter().collect(), why["instances"][0]["events"].clone())
+}
+
+/// A10, A11, A21: what is known of programs outlives the daemon, however that ends: restarts that were counted, a circuit that is open,
+/// what was stopped by hand, and what `why` tells. What ran is started again, which is no restart.
+#[test]
+fn what_is_known_outlives_the_daemon() {
+    let astrid = Astrid::started();
+    let definitions = "[[processes]]\nname = \"flaky\"\ncommand = \"/bin/sh\"\nargs = [\"-c\", \"exit 3\"]\n\
+                       max_restarts = 2\nbackoff = { policy = \"fixed\", base = \"10ms\" }\n\
+                       [[processes]]\nname = \"nap\"\ncommand = \"sleep\"\nargs = [\"1000\"]\n\
+                       backoff = { policy = \"fixed\", base = \"10ms\" }\n\
+                       [[processes]]\nname = \"quiet\"\ncommand = \"sleep\"\nargs = [\"1000\"]\n";
+    let file = astrid.scratch().join("known.toml");
+    fs::write(&file, definitions).unwrap();
+    let _ = process(&astrid, &["apply", file.to_str().unwrap()]);
+    let _ = astrid.run(&["process", "start", "nap"]).ok();
+    for restarts in 1..=2 {
+        let _ = astrid.run(&["process", "signal", "nap", "kill"]).ok();
+        becomes(&astrid, "nap", |nap| {
+            nap["state"] == "running" && nap["restarts"] == restarts
+        });
+    }
+    becomes(&astrid, "flaky", |flaky| flaky["circuit_open"] == true);
+    // What was before is on disk when this is answered.
+    let _ = astrid.run(&["process", "stop", "quiet"]).ok();
+    let before = ["flaky", "quiet"].map(|name| known(&astrid, name));
+    assert_eq!(before[1].0["state"], "stopped");
+    for (round, how) in ["stopped", "killed", "stopped", "killed"].into_iter().enumerate() {
+        if how == "killed" {
+            let daemon = astrid.pid();
+            send(daemon, Signal::KILL);
+            assert!(ends(daemon));
+        } else {
+            let _ = astrid.run(&["stop"]).ok();
+        }
+        let _ = astrid.run(&["start"]).ok();
+        for (name, before) in ["flaky", "quiet"].into_iter().zip(&before) {
+            assert_eq!(known(&astrid, name), *before, "round {round}, {how}");
+        }
+        let _ = astrid.run(&["process", "start", "nap"]).ok();
+        let (nap, events) = known(&astrid, "nap");
+        assert_eq!(
+            (&nap["state"], &nap["restarts"]),
+            (&"running".into(), &2.into()),
+            "round {round}, {how}"
+        );
+        assert!(events.to_string().contains("started again with the daemon"), "{events}");
+    }
 }
 
 /// A9: a mistake in a file is said with its place and a hint, and nothing changes.

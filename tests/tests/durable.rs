@@ -54,9 +54,16 @@ async fn number(bed: &Bed, number: u64) {
 async fn settled(bed: &Bed) {
     let until = std::time::Instant::now() + PATIENCE;
     loop {
-        assert!(std::time::Instant::now() < until, "it does not come to rest: {}", unrest(bed));
+        assert!(
+            std::time::Instant::now() < until,
+            "it does not come to rest: {}",
+            unrest(bed)
+        );
         let busy = bed.host.durable.directory.all().iter().any(|actors| {
-            actors.present().iter().any(|a| !a.inbox().is_empty() || a.is_in_outbox() || a.is_busy())
+            actors
+                .present()
+                .iter()
+                .any(|a| !a.inbox().is_empty() || a.is_in_outbox() || a.is_busy())
         });
         if !busy && bed.host.durable.outbox.is_empty() {
             return;
@@ -96,12 +103,22 @@ fn a_chain_of_three() {
         }
         settled(&bed).await;
         let report = report(&bed).await;
-        assert_eq!((&report["count"], &report["last"]), (&json!(100), &json!(100)), "{report}");
+        assert_eq!(
+            (&report["count"], &report["last"]),
+            (&json!(100), &json!(100)),
+            "{report}"
+        );
         for wrong in ["doubled", "missing", "out_of_order"] {
             assert_eq!(report[wrong], json!([]), "{wrong}");
         }
         let kinds = [Kind::Inbox, Kind::Dead, Kind::Ask, Kind::Timer];
-        let left = |kind: Kind| memory.entries().into_iter().filter(move |(t, ..)| t.as_bytes()[0] == kind as u8).count();
+        let left = |kind: Kind| {
+            memory
+                .entries()
+                .into_iter()
+                .filter(move |(t, ..)| t.as_bytes()[0] == kind as u8)
+                .count()
+        };
         assert_eq!(kinds.map(left), [0; 4]);
     });
 }
@@ -149,10 +166,17 @@ fn a_poison_message() {
         }
         let obituary = dead.next().await.unwrap();
         let obituary: Value = serde_json::from_slice(&obituary.message.body.bytes).unwrap();
-        assert_eq!((&obituary["capsule"], &obituary["attempts"]), (&json!("relay-c"), &json!(4)));
+        assert_eq!(
+            (&obituary["capsule"], &obituary["attempts"]),
+            (&json!("relay-c"), &json!(4))
+        );
         settled(&bed).await;
         let report = report(&bed).await;
-        assert_eq!((&report["count"], &report["missing"]), (&json!(4), &json!([3])), "{report}");
+        assert_eq!(
+            (&report["count"], &report["missing"]),
+            (&json!(4), &json!([3])),
+            "{report}"
+        );
         let table = Table::of(Kind::Dead, "relay-c", &Scope::Principal(Principal::default_owner()));
         let rows = bed.host.store.rows(&table, &[], 10).unwrap();
         assert_eq!(rows.len(), 1);
@@ -173,7 +197,11 @@ fn a_poison_that_traps() {
         dead.next().await.unwrap();
         settled(&bed).await;
         let report = report(&bed).await;
-        assert_eq!((&report["count"], &report["missing"]), (&json!(1), &json!([1])), "{report}");
+        assert_eq!(
+            (&report["count"], &report["missing"]),
+            (&json!(1), &json!([1])),
+            "{report}"
+        );
     });
 }
 
@@ -212,7 +240,10 @@ fn a_full_inbox() {
             disk.stall.store(false, Ordering::SeqCst);
         };
         let (results, ()) = tokio::join!(all, release);
-        let refused: Vec<String> = results.iter().filter_map(|r| r.as_ref().err().map(ToString::to_string)).collect();
+        let refused: Vec<String> = results
+            .iter()
+            .filter_map(|r| r.as_ref().err().map(ToString::to_string))
+            .collect();
         assert_eq!(refused, ["the queue of relay-a is full"]);
         settled(&bed).await;
         number(&bed, 4).await;
@@ -272,7 +303,10 @@ fn the_table() {
         )
         .await;
         let text = done.to_string();
-        assert!(text.contains("kv.invalid-key") && text.contains("kv.too-large"), "{text}");
+        assert!(
+            text.contains("kv.invalid-key") && text.contains("kv.too-large"),
+            "{text}"
+        );
         for then in ["trap", "retry", "refuse"] {
             let body = json!({ "ops": [{ "op": "put", "key": "lost", "value": "x" }], "then": then });
             let _: String = refusal(bed.ask_as("ada", "ledger.v1.kv", Body::json(&body)).await);
@@ -336,7 +370,12 @@ fn timers_that_last() {
             // Whatever fires is answered for after what was asked.
             drop(bed.ask("ledger.v1.state", json!({})).await);
             settled(&bed).await;
-            let fired = kv(&bed, "default", json!([{ "op": "scan", "start": "fired/", "end": "fired0" }])).await;
+            let fired = kv(
+                &bed,
+                "default",
+                json!([{ "op": "scan", "start": "fired/", "end": "fired0" }]),
+            )
+            .await;
             let text = fired.to_string();
             assert!(text.contains("fired/kept") && !text.contains("fired/gone"), "{text}");
             let rows = bed.host.store.rows(&ledger_table(), b"fired/", 10).unwrap();
@@ -358,22 +397,34 @@ fn a_store_that_fails() {
         let bed = Bed::on(bundles, Settings::default(), Box::new(disk.clone())).await;
         number(&bed, 1).await;
         settled(&bed).await;
-        drop(answer(bed.ask("ledger.v1.lasting", json!({ "key": "k", "amount": 1 })).await));
+        drop(answer(
+            bed.ask("ledger.v1.lasting", json!({ "key": "k", "amount": 1 })).await,
+        ));
         disk.full.store(true, Ordering::SeqCst);
         let lost = submit(&bed, "relay.v1.submit", json!({ "client": "c", "number": 2 }), None).await;
         assert!(matches!(lost, Err(SubmitError::Store(_))), "{lost:?}");
         // Writers get a clear error, readers go on.
         let refused = bed.ask("ledger.v1.lasting", json!({ "key": "k", "amount": 1 })).await;
         let text = format!("{refused:?}");
-        assert!(text.contains("store.unavailable") && text.contains("no space"), "{text}");
+        assert!(
+            text.contains("store.unavailable") && text.contains("no space"),
+            "{text}"
+        );
         assert_eq!(answer(bed.ask("ledger.v1.sum", json!({ "key": "k" })).await), json!(1));
         disk.full.store(false, Ordering::SeqCst);
         let mut phase = bed.host.store.phase();
-        phase.wait_for(|p| *p == astrid_kernel::store::Phase::Open).await.unwrap();
+        phase
+            .wait_for(|p| *p == astrid_kernel::store::Phase::Open)
+            .await
+            .unwrap();
         number(&bed, 2).await;
         settled(&bed).await;
         let report = report(&bed).await;
-        assert_eq!((&report["count"], &report["doubled"]), (&json!(2), &json!([])), "{report}");
+        assert_eq!(
+            (&report["count"], &report["doubled"]),
+            (&json!(2), &json!([])),
+            "{report}"
+        );
         assert_eq!(answer(bed.ask("ledger.v1.sum", json!({ "key": "k" })).await), json!(1));
     });
 }

@@ -176,8 +176,12 @@ fn adopted_programs_stay_through_kills_and_stops() {
         }
         let _ = astrid.run(&["start"]).ok();
         assert_eq!(pid(), first, "round {round}");
-        // `kept`, and `stubborn` with its sleep.
-        let members = herd.members();
+        // `kept`, and `stubborn` with its sleep, which it starts a moment after it runs.
+        let deadline = Instant::now() + PATIENCE;
+        let mut members = herd.members();
+        while members.len() < 3 && Instant::now() < deadline {
+            members = herd.members();
+        }
         assert_eq!(
             members.len(),
             3,

@@ -166,7 +166,14 @@ fn privilege() {
         }))
     };
     let mut session = Client::open(&astrid, "session.sock");
-    for verb in ["shutdown", "backup", "dead.list", "dead.show", "dead.retry", "dead.drop"] {
+    for verb in [
+        "shutdown",
+        "backup",
+        "dead.list",
+        "dead.show",
+        "dead.retry",
+        "dead.drop",
+    ] {
         let answer = ask(&mut session, &format!("astrid.v1.request.{verb}"));
         assert_eq!(problem(answer), envelope::codes::PERMISSION_DENIED, "{verb}");
     }

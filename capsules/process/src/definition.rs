@@ -34,7 +34,7 @@ pub struct Definition {
     /// How many of it run, 1 to 1000. Each gets its index as `ASTRID_INSTANCE`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instances: Option<u32>,
-    /// Whether it is started with the daemon, and when it is defined. True when not said.
+    /// Whether it is started with the daemon, unless somebody has stopped it, and when it is defined. True when not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autostart: Option<bool>,
     /// Whether it goes on when the daemon goes.

@@ -10,30 +10,41 @@ use std::collections::VecDeque;
 
 use astrid_sdk::Problem;
 use astrid_sdk::child::Exit;
+use serde::{Deserialize, Serialize};
 
 use crate::definition::Restart;
 use crate::policy::Policy;
 use crate::state::{Action, LastExit, Now, State, Verdict};
 use crate::words::Lasting;
+use comeback::is_default;
 
+mod comeback;
 mod steps;
 
 /// How long a killed process may take to end, in milliseconds, until it is called stuck (A14).
 pub const STUCK_AFTER_MS: u64 = 5000;
+
 /// Health of the child that runs.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Checked {
     /// What is known.
+    #[serde(skip_serializing_if = "is_default")]
     pub verdict: Verdict,
     /// What the last failed check said.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// Failures and successes in a row.
+    #[serde(skip_serializing_if = "is_default")]
     failures: u32,
+    #[serde(skip_serializing_if = "is_default")]
     successes: u32,
+    #[serde(skip_serializing_if = "is_default")]
     check: Check,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Check {
     #[default]
     Off,
@@ -45,7 +56,8 @@ enum Check {
     Ending,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Child {
     #[default]
     None,
@@ -58,7 +70,8 @@ enum Child {
     },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Phase {
     /// What is run before runs, and may until then.
     Before(u64),
@@ -69,7 +82,7 @@ enum Phase {
     Stuck,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Stopping {
     phase: Phase,
     /// Because it does not work; otherwise because it was told to.
@@ -79,48 +92,47 @@ struct Stopping {
     timeout_ms: u64,
 }
 
-/// One instance.
-#[derive(Debug, Clone)]
+/// One instance. What is written of it (`rows`) is all of it; what is as in a new one is left out.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Machine {
     state: State,
+    #[serde(skip_serializing_if = "is_default")]
     since_wall_ms: u64,
+    #[serde(skip_serializing_if = "is_default")]
     child: Child,
+    #[serde(skip_serializing_if = "Option::is_none")]
     stopping: Option<Stopping>,
+    /// Whether somebody has stopped it: it stays down until somebody starts it, whichever daemon runs.
+    #[serde(skip_serializing_if = "is_default")]
+    held_down: bool,
+    /// Whether it was stopped only because the daemon stopped: the next one starts it again.
+    #[serde(skip_serializing_if = "is_default")]
+    interrupted: bool,
     /// When the restarts were that count, at most as many as open the circuit.
+    #[serde(skip_serializing_if = "VecDeque::is_empty")]
     restarts: VecDeque<u64>,
+    #[serde(skip_serializing_if = "is_default")]
     restarts_total: u32,
     /// Restarts in a row, for the wait.
+    #[serde(skip_serializing_if = "is_default")]
     attempt: u32,
     /// Whether somebody asked for the present start, who is told at once what came of it.
+    #[serde(skip_serializing_if = "is_default")]
     asked: bool,
+    #[serde(skip_serializing_if = "is_default")]
     circuit_open: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
     restart_at: Option<u64>,
+    #[serde(skip_serializing_if = "is_default")]
     health: Checked,
+    #[serde(skip_serializing_if = "Option::is_none")]
     last_exit: Option<LastExit>,
     /// Why it could not be started.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "comeback::read_problem")]
     failure: Option<Problem>,
+    #[serde(skip)]
     actions: Vec<Action>,
-}
-
-impl Default for Machine {
-    fn default() -> Self {
-        Self {
-            state: State::Stopped(None),
-            since_wall_ms: 0,
-            child: Child::None,
-            stopping: None,
-            restarts: VecDeque::new(),
-            restarts_total: 0,
-            attempt: 0,
-            asked: false,
-            circuit_open: false,
-            restart_at: None,
-            health: Checked::default(),
-            last_exit: None,
-            failure: None,
-            actions: Vec::new(),
-        }
-    }
 }
 
 /// What is known of it.
@@ -189,6 +201,11 @@ impl Machine {
         self.circuit_open
     }
 
+    /// Whether somebody has stopped it, and nobody started it since.
+    pub fn is_held_down(&self) -> bool {
+        self.held_down
+    }
+
     /// When it is started again, on the clock of [`Now::up_ms`].
     pub fn restart_at(&self) -> Option<u64> {
         self.restart_at
@@ -202,6 +219,11 @@ impl Machine {
     /// Whether a check is under way.
     pub fn wants_check(&self) -> bool {
         matches!(self.health.check, Check::Running(_))
+    }
+
+    /// Whether what is run before a stop is under way.
+    pub fn wants_before_stop(&self) -> bool {
+        matches!(self.stopping.map(|stopping| stopping.phase), Some(Phase::Before(_)))
     }
 
     /// How it ended last.
@@ -246,6 +268,7 @@ impl Machine {
         if self.child != Child::None {
             return;
         }
+        self.held_down = false;
         self.clean_record();
         self.asked = true;
         self.spawn("started by request", now);
@@ -260,23 +283,39 @@ impl Machine {
         }
     }
 
-    /// Stop. `at_most_ms` bounds what it may take until it is killed.
-    pub fn stop(&mut self, policy: &Policy, at_most_ms: Option<u64>, now: Now) {
-        let timeout_ms = policy.stop_timeout_ms.min(at_most_ms.unwrap_or(u64::MAX));
+    /// Stop, and stay down until somebody says otherwise.
+    pub fn stop(&mut self, policy: &Policy, now: Now) {
+        self.held_down = true;
+        self.interrupted = false;
         if self.child == Child::None {
             self.restart_at = None;
             if !matches!(self.state, State::Stopped(_) | State::Terminated) {
                 self.set_state(State::Stopped(self.state.code()), "stopped by request", now);
             }
-        } else if let Some(stopping) = &mut self.stopping {
-            stopping.then_start = false;
-            stopping.unhealthy = false;
-            stopping.timeout_ms = stopping.timeout_ms.min(timeout_ms);
-            if let Phase::Before(at) | Phase::Asked(at) = &mut stopping.phase {
-                *at = (*at).min(now.up_ms.saturating_add(timeout_ms));
-            }
         } else {
-            self.begin_stop(policy, timeout_ms, "stopping by request", now);
+            self.end_child(policy, policy.stop_timeout_ms, "stopping by request", now);
+        }
+    }
+
+    /// The daemon stops: what runs ends, within this time, and is the next daemon's to start. What waits for its restart waits on.
+    pub fn drain(&mut self, policy: &Policy, at_most_ms: u64, now: Now) {
+        if self.child != Child::None {
+            self.interrupted = !self.held_down;
+            let timeout_ms = policy.stop_timeout_ms.min(at_most_ms);
+            self.end_child(policy, timeout_ms, "stopping with the daemon", now);
+        }
+    }
+
+    fn end_child(&mut self, policy: &Policy, timeout_ms: u64, why: &str, now: Now) {
+        let Some(stopping) = &mut self.stopping else {
+            self.begin_stop(policy, timeout_ms, why, now);
+            return;
+        };
+        stopping.then_start = false;
+        stopping.unhealthy = false;
+        stopping.timeout_ms = stopping.timeout_ms.min(timeout_ms);
+        if let Phase::Before(at) | Phase::Asked(at) = &mut stopping.phase {
+            *at = (*at).min(now.up_ms.saturating_add(timeout_ms));
         }
     }
 
@@ -286,27 +325,13 @@ impl Machine {
             self.start(now);
             return;
         }
+        self.held_down = false;
         if self.stopping.is_none() {
             self.begin_stop(policy, policy.stop_timeout_ms, "stopping for a restart by request", now);
         }
         if let Some(stopping) = &mut self.stopping {
             stopping.unhealthy = false;
             stopping.then_start = true;
-        }
-    }
-
-    /// A child of an earlier generation of this actor is this instance's.
-    pub fn adopt(&mut self, policy: &Policy, held: Option<(u32, u64)>, restarts: u32, now: Now) {
-        self.restarts_total = restarts;
-        match held {
-            Some((pid, started_at_ms)) => {
-                let before_ms = now.wall_ms.saturating_sub(started_at_ms);
-                self.runs(policy, pid, before_ms, format!("found running, pid {pid}"), now);
-            }
-            None => {
-                self.child = Child::Asked;
-                self.set_state(State::Starting, "found starting", now);
-            }
         }
     }
 }

@@ -43,6 +43,11 @@ pub struct Backoff {
 }
 
 impl Backoff {
+    /// No wait is longer.
+    pub fn longest_ms(&self) -> u64 {
+        self.base_ms.max(self.cap_ms)
+    }
+
     /// The wait before this restart in a row, counted from 0.
     pub fn delay_ms(&self, attempt: u32, chance: u64) -> u64 {
         let full = match self.growth {

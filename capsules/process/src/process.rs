@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use astrid_sdk::{PortId, ReplyTo};
+use serde::{Deserialize, Serialize};
 
 use crate::answers::WaiterId;
 use crate::machine::Machine;
@@ -72,13 +73,17 @@ pub struct Instance {
     pub waiters: Vec<WaiterId>,
     /// What its child used when it was last looked at.
     pub sample: Option<Sample>,
-    history: VecDeque<Event>,
+    /// What of it is on disk, as a number that tells whether it is the same.
+    pub kept: Option<u64>,
+    /// The last that happened to it, newest last.
+    pub history: VecDeque<Event>,
 }
 
 /// Something that happened to an instance.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// When, in milliseconds since 1970.
+    #[serde(rename = "at")]
     pub at_ms: u64,
     /// What.
     pub what: String,
@@ -113,6 +118,7 @@ impl Instance {
             deadline: None,
             waiters: Vec::new(),
             sample: None,
+            kept: None,
             history: VecDeque::new(),
         }
     }
@@ -124,11 +130,6 @@ impl Instance {
         }
         let what = what[..what.floor_char_boundary(EVENT_BYTES_MAX)].to_owned();
         self.history.push_back(Event { at_ms, what });
-    }
-
-    /// What is remembered, newest last.
-    pub fn history(&self) -> impl Iterator<Item = &Event> {
-        self.history.iter()
     }
 
     /// Whether a roll goes on after it: it works again, or was not meant to run. None: not yet.

@@ -14,7 +14,6 @@ use crate::definition::Definition;
 use crate::document::{self, Editing};
 use crate::ledger::Ledger;
 use crate::machine::Machine;
-use crate::now;
 use crate::policy::Policy;
 use crate::process::Key;
 use crate::report::{ProblemView, ProcessList, ProcessView};
@@ -187,7 +186,7 @@ impl ProcessCapsule {
         match Ledger::read(ctx) {
             Ok(ledger) => {
                 if self.problem.is_some() {
-                    self.take_over(ctx, &ledger);
+                    self.take_over(ctx, &ledger)?;
                 }
                 Ok(ledger)
             }
@@ -234,7 +233,8 @@ impl ProcessCapsule {
                 editing.put(&name, table);
             }
         })?;
-        let difference = self.table.sync(ledger.plans(), Vec::new(), Which::Everything, now(ctx));
+        let now = self.now(ctx);
+        let difference = self.table.sync(ledger.plans(), Which::Everything, now);
         let unchanged = difference.unchanged.into_iter();
         Ok(Applied {
             added: difference.added,
@@ -265,8 +265,8 @@ impl ProcessCapsule {
             let table = Editing::table(definition)?;
             ledger.change(ctx, |editing| editing.put(name, table))?;
         }
-        let now = now(ctx);
-        self.table.sync(ledger.plans(), Vec::new(), Which::Named(name), now);
+        let now = self.now(ctx);
+        self.table.sync(ledger.plans(), Which::Named(name), now);
         ProcessView::of(&mut self.table, ctx, name, now).ok_or_else(|| no_process(name))
     }
 
@@ -279,10 +279,11 @@ impl ProcessCapsule {
         }
         ledger.change(ctx, |editing| editing.remove(&request.name))?;
         let waiter = ctx.reply_to();
+        let now = self.now(ctx);
         match known {
-            Some(name) if request.wait => self.table.remove(&name, waiter, now(ctx)),
+            Some(name) if request.wait => self.table.remove(&name, waiter, now),
             Some(name) => {
-                self.table.remove(&name, None, now(ctx));
+                self.table.remove(&name, None, now);
                 self.table.effects.extend(waiter.map(Effect::Removed));
             }
             None => self.table.effects.extend(waiter.map(Effect::Removed)),
@@ -325,7 +326,8 @@ impl ProcessCapsule {
         self.check_free(request.name.as_deref())?;
         let ledger = self.ledger(ctx)?;
         let which = request.name.as_deref().map_or(Which::Present, Which::Named);
-        self.table.sync(ledger.plans(), Vec::new(), which, now(ctx));
+        let now = self.now(ctx);
+        self.table.sync(ledger.plans(), which, now);
         self.targets(request.name.as_deref(), request.instance)
     }
 
@@ -341,7 +343,7 @@ impl ProcessCapsule {
             let what = format!("{WAITERS_MAX} others wait already");
             return Err(Problem::new(codes::TOO_MANY, what).with_hint("do not wait, and look at its status"));
         }
-        let now = now(ctx);
+        let now = self.now(ctx);
         for key in keys {
             if let Some(process) = self.table.processes.get_mut(&key.0) {
                 process.roll.clear();
@@ -385,9 +387,7 @@ impl ProcessCapsule {
 
     pub(crate) fn do_stop(&mut self, ctx: &mut Context, request: &Told) -> Result<(), Problem> {
         let keys = self.targets(request.name.as_deref(), request.instance)?;
-        self.each(ctx, request, &keys, |machine, policy, now| {
-            machine.stop(policy, None, now)
-        })
+        self.each(ctx, request, &keys, |machine, policy, now| machine.stop(policy, now))
     }
 
     pub(crate) fn do_restart(&mut self, ctx: &mut Context, request: &Told) -> Result<(), Problem> {
@@ -400,7 +400,7 @@ impl ProcessCapsule {
             let what = format!("`{}` is not a signal that can be sent", shown(&request.signal));
             return Err(Problem::new(codes::INVALID, what).with_hint(signals::known()));
         };
-        let now = now(ctx);
+        let now = self.now(ctx);
         let mut sent = 0;
         for key in self.targets(Some(&request.name), request.instance)? {
             let Some(instance) = self.table.instance_mut(&key) else {
@@ -426,7 +426,8 @@ impl ProcessCapsule {
             return Err(problem);
         }
         let names: Vec<Rc<str>> = self.table.processes.keys().cloned().collect();
-        let mut list = ProcessList::of(&mut self.table, ctx, &names, now(ctx));
+        let now = self.now(ctx);
+        let mut list = ProcessList::of(&mut self.table, ctx, &names, now);
         list.problem = self.problem.as_ref().map(|problem| ProblemView {
             code: problem.code().to_owned(),
             message: problem.message().to_owned(),
@@ -436,7 +437,8 @@ impl ProcessCapsule {
     }
 
     pub(crate) fn do_status(&mut self, ctx: &mut Context, request: &Named) -> Result<ProcessView, Problem> {
-        let view = ProcessView::of(&mut self.table, ctx, &request.name, now(ctx));
+        let now = self.now(ctx);
+        let view = ProcessView::of(&mut self.table, ctx, &request.name, now);
         view.ok_or_else(|| self.problem.clone().unwrap_or_else(|| no_process(&request.name)))
     }
 
@@ -447,7 +449,7 @@ impl ProcessCapsule {
             .process(&request.name)
             .ok_or_else(|| no_process(&request.name))?;
         let lines = request.lines.unwrap_or(LINES);
-        let now = now(ctx);
+        let now = self.now(ctx);
         let instances = keys.iter().filter_map(|(_, index)| {
             let instance = process.instances.get(*index as usize)?;
             Some(InstanceWhy::of(ctx, process, *index, instance, lines, now))

@@ -1,11 +1,13 @@
 //! The words of the machine: states (A10), what it wants done, how a child ended.
 
 use astrid_sdk::child::{Exit, Reach, Signal};
+use serde::{Deserialize, Serialize};
 
 /// When something happens.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Now {
-    /// Milliseconds since the daemon started; never goes back.
+    /// Milliseconds since 1970 by a clock that never goes back while the actor's instance lives: it is set once, when that begins, and
+    /// counts with the daemon's life from there. What is reckoned with goes by it, so that it still means something to the next instance.
     pub up_ms: u64,
     /// Milliseconds since 1970, for people.
     pub wall_ms: u64,
@@ -14,7 +16,8 @@ pub struct Now {
 }
 
 /// The states of A10.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum State {
     /// It was asked for and does not run yet.
     Starting,
@@ -30,6 +33,12 @@ pub enum State {
     Crashed(Option<i32>),
     /// It was killed, because it did not stop.
     Terminated,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Stopped(None)
+    }
 }
 
 impl State {
@@ -79,7 +88,8 @@ pub enum Action {
 }
 
 /// What is known of health.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Nothing yet.
     #[default]
@@ -91,7 +101,7 @@ pub enum Verdict {
 }
 
 /// How it ended last.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastExit {
     /// When, in milliseconds since 1970.
     pub at_ms: u64,

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use astrid_sdk::child::{Exit, HeldPort, Reach, Signal};
+use astrid_sdk::child::{Exit, Reach, Signal};
 use astrid_sdk::{PortId, Problem, ReplyTo};
 
 use crate::answers::{Answers, Waiter};
@@ -16,8 +16,10 @@ use crate::process::{Instance, Key, Process};
 use crate::state::{Action, Now};
 
 mod definitions;
+mod restore;
 
 pub use definitions::{Difference, Which};
+pub use restore::Beginning;
 
 /// What a child that nobody wants may take to end, in milliseconds, until it is killed.
 const ORPHAN_MS: u64 = 10_000;
@@ -85,6 +87,12 @@ pub struct Table {
     orphans: BTreeSet<(u64, PortId)>,
     pub(crate) effects: VecDeque<Effect>,
     pub(crate) answers: Answers,
+    /// Children that are not held any more, though their ends were not heard of, and until when that is waited for.
+    missing: BTreeSet<(u64, PortId)>,
+    /// Instances that may not be on disk as they are here.
+    unwritten: BTreeSet<Key>,
+    /// Rolls as they are on disk.
+    pub(crate) kept_rolls: BTreeMap<Rc<str>, VecDeque<u32>>,
     /// Once the daemon stops: the children that are waited for.
     draining: Option<BTreeSet<PortId>>,
     drained: bool,
@@ -102,15 +110,35 @@ impl Table {
         self.processes.get(&key.0)?.instances.get(key.1 as usize)
     }
 
+    /// An instance, which is to be written then.
     pub(crate) fn instance_mut(&mut self, key: &Key) -> Option<&mut Instance> {
+        if !self.unwritten.contains(key) {
+            self.unwritten.insert(key.clone());
+        }
+        self.looked_at(key)
+    }
+
+    /// An instance, of which nothing is changed that is written.
+    pub(crate) fn looked_at(&mut self, key: &Key) -> Option<&mut Instance> {
         self.processes.get_mut(&key.0)?.instances.get_mut(key.1 as usize)
+    }
+
+    /// An instance that may not be on disk as it is here, if there is one.
+    pub(crate) fn take_unwritten(&mut self) -> Option<Key> {
+        self.unwritten.pop_first()
+    }
+
+    /// Whether all is on disk as it is here, once the message at hand is.
+    pub fn is_written(&self) -> bool {
+        self.unwritten.is_empty()
     }
 
     /// When something is to be done next, in milliseconds since the daemon started.
     pub fn deadline(&self) -> Option<u64> {
         let instance = self.deadlines.first().map(|(at, _)| *at);
         let orphan = self.orphans.first().map(|(at, _)| *at);
-        [instance, orphan].into_iter().flatten().min()
+        let missing = self.missing.first().map(|(at, _)| *at);
+        [instance, orphan, missing].into_iter().flatten().min()
     }
 
     /// Whether the daemon stops.
@@ -121,46 +149,22 @@ impl Table {
 
 /// What the world tells.
 impl Table {
-    /// Children of an earlier generation: each is its instance's, or nobody's.
-    fn attach(&mut self, held: Vec<HeldPort>, now: Now) {
-        for held in held {
-            let claimed = main_of(&held.tag).and_then(|(name, index, restarts)| {
-                let process = self.process(name)?;
-                let wanted = process
-                    .wanted()
-                    .any(|(at, instance)| at == index && instance.port.is_none());
-                wanted.then(|| ((process.plan.name.clone(), index), restarts))
-            });
-            let Some((key, restarts)) = claimed else {
-                self.disown(&held, now);
-                continue;
-            };
-            self.ports.insert(held.port, Role::Main(key.clone()));
-            if let Some(instance) = self.instance_mut(&key) {
-                instance.port = Some(held.port);
-                instance.queued = false;
-            }
-            let since = held.pid.zip(held.started_at_ms);
-            self.step(&key, now, |machine, policy, now| {
-                machine.adopt(policy, since, restarts, now);
-            });
-        }
-    }
-
     /// Ends a child that nobody wants: a program with time to end, a check at once.
-    fn disown(&mut self, held: &HeldPort, now: Now) {
-        let (signal, reach) = match main_of(&held.tag) {
-            Some(_) => (Signal::Terminate, Reach::Group),
-            None => (Signal::Kill, Reach::Tree),
+    fn disown(&mut self, port: PortId, is_program: bool, now: Now) {
+        let (signal, reach) = if is_program {
+            (Signal::Terminate, Reach::Group)
+        } else {
+            (Signal::Kill, Reach::Tree)
         };
-        self.effects.push_back(Effect::Signal(held.port, signal, reach));
-        let kill_at = (signal != Signal::Kill).then(|| now.up_ms.saturating_add(ORPHAN_MS));
-        self.orphans.extend(kill_at.map(|at| (at, held.port)));
-        self.ports.insert(held.port, Role::Orphan(kill_at));
+        self.effects.push_back(Effect::Signal(port, signal, reach));
+        let kill_at = is_program.then(|| now.up_ms.saturating_add(ORPHAN_MS));
+        self.orphans.extend(kill_at.map(|at| (at, port)));
+        self.ports.insert(port, Role::Orphan(kill_at));
     }
 
     /// A child runs.
     pub fn started(&mut self, port: PortId, pid: u32, now: Now) {
+        self.missing.retain(|(_, missing)| *missing != port);
         if let Some(Role::Main(key)) = self.ports.get(&port).cloned() {
             if let Some(instance) = self.instance_mut(&key) {
                 instance.sample = None;
@@ -263,7 +267,7 @@ impl Table {
     /// A check has said something.
     pub fn probe_said(&mut self, port: PortId, bytes: &[u8]) {
         if let Some(Role::Probe(key)) = self.ports.get(&port).cloned()
-            && let Some(instance) = self.instance_mut(&key)
+            && let Some(instance) = self.looked_at(&key)
             && instance.probe == Some(port)
         {
             let room = crate::probe::SAID_BYTES_MAX.saturating_sub(instance.probe_said.len());
@@ -277,8 +281,11 @@ impl Table {
             && at <= now.up_ms
         {
             self.deadlines.pop_first();
-            if let Some(instance) = self.instance_mut(&key) {
-                instance.deadline = None;
+            let Some(instance) = self.looked_at(&key) else { continue };
+            instance.deadline = None;
+            if !instance.machine.has_child() && self.is_draining() {
+                // Its restart is the next daemon's.
+                continue;
             }
             self.step(&key, now, Machine::due);
         }
@@ -288,6 +295,12 @@ impl Table {
             self.orphans.pop_first();
             self.ports.insert(port, Role::Orphan(None));
             self.effects.push_back(Effect::Signal(port, Signal::Kill, Reach::Tree));
+        }
+        while let Some((at, port)) = self.missing.first().copied()
+            && at <= now.up_ms
+        {
+            self.missing.pop_first();
+            self.exited(port, &Exit::Lost, now);
         }
     }
 
@@ -307,7 +320,7 @@ impl Table {
         self.draining = Some(waited);
         for key in keys {
             self.step(&key, now, |machine, policy, now| {
-                machine.stop(policy, Some(DRAIN_MS), now);
+                machine.drain(policy, DRAIN_MS, now);
             });
         }
         self.check_drained();

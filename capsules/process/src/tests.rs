@@ -10,11 +10,13 @@ use astrid_sdk::testing::{Asked, Child, Harness};
 
 use super::ProcessCapsule;
 
+mod comeback;
 mod documents;
 mod life;
 mod many;
 mod properties;
 mod refusals;
+mod twins;
 
 type Bed = Harness<ProcessCapsule>;
 

@@ -55,7 +55,7 @@ impl InstanceWhy {
     pub fn of(ctx: &Context, process: &Process, index: u32, instance: &Instance, lines: u32, now: Now) -> Self {
         let stream = process.plan.streams().last().copied().unwrap_or(Stream::Output);
         let tail = ctx.tail(&process.plan.log_name(index, stream), lines.min(LINES_MAX));
-        let events = instance.history().map(|event| EventView {
+        let events = instance.history.iter().map(|event| EventView {
             at_ms: event.at_ms,
             what: event.what.clone(),
         });

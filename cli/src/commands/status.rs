@@ -113,6 +113,15 @@ fn human(status: &Status, live: bool, style: Style) -> String {
         };
         line("programs", &format!("{}{unprotected}", children.all));
     }
+    let store = &status.store;
+    let waiting = match store.waiting {
+        0 => String::new(),
+        some => format!(", {some} messages wait"),
+    };
+    line(
+        "store",
+        &format!("{} commits, {}{waiting}", store.commits, capsule::bytes(store.bytes)),
+    );
     line("fuel", &format!("{} used", capsule::grouped(status.fuel_used)));
     if !live {
         line(

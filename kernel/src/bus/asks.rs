@@ -116,9 +116,9 @@ impl Asks {
 
     /// Whether an ask that the store keeps waits for its outcome.
     pub fn is_kept_open(&self, command: CommandId) -> bool {
-        self.rows.iter().any(|row| {
-            matches!(&row.waiter, Waiter::Actor { command: c, kept: true, .. } if *c == command)
-        })
+        self.rows
+            .iter()
+            .any(|row| matches!(&row.waiter, Waiter::Actor { command: c, kept: true, .. } if *c == command))
     }
 
     /// Whether somebody still waits there.

@@ -546,6 +546,20 @@ impl Inbox {
         (state.disk.messages - state.disk.reserved) as usize + state.held as usize
     }
 
+    /// Whether nothing waits, and every place and byte that was taken was given back.
+    pub fn is_at_rest(&self) -> bool {
+        let state = self.state.lock();
+        let Disk {
+            messages,
+            bytes,
+            loaded,
+            ..
+        } = state.disk;
+        let taken = u64::from(messages) + bytes + u64::from(loaded) + (state.disk.loaded_bytes + state.bytes) as u64;
+        let lanes = state.lanes.iter().map(|lane| lane.taken).sum::<u32>();
+        state.queue.is_empty() && taken == 0 && lanes + state.reserved + state.held == 0
+    }
+
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
         let state = self.state.lock();

@@ -369,14 +369,20 @@ impl Bus {
 
     /// Publishes at once to whoever has room; who has none misses it, counted.
     pub fn emit(&self, say: Permit<Say>, saying: Saying) -> MessageId {
+        let slots = self.reserve_some(&say, &saying);
+        self.send(say, saying, Kind::Event, None, slots)
+    }
+
+    /// Takes a place in the queue of everybody who hears the topic and has room; who has none misses it, counted.
+    pub fn reserve_some(&self, say: &Permit<Say>, saying: &Saying) -> Slots {
         let mut slots = Slots::default();
-        for Hearer { inbox, lane, role } in self.hearers(&say.object().topic, &saying) {
+        for Hearer { inbox, lane, role } in self.hearers(&say.object().topic, saying) {
             match inbox.reserve(lane, saying.body.bytes.len()) {
                 Ok(slot) => slots.push(slot, role),
                 Err(_) => self.metrics.bus_refused.increment(),
             }
         }
-        self.send(say, saying, Kind::Event, None, slots)
+        slots
     }
 
     /// Asks at once, and waits for the answer.

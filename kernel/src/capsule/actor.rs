@@ -80,6 +80,10 @@ pub struct Actor {
     /// Its state.
     table: Option<Table>,
     pinned: AtomicBool,
+    /// What the store keeps for it could not be read yet.
+    unread: AtomicBool,
+    /// It was read later, when messages were on their way already: some may be in the queue twice.
+    copies: AtomicBool,
     /// Handlings whose outputs wait for their seal.
     in_outbox: AtomicU32,
     /// The last commit that its outputs wait for.
@@ -127,6 +131,8 @@ pub(super) enum Handled {
     Conflicted,
     /// The store does not take what came of it.
     Unstored(Arc<str>),
+    /// It gave up because a receiver had no place.
+    Crowded,
     /// The guest gave up; its effects are forgotten. No health event.
     RolledBack(types::Rollback),
     /// Who waited for it stopped waiting.
@@ -152,7 +158,10 @@ impl Actor {
             table::Scope::Instance(_) => Table::of(table::Kind::Kv, &capsule.name, &table::Scope::System),
             _ => owner.table(table::Kind::Kv),
         });
-        let kept = owner.as_ref().filter(|_| capsule.hears_durably()).map(|o| o.table(table::Kind::Inbox));
+        let kept = owner
+            .as_ref()
+            .filter(|_| capsule.hears_durably())
+            .map(|o| o.table(table::Kind::Inbox));
         let inbox = Inbox::with_table(Arc::clone(&capsule.name), capsule.lanes(), kept);
         let timers = Timers::new(
             Arc::clone(&inbox),
@@ -181,6 +190,8 @@ impl Actor {
             owner,
             table,
             pinned: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
+            copies: AtomicBool::new(false),
             in_outbox: AtomicU32::new(0),
             last_commit: AtomicU64::new(0),
             inbox,
@@ -195,10 +206,10 @@ impl Actor {
             busy: AtomicBool::new(false),
             evict: AtomicBool::new(false),
         };
-        if let Err(error) = actor.look_again() {
-            // What waits stays where it is, and is found when the store can be read.
-            tracing::error!(%error, capsule = %actor.capsule.name, "cannot read what is kept for an actor");
-        }
+        // What cannot be read now is read before the first message is taken.
+        let unread = actor.look_again().is_err();
+        actor.unread.store(unread, Ordering::Relaxed);
+        actor.copies.store(unread, Ordering::Relaxed);
         Arc::new(actor)
     }
 
@@ -218,6 +229,11 @@ impl Actor {
         };
         self.inbox.restore(rows);
         Ok(())
+    }
+
+    /// The store had failed and is open again. What its next instance reads may be older than the ports that it holds, so it is told of those.
+    pub fn hear_again(&self) {
+        self.hear_about_itself(&self.host.topics.restarted);
     }
 
     /// Gives it to a shard.
@@ -412,13 +428,19 @@ impl Actor {
     async fn run(self: Arc<Self>) {
         let end = End(Arc::clone(&self));
         let mut life = Life::default();
-        self.hear_about_itself(&self.host.topics.started.clone(), false);
+        self.hear_about_itself(&self.host.topics.started);
         loop {
             if let Some(connection) = self.connection() {
                 connection.stream().drained().await;
             }
             if self.host.store.is_crowded() {
                 self.host.store.room().await;
+            }
+            while self.unread.load(Ordering::Relaxed) && !self.inbox.is_closed() {
+                match self.look_again() {
+                    Ok(()) => self.unread.store(false, Ordering::Relaxed),
+                    Err(error) => self.wait_to_read(&error).await,
+                }
             }
             let Some((next, epoch)) = self.next().await else { break };
             if life.epoch != epoch {
@@ -431,7 +453,7 @@ impl Actor {
             }
             let delivery = match next {
                 Entry::Message(delivery) => delivery,
-                Entry::Row(row) => match self.read_row(row) {
+                Entry::Row(row) => match self.read_row(row, epoch).await {
                     Some(delivery) => delivery,
                     None => continue,
                 },
@@ -440,7 +462,10 @@ impl Actor {
             let goes_on = if self.state() == ActorState::Down {
                 self.turn_away(&delivery.message);
                 true
-            } else if self.is_stale(&delivery) || self.is_gone(&delivery) || self.is_too_large(&delivery.message) {
+            } else if self.is_stale(&delivery)
+                || self.is_too_large(&delivery.message)
+                || self.is_gone(&delivery, epoch).await
+            {
                 true
             } else if let Some(row) = life.order.holds_back(&self.capsule, &delivery) {
                 self.inbox.park(row);
@@ -467,7 +492,10 @@ impl Actor {
             (None, Source::Port(id)) => fired && !self.timers.has(*id),
             _ => false,
         };
-        cancelled || message.deadline.is_some_and(|deadline| deadline <= self.host.deadlines.now())
+        cancelled
+            || message
+                .deadline
+                .is_some_and(|deadline| deadline <= self.host.deadlines.now())
     }
 
     /// Refuses an ask whose body alone would take a large part of what the actor may have in memory: to handle it would be a
@@ -480,6 +508,11 @@ impl Actor {
             report::refuse(&self.host.bus, message, Problem::new(codes::TOO_LARGE, text));
         }
         too_large
+    }
+
+    /// Whether a message may be in its queue twice.
+    pub(super) fn has_copies(&self) -> bool {
+        self.copies.load(Ordering::Relaxed)
     }
 
     /// Handles one message, and lives with what comes of it. False when the actor ends.
@@ -509,7 +542,13 @@ impl Actor {
         }
         match handled {
             Handled::Committed | Handled::Conflicted | Handled::Abandoned => {}
-            Handled::Unstored(why) => self.put_off(delivery, &why),
+            Handled::Unstored(why) => {
+                if delivery.kept.is_some() && self.host.store.is_open() {
+                    self.wait_to_read(&why).await;
+                }
+                self.put_off(delivery, &why);
+            }
+            Handled::Crowded => self.wait_for_place(life, delivery),
             Handled::RolledBack(types::Rollback::Refuse(problem)) if delivery.kept.is_none() => {
                 report::refuse(&self.host.bus, &delivery.message, wire_problem(problem));
             }
@@ -556,7 +595,7 @@ impl Actor {
                 return;
             }
         }
-        self.hear_about_itself(&self.host.topics.restarted.clone(), true);
+        self.hear_about_itself(&self.host.topics.restarted);
     }
 
     /// Waits, and tells those who would have stopped waiting before the restart that they need not.
@@ -598,7 +637,7 @@ impl Actor {
             Handled::Unstored(why) => {
                 tracing::warn!(capsule = %self.capsule.name, %why, "a connection is closed: what it did cannot be stored");
             }
-            Handled::Committed | Handled::Conflicted | Handled::Abandoned => {}
+            Handled::Committed | Handled::Conflicted | Handled::Crowded | Handled::Abandoned => {}
         }
         connection.end();
     }
@@ -612,16 +651,10 @@ impl Actor {
     }
 
     /// Tells the actor about its own life, ahead of what waits, if it wants to hear that.
-    fn hear_about_itself(&self, topic: &astrid_wire::Topic, first: bool) {
-        if !self.capsule.wants_lifecycle(topic.as_str()) {
-            return;
-        }
-        let message = report::lifecycle(&self.host, self, topic);
-        // An inbox that is closed has nobody to tell.
-        if first {
-            self.inbox.push_first(message);
-        } else {
-            self.inbox.push(message, None);
+    fn hear_about_itself(&self, topic: &astrid_wire::Topic) {
+        if self.capsule.wants_lifecycle(topic.as_str()) {
+            // An inbox that is closed has nobody to tell.
+            self.inbox.push_first(report::lifecycle(&self.host, self, topic));
         }
     }
 
@@ -649,7 +682,9 @@ impl Actor {
         let message = &delivery.message;
         let principal = self.acts_as(message);
         let usage = self.host.ledger.principal(&principal);
-        store.data_mut().begin(message, principal.clone(), delivery.kept.is_some());
+        store
+            .data_mut()
+            .begin(message, principal.clone(), delivery.kept.is_some());
         let prepared = store.set_fuel(self.capsule.fuel);
         store.set_epoch_deadline(1);
         let now = self.host.deadlines.now();
@@ -669,7 +704,16 @@ impl Actor {
         let memory = guest.limits.used();
         let handled = match result {
             Ok(Ok(())) => self.commit(guest, delivery, epoch),
-            Ok(Err(rollback)) => Handled::RolledBack(rollback),
+            Ok(Err(rollback)) => match guest.working.unreadable() {
+                Some(error) => Handled::Unstored(error.to_string().into()),
+                None if guest.found_full
+                    && delivery.kept.is_some()
+                    && matches!(rollback, types::Rollback::Retry(_)) =>
+                {
+                    Handled::Crowded
+                }
+                None => Handled::RolledBack(rollback),
+            },
             Err(error) => classify(&error, guest.limits.refused),
         };
         let committed = matches!(handled, Handled::Committed);
@@ -743,6 +787,7 @@ fn guest_message<'a>(delivery: &'a Delivery, principal: &'a Principal, now: Inst
         time_left_ms: message.deadline.map(left),
         attempt: delivery.attempt,
         lost: delivery.lost,
+        durable: delivery.kept.is_some(),
     }
 }
 

@@ -194,9 +194,19 @@ impl Actors {
         }
     }
 
-    /// Those that are there.
+    /// Those that are there and have something kept, in the order of their keys.
     pub fn present(&self) -> Vec<Arc<Actor>> {
-        self.all()
+        let mut kept: Vec<_> = self
+            .principals
+            .iter()
+            .map(|a| (a.key().clone(), Arc::clone(&a)))
+            .collect();
+        kept.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        self.system
+            .iter()
+            .cloned()
+            .chain(kept.into_iter().map(|(_, a)| a))
+            .collect()
     }
 
     fn of_principal(&self, principal: &Principal) -> Arc<Actor> {

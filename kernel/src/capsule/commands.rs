@@ -306,9 +306,9 @@ pub(crate) fn prepare(commands: impl Iterator<Item = (u32, Command)>, actor: &Ac
                         timeout,
                         kept: true,
                         ..
-                    } => actor
-                        .owner()
-                        .map(|owner| durable::ask_row(owner, CommandId { cause, ordinal }, say.object(), saying, *timeout)),
+                    } => actor.owner().map(|owner| {
+                        durable::ask_row(owner, CommandId { cause, ordinal }, say.object(), saying, *timeout)
+                    }),
                     Command::KeepTimer {
                         timer,
                         spec,
@@ -326,6 +326,23 @@ pub(crate) fn prepare(commands: impl Iterator<Item = (u32, Command)>, actor: &Ac
         prepared.commands.push((ordinal, command));
     }
     prepared
+}
+
+/// What later handlings of the actor must see of a commit that has its number, and is not on disk yet.
+pub(crate) fn sequenced(commands: &[(u32, Command)], actor: &Actor) {
+    let timers = &actor.host().durable.timers;
+    for (_, command) in commands {
+        match command {
+            Command::KeepTimer {
+                timer,
+                spec,
+                owner,
+                now_ms,
+            } => timers.set(owner, *timer.object(), spec, *now_ms),
+            Command::ForgetTimer { timer, .. } => timers.cancel(*timer.object()),
+            _ => {}
+        }
+    }
 }
 
 /// Commits: does it, in order. Nothing here can fail.
@@ -363,13 +380,9 @@ pub(crate) fn carry_out(commands: impl Iterator<Item = (u32, Command)>, actor: &
             }
             Command::SetTimer { timer, spec } => actor.timers().set(timer, spec),
             Command::CancelTimer(timer) => actor.timers().cancel(timer),
-            Command::KeepTimer {
-                timer,
-                spec,
-                owner,
-                now_ms,
-            } => host.durable.timers.set(&owner, timer.into_object(), spec, now_ms),
-            Command::ForgetTimer { timer, .. } => host.durable.timers.cancel(timer.into_object()),
+            Command::KeepTimer { timer, .. } => host.durable.timers.start(timer.into_object()),
+            // When it was sequenced.
+            Command::ForgetTimer { .. } => {}
             Command::Pin { pinned, .. } => actor.set_pinned(pinned),
             Command::Write { room, bytes } => Stream::write(room, bytes),
             Command::Close(stream) => Stream::close(stream),

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use astrid_wire::Problem;
 use astrid_wire::problem::codes;
+use bytes::Bytes;
 
 use super::actor::{Actor, Handled, Life};
 use super::commands::{self, Command};
+use super::durable;
 use super::durable::outbox::Outputs;
 use super::durable::record::{self, MessageRecord};
-use super::durable;
 use super::guest::Guest;
 use super::report;
 use crate::bus::inbox::{Delivery, Kept, RowRef};
@@ -24,8 +25,17 @@ pub(crate) const RETRY_MIN: Duration = Duration::from_millis(100);
 /// Wait before any further attempt at most.
 pub(crate) const RETRY_MAX: Duration = Duration::from_secs(30);
 
+/// Wait before what found a full queue is tried again.
+const FULL_WAIT: Duration = Duration::from_millis(250);
+
+/// Wait before what cannot be read is tried again.
+const READ_AGAIN: Duration = Duration::from_millis(500);
+
 /// Attempts of what is kept and came by no subscription: a durable timer, the outcome of a durable ask.
 const RETRIES: u32 = astrid_wire::manifest::RETRY_DURABLE;
+
+/// A row that is not there, or is not this life's to handle.
+struct Gone;
 
 impl Actor {
     /// How often this message is tried again.
@@ -47,16 +57,18 @@ impl Actor {
             return self.say(guest, cause, 0);
         }
         let now_ms = host.deadlines.clock().wall_ms();
+        let seen = guest.working.seen_ahead().unwrap_or(0);
         let mut prepared = commands::prepare(guest.commands.take(), self, cause);
         let (mut writes, shared) = match self.table() {
             Some(table) => guest.working.take(table),
             None => (Vec::new(), None),
         };
-        writes.append(&mut prepared.writes);
+        // Before what the handling wants: it may cancel the very timer that it handles.
         writes.extend(self.done_row(delivery, now_ms));
+        writes.append(&mut prepared.writes);
         if writes.is_empty() && prepared.once.is_empty() {
             // An ask on a durable subscription that changed nothing.
-            return self.say_prepared(prepared.commands, cause, 0);
+            return self.say_prepared(prepared.commands, cause, seen);
         }
         let (once, ordinals): (Vec<_>, Vec<u32>) = prepared.once.into_iter().unzip();
         let level = if durable { Level::Durable } else { Level::Eventual };
@@ -79,13 +91,16 @@ impl Actor {
         if let Some(Kept::Timer(id)) = delivery.kept {
             host.durable.timers.handled(id, now_ms);
         }
+        commands::sequenced(&prepared.commands, self);
         for (ordinal, admitted) in ordinals.into_iter().zip(sequenced.admitted) {
             if !admitted {
                 // It was said before.
-                prepared.commands.retain(|(n, command)| *n != ordinal || !matches!(command, Command::Deliver { .. }));
+                prepared
+                    .commands
+                    .retain(|(n, command)| *n != ordinal || !matches!(command, Command::Deliver { .. }));
             }
         }
-        let number = if durable { sequenced.number } else { 0 };
+        let number = if durable { sequenced.number } else { seen };
         self.say_prepared(prepared.commands, cause, number)
     }
 
@@ -140,21 +155,10 @@ impl Actor {
         }
     }
 
-    /// Reads a message that waits in the store. `None` when it is gone, or cannot be handled.
-    pub(super) fn read_row(self: &Arc<Self>, row: RowRef) -> Option<Delivery> {
-        let host = self.host();
-        let table = self.owner()?.table(table::Kind::Inbox);
-        let key = record::inbox_key(row.row, row.weight as usize);
-        let found = match host.store.view(&table).and_then(|view| view.get(&key)) {
-            Ok(Some(found)) => found,
-            // Somebody dropped it.
-            Ok(None) => return None,
-            Err(error) => {
-                // It stays on disk, and is found again when the store can be read.
-                tracing::error!(%error, capsule = %self.capsule_name(), "a message that waits cannot be read");
-                return None;
-            }
-        };
+    /// Reads a message that waits in the store, for as long as that takes: nothing overtakes it. `None` when it is gone, or cannot be
+    /// handled, or the store failed after that `epoch`: then it is found again.
+    pub(super) async fn read_row(self: &Arc<Self>, row: RowRef, epoch: u64) -> Option<Delivery> {
+        let found = self.find_row(self.owner()?, row, epoch).await.ok()?;
         let read = MessageRecord::read(found).and_then(|record| Ok((record.message()?, record)));
         let Ok((message, record)) = read else {
             tracing::error!(capsule = %self.capsule_name(), row = row.row, "a message that waits is damaged; it is left where it is");
@@ -167,20 +171,44 @@ impl Actor {
         self.inbox().adopt(&mut delivery);
         if lane.is_none() {
             let reason = "the capsule does not subscribe to this topic any more";
-            self.lay_aside(delivery, codes::UNSUBSCRIBED, reason);
+            drop(self.lay_aside(delivery, codes::UNSUBSCRIBED, reason));
             return None;
         }
         Some(delivery)
     }
 
-    /// Whether a message that is tried again was dropped meanwhile, or handled by way of another copy.
-    pub(super) fn is_gone(&self, delivery: &Delivery) -> bool {
-        let (Some(Kept::Row(row)), Some(owner), true) = (delivery.kept, self.owner(), delivery.attempt > 1) else {
+    /// What the store keeps for this actor cannot be read now.
+    pub(super) async fn wait_to_read(&self, why: &(dyn std::fmt::Display + Sync)) {
+        tracing::error!(%why, capsule = %self.capsule_name(), "the store cannot be read; what needs it waits");
+        let deadlines = &self.host().deadlines;
+        deadlines.until(deadlines.now() + READ_AGAIN).await;
+    }
+
+    /// Whether a message that is tried again was dropped meanwhile, or handled by way of another copy; or is void, because the store
+    /// failed after that `epoch`.
+    pub(super) async fn is_gone(&self, delivery: &Delivery, epoch: u64) -> bool {
+        let may_be = delivery.attempt > 1 || self.has_copies();
+        let (Some(Kept::Row(row)), Some(owner), true) = (delivery.kept, self.owner(), may_be) else {
             return false;
         };
+        matches!(self.find_row(owner, row, epoch).await, Err(Gone))
+    }
+
+    /// A row of the inbox, read for as long as that takes: nothing overtakes it.
+    async fn find_row(&self, owner: &durable::Owner, row: RowRef, epoch: u64) -> Result<Bytes, Gone> {
+        let store = &self.host().store;
+        let table = owner.table(table::Kind::Inbox);
         let key = record::inbox_key(row.row, row.weight as usize);
-        let found = self.host().store.view(&owner.table(table::Kind::Inbox)).and_then(|view| view.get(&key));
-        matches!(found, Ok(None))
+        loop {
+            // After a failure it is found again; an actor that ends leaves it where it is.
+            if store.epoch() != epoch || self.inbox().is_closed() {
+                return Err(Gone);
+            }
+            match store.view(&table).and_then(|view| view.get(&key)) {
+                Ok(found) => return found.ok_or(Gone),
+                Err(error) => self.wait_to_read(&error).await,
+            }
+        }
     }
 
     /// A message failed and is tried again: at once behind what waits or, if the store keeps it, after a while.
@@ -200,8 +228,17 @@ impl Actor {
                 tracing::debug!(%error, "the attempts of a message are not counted");
             }
         }
-        let wait = RETRY_MIN.saturating_mul(1 << delivery.attempt.saturating_sub(1).min(16)).min(RETRY_MAX);
+        let wait = RETRY_MIN
+            .saturating_mul(1 << delivery.attempt.saturating_sub(1).min(16))
+            .min(RETRY_MAX);
         self.come_again(delivery, wait, true);
+    }
+
+    /// Somebody whom it wanted to tell has no place: not the message's fault, so it waits and is not counted, however long that takes.
+    /// Its sender waits with it, if order is to be kept.
+    pub(super) fn wait_for_place(self: &Arc<Self>, life: &mut Life, delivery: Delivery) {
+        life.order.wait_behind(self.capsule(), &delivery);
+        self.come_again(delivery, FULL_WAIT, false);
     }
 
     /// The store does not take what came of a message.
@@ -211,8 +248,11 @@ impl Actor {
             self.inbox().put_back(delivery);
             return;
         }
-        let problem = Problem::new(codes::STORE_UNAVAILABLE, format!("{} cannot store this: {why}", self.capsule_name()))
-            .with_hint("nothing of it happened; `astrid status` says how the store is");
+        let problem = Problem::new(
+            codes::STORE_UNAVAILABLE,
+            format!("{} cannot store this: {why}", self.capsule_name()),
+        )
+        .with_hint("nothing of it happened; `astrid status` says how the store is");
         if delivery.attempt <= self.retries(&delivery) {
             self.come_again(delivery, RETRY_MIN, true);
         } else {
@@ -237,33 +277,46 @@ impl Actor {
 
     /// A message is not tried again: who asked is told, and it is laid aside.
     pub(super) fn give_up(self: &Arc<Self>, life: &mut Life, delivery: Delivery, code: &str, reason: &str) {
-        let behind = life.order.done(&delivery);
-        self.lay_aside(delivery, code, reason);
-        self.inbox().put_rows_back(behind);
+        if let Some(delivery) = self.lay_aside(delivery, code, reason) {
+            self.inbox().put_rows_back(life.order.done(&delivery));
+        }
     }
 
-    fn lay_aside(self: &Arc<Self>, delivery: Delivery, code: &str, reason: &str) {
+    /// The message, unless it could not be laid aside: then it comes again, and its sender waits on.
+    fn lay_aside(self: &Arc<Self>, delivery: Delivery, code: &str, reason: &str) -> Option<Delivery> {
         let now_ms = self.host().deadlines.clock().wall_ms();
+        let mut after = None;
         if let (Some(kept), Some(owner)) = (delivery.kept, self.owner()) {
             let mut message = MessageRecord::of(&delivery.message);
             (message.attempts, message.faults) = (delivery.attempt, delivery.faults);
-            let mut writes = vec![durable::dead_row(&self.host().store, owner, message, code, reason, now_ms)];
+            let mut writes = vec![durable::dead_row(
+                &self.host().store,
+                owner,
+                message,
+                code,
+                reason,
+                now_ms,
+            )];
             writes.extend(self.done_row(&delivery, now_ms));
             let host = self.host();
             match durable::dead::make_room(&host.store, &host.durable.letters, self.capsule_name()) {
                 Ok(leaving) => writes.extend(leaving),
                 Err(error) => tracing::error!(%error, "cannot count the messages that were given up"),
             }
-            if let Err(error) = self.write(writes, Level::Durable) {
-                tracing::error!(%error, capsule = %self.capsule_name(), "a message that is given up cannot be laid aside; it is tried again");
-                self.come_again(delivery, RETRY_MAX, false);
-                return;
-            }
+            after = match self.write(writes, Level::Durable) {
+                Ok(number) => Some(number),
+                Err(error) => {
+                    tracing::error!(%error, capsule = %self.capsule_name(), "a message that is given up cannot be laid aside; it is tried again");
+                    self.come_again(delivery, RETRY_MAX, false);
+                    return None;
+                }
+            };
             if let Kept::Timer(id) = kept {
                 self.host().durable.timers.handled(id, now_ms);
             }
         }
-        report::give_up(self.host(), self, &delivery, code, reason);
+        report::give_up(self.host(), self, &delivery, code, reason, after);
+        Some(delivery)
     }
 
     fn write(&self, writes: Vec<Write>, level: Level) -> Result<u64, Refused> {

@@ -137,6 +137,8 @@ pub struct Guest {
     pub(crate) working: Working,
     /// Whether the store keeps the present message, so that everything that comes of it is kept with it.
     pub durable: bool,
+    /// Whether something that the present handling wanted to say found a full queue.
+    pub found_full: bool,
     message: MessageId,
 }
 
@@ -163,6 +165,7 @@ impl Guest {
             log_lines: 0,
             working: Working::default(),
             durable: false,
+            found_full: false,
             message: MessageId { boot: 0, sequence: 0 },
             actor,
         }
@@ -172,6 +175,7 @@ impl Guest {
     pub fn begin(&mut self, message: &Message, principal: Principal, durable: bool) {
         self.principal = principal;
         self.durable = durable;
+        self.found_full = false;
         self.working.begin(self.actor.shares_table());
         self.message = message.id;
         self.meter.used = Duration::ZERO;
@@ -212,9 +216,9 @@ impl Guest {
 
     /// How long whoever waits for this handling still does.
     pub fn time_left_of_caller(&self) -> Duration {
-        self.meter
-            .deadline
-            .map_or(Duration::MAX, |d| d.saturating_duration_since(self.host().deadlines.now()))
+        self.meter.deadline.map_or(Duration::MAX, |d| {
+            d.saturating_duration_since(self.host().deadlines.now())
+        })
     }
 
     /// Tells the shard what this turn cost: a tick that was used up, or what a handling that ended sooner used.
@@ -235,7 +239,11 @@ pub fn at_tick(mut cx: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDea
     if guest.meter.used >= guest.meter.timeout {
         return Err(Stop::Time.into());
     }
-    if guest.meter.deadline.is_some_and(|deadline| deadline <= guest.host().deadlines.now()) {
+    if guest
+        .meter
+        .deadline
+        .is_some_and(|deadline| deadline <= guest.host().deadlines.now())
+    {
         return Err(Stop::Deadline.into());
     }
     Ok(UpdateDeadline::Yield(1))

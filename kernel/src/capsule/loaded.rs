@@ -138,12 +138,14 @@ impl Capsule {
 
     /// Whether what is heard by that lane is kept in the store.
     pub fn is_durable(&self, lane: Option<usize>) -> bool {
-        lane.and_then(|lane| self.lanes.get(lane)).is_some_and(|policy| policy.durable)
+        lane.and_then(|lane| self.lanes.get(lane))
+            .is_some_and(|policy| policy.durable)
     }
 
     /// Whether what one sender says to that lane stays in order over retries.
     pub fn is_ordered(&self, lane: Option<usize>) -> bool {
-        lane.and_then(|lane| self.lanes.get(lane)).is_some_and(|policy| policy.ordered)
+        lane.and_then(|lane| self.lanes.get(lane))
+            .is_some_and(|policy| policy.ordered)
     }
 
     /// Whether it has durable lanes.

@@ -36,8 +36,9 @@ pub(crate) fn refuse(bus: &Bus, message: &Message, problem: Problem) {
     }
 }
 
-/// A message that is not tried again: who asked is told, and it is laid out on `dead.v1.<capsule>`.
-pub(crate) fn give_up(host: &Host, actor: &Actor, delivery: &Delivery, code: &str, reason: &str) {
+/// A message that is not tried again: who asked is told, and it is laid out on `dead.v1.<capsule>`, once the commit of the number `after`
+/// is sealed, if that says so.
+pub(crate) fn give_up(host: &Host, actor: &Actor, delivery: &Delivery, code: &str, reason: &str, after: Option<u64>) {
     #[derive(Serialize)]
     struct Dead<'a> {
         capsule: &'a str,
@@ -86,7 +87,16 @@ pub(crate) fn give_up(host: &Host, actor: &Actor, delivery: &Delivery, code: &st
                 body: Body::json(&dead),
                 public: false,
             };
-            host.bus.emit(host.gate.kernel_says(topic), saying);
+            let say = host.gate.kernel_says(topic);
+            let slots = host.bus.reserve_some(&say, &saying);
+            let message = host.bus.compose(say, saying, Kind::Event, None);
+            match after {
+                None => host.bus.deliver(message, slots),
+                Some(number) => host
+                    .durable
+                    .outbox
+                    .push_said(number, host.store.sealed(), &host.bus, message, slots),
+            }
         }
         Err(error) => tracing::error!(%error, capsule = %name, "no topic for dead messages of this name"),
     }

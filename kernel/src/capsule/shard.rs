@@ -204,6 +204,32 @@ impl Shard {
             .max(-64 * QUANTUM_FUEL);
     }
 
+    /// One turn, for who drives this by hand: `choose` is told how many actors are ready and says whose turn it is, in place of
+    /// fairness. False when none is ready.
+    pub fn step(&self, choose: impl FnOnce(usize) -> usize) -> bool {
+        let round = self.round.lock();
+        let ready: usize = round.iter().map(|flow| flow.0.lock().ready.len()).sum();
+        let mut place = if ready == 0 {
+            return false;
+        } else {
+            choose(ready) % ready
+        };
+        let mut chosen = None;
+        for flow in round.iter() {
+            let mut state = flow.0.lock();
+            if let Some(strand) = state.ready.remove(place) {
+                drop(state);
+                chosen = Some((Arc::clone(flow), strand));
+                break;
+            }
+            place -= state.ready.len();
+        }
+        drop(round);
+        let Some((flow, strand)) = chosen else { return false };
+        self.turn(&flow, &strand);
+        true
+    }
+
     /// Polls actors until this is dropped.
     pub async fn run(self: Arc<Self>) {
         loop {

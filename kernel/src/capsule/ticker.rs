@@ -50,6 +50,15 @@ impl Ticker {
         })
     }
 
+    /// One without a thread: no guest yields, but where whoever drives the engine by hand moves its epoch.
+    pub fn still() -> Self {
+        Self {
+            shared: Arc::default(),
+            thread: std::thread::current(),
+            join: None,
+        }
+    }
+
     /// A guest is about to run.
     pub fn running(&self) {
         // Sequentially consistent with `park`: either this sees the thread parked, or the thread sees this turn.

@@ -40,6 +40,8 @@ pub(crate) struct Working {
     bytes: usize,
     /// Kept where several actors share the table.
     reads: Option<Reads>,
+    /// Why something could not be read.
+    unreadable: Option<EngineError>,
 }
 
 impl Working {
@@ -49,6 +51,16 @@ impl Working {
         self.writes.clear();
         self.bytes = 0;
         self.reads = shared.then(Reads::default);
+        self.unreadable = None;
+    }
+
+    /// Why something could not be read, if that is so. The message is not to blame for what comes of that.
+    pub(crate) fn unreadable(&mut self) -> Option<EngineError> {
+        self.unreadable.take()
+    }
+
+    fn noting<T>(&mut self, read: Result<T, EngineError>) -> Result<T, EngineError> {
+        read.inspect_err(|error| self.unreadable = Some(error.clone()))
     }
 
     /// Whether something was written.
@@ -89,11 +101,17 @@ impl Working {
     ///
     /// # Errors
     /// It cannot be read.
-    pub(crate) fn get(&mut self, store: &Store, table: &Permit<Table>, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+    pub(crate) fn get(
+        &mut self,
+        store: &Store,
+        table: &Permit<Table>,
+        key: &[u8],
+    ) -> Result<Option<Bytes>, EngineError> {
         if let Some(written) = self.writes.get(key) {
             return Ok(written.clone());
         }
-        let value = self.view(store, table)?.get(key)?;
+        let value = self.view(store, table).and_then(|view| view.get(key));
+        let value = self.noting(value)?;
         if let Some(reads) = &mut self.reads {
             if reads.keys.len() < READS_MAX {
                 reads.keys.push(Bytes::copy_from_slice(key));
@@ -137,10 +155,11 @@ impl Working {
         limit: u32,
     ) -> Result<Page, EngineError> {
         let limit = usize::try_from(limit.min(PAGE_ENTRIES_MAX)).unwrap_or(1);
-        self.view(store, table)?;
+        let viewed = self.view(store, table).map(|_| ());
+        self.noting(viewed)?;
         let (mut entries, mut bytes, mut next) = (Vec::new(), 0, None);
         if let Some(view) = &self.view {
-            view.scan(span, &self.writes, &mut |key, value| {
+            let scanned = view.scan(span, &self.writes, &mut |key, value| {
                 let weight = key.len() + value.len();
                 if entries.len() >= limit || (bytes + weight > PAGE_BYTES_MAX && !entries.is_empty()) {
                     next = Some(match span.backwards {
@@ -153,7 +172,8 @@ impl Working {
                 bytes += weight;
                 entries.push((Bytes::copy_from_slice(key), value));
                 true
-            })?;
+            });
+            self.noting(scanned)?;
         }
         let (start, end) = match (&next, span.backwards) {
             (Some(next), false) => (Bytes::copy_from_slice(span.start), Some(next.clone())),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use astrid_wire::control::{
-    CapsuleRequest, CapsuleState, Capsules, ChildCount, Messages, Mode, Sockets, State, Status, Verb,
+    CapsuleRequest, CapsuleState, Capsules, ChildCount, Messages, Mode, Sockets, State, Status, StoreReport, Verb,
 };
 use astrid_wire::manifest::Overflow;
 use astrid_wire::problem::codes;
@@ -92,6 +92,10 @@ impl Control {
                 reasons.push(format!("{}: {reason}", capsule.name));
             }
         }
+        let store = self.store();
+        if let Some(why) = &store.failed {
+            reasons.push(format!("the store takes no commits: {why}"));
+        }
         let mut state = *self.state.lock();
         if state == State::Ready && !reasons.is_empty() {
             state = State::Degraded;
@@ -118,8 +122,20 @@ impl Control {
             },
             fuel_used: self.host.ledger.fuel(),
             children: self.children(),
+            store,
             capsules,
             reasons,
+        }
+    }
+
+    fn store(&self) -> StoreReport {
+        let store = &self.host.store;
+        StoreReport {
+            failed: store.check_open().err().map(|why| why.to_string()),
+            commits: store.sealed(),
+            // While it is opened again nobody knows.
+            bytes: store.engine().map_or(0, |engine| engine.size()),
+            waiting: self.host.durable.waiting(),
         }
     }
 

@@ -55,7 +55,9 @@ impl Write {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum EngineError {
     /// The disk has no room. It may have later.
-    #[error("there is no space left for the store: {0}")]
+    #[error(
+        "there is no space left for the store, which goes on when as much as it takes and 32 MiB more are free: {0}"
+    )]
     NoSpace(Arc<str>),
     /// Reading or writing failed.
     #[error("the store's files cannot be read or written: {0}")]

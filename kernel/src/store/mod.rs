@@ -289,6 +289,12 @@ impl Store {
         }
     }
 
+    /// Whether nothing waits for its seal, and nothing of what waited is left.
+    pub fn is_settled(&self) -> bool {
+        let state = self.state.lock();
+        state.queue.is_empty() && state.pending.is_empty() && state.bytes == 0
+    }
+
     /// A number for a row that is unique in this store, later than all before.
     pub fn row(&self) -> u64 {
         self.rows.fetch_add(1, Ordering::Relaxed) + 1

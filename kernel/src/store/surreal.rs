@@ -55,7 +55,7 @@ const LEVELS: u8 = 3;
 const LEVEL_RATIO: f64 = 64.0;
 
 /// How long a commit may take: a group is small, so beyond this something that it waits for has ended.
-const APPLY_TIME_MAX: Duration = Duration::from_secs(60);
+const APPLY_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// How long the end may take before it is left to the next start to put things in order.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(10);

@@ -102,6 +102,11 @@ impl Context {
         self.message.lost
     }
 
+    /// Whether the store keeps it until it was handled: it came by a durable subscription or timer, or is the outcome of an ask of such.
+    pub fn is_durable(&self) -> bool {
+        self.message.durable
+    }
+
     fn command(&self, ordinal: u32) -> CommandId {
         CommandId {
             cause: self.message.id,

@@ -93,6 +93,10 @@ pub fn settle(ctx: &mut Context, handled: Handled) -> Result<(), Rollback> {
 
 fn refuse(ctx: &Context, problem: Problem) -> Result<(), Rollback> {
     let Some(to) = ctx.reply_to() else {
+        if ctx.is_durable() {
+            // Somebody was told that it is kept: it is laid aside with this reason.
+            return Err(Rollback::Refuse(problem));
+        }
         log::line(
             Level::Warn,
             "a message failed, and nobody waits for an answer",

@@ -185,6 +185,20 @@ pub struct ChildCount {
     pub keeper_pid: Option<u32>,
 }
 
+/// What survives the daemon.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreReport {
+    /// Why it takes no commits now, if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+    /// Commits on disk since the store was made.
+    pub commits: u64,
+    /// Bytes that it takes, on disk or, in a home that is thrown away, in memory.
+    pub bytes: u64,
+    /// Messages that wait in it for actors that are there.
+    pub waiting: u64,
+}
+
 /// The daemon, as `run/status.json` and [`REQUEST_STATUS`] give it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -213,6 +227,9 @@ pub struct Status {
     /// Programs outside of the daemon.
     #[serde(default)]
     pub children: ChildCount,
+    /// What survives.
+    #[serde(default)]
+    pub store: StoreReport,
     /// Every capsule that was found.
     pub capsules: Vec<CapsuleReport>,
     /// Why it is degraded.

@@ -14,6 +14,7 @@
 
 mod bare;
 mod daemon;
+mod durable;
 mod kernel;
 mod output;
 mod programs;
@@ -84,13 +85,23 @@ fn main() {
     {
         return bare::echo(size.parse().unwrap());
     }
-    // `cargo bench` passes `--bench`; nothing here has options.
+    // `cargo bench` passes `--bench`; the names of parts are all that means something here.
     println!(
         "{:<58} {:>11} {:>11}  {:<34} {:>7}  goal",
         "what", "ours", "limit", "the limit is", "ratio"
     );
-    kernel::run();
-    output::run();
-    programs::run();
-    daemon::run();
+    let parts: [(&str, fn()); 5] = [
+        ("kernel", kernel::run),
+        ("durable", durable::run),
+        ("output", output::run),
+        ("programs", programs::run),
+        ("daemon", daemon::run),
+    ];
+    // Without names, all of them.
+    let chosen = |name: &str| {
+        arguments.iter().any(|a| a == name) || !parts.iter().any(|(n, _)| arguments.contains(&(*n).to_owned()))
+    };
+    for (_, part) in parts.iter().filter(|(name, _)| chosen(name)) {
+        part();
+    }
 }

@@ -32,6 +32,7 @@ impl Machine {
 
     pub(super) fn spawn(&mut self, why: &str, now: Now) {
         self.restart_at = None;
+        self.interrupted = false;
         self.child = Child::Asked;
         self.health = Checked::default();
         self.set_state(State::Starting, why, now);
@@ -136,6 +137,29 @@ impl Machine {
             self.actions.push(Action::EndCheck);
         }
         self.health.check = Check::Off;
+    }
+
+    /// A check that was written down is read again.
+    pub(super) fn reread_check(&mut self, policy: &Policy, now: Now) {
+        let Some(cadence) = policy.checks else {
+            // The definition checks no more.
+            self.health = Checked::default();
+            return;
+        };
+        let works = self.child_works();
+        match &mut self.health.check {
+            Check::At(at) => *at = (*at).min(now.up_ms.saturating_add(cadence.interval_ms)),
+            Check::Running(at) => *at = (*at).min(now.up_ms.saturating_add(cadence.timeout_ms)),
+            Check::Off if works => {
+                // The definition checks now.
+                self.health.check = Check::At(now.up_ms.saturating_add(cadence.interval_ms.min(FIRST_CHECK_MS)));
+            }
+            Check::Off | Check::Ending => {}
+        }
+    }
+
+    fn child_works(&self) -> bool {
+        self.stopping.is_none() && matches!(self.child, Child::Runs { .. })
     }
 
     /// Counts what a check found.

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use astrid_sdk::ReplyTo;
-use astrid_sdk::child::HeldPort;
 
 use super::{Effect, Table};
 use crate::machine::Machine;
@@ -37,14 +36,8 @@ pub struct Difference {
 }
 
 impl Table {
-    /// Makes what runs what these plans say. Children of an earlier generation find their instances before others are started.
-    pub fn sync(
-        &mut self,
-        plans: BTreeMap<Rc<str>, Plan>,
-        held: Vec<HeldPort>,
-        which: Which<'_>,
-        now: Now,
-    ) -> Difference {
+    /// Makes what runs what these plans say.
+    pub fn sync(&mut self, plans: BTreeMap<Rc<str>, Plan>, which: Which<'_>, now: Now) -> Difference {
         let mut difference = Difference::default();
         if let Which::Everything = which {
             let known = self.processes.iter().filter(|(_, process)| process.removing.is_none());
@@ -72,7 +65,6 @@ impl Table {
                 }
             }
         }
-        self.attach(held, now);
         for name in added {
             self.autostart(&name, now);
         }
@@ -117,7 +109,7 @@ impl Table {
         let everywhere = process.instances.len() as u32;
         for index in plan.instances..everywhere {
             self.step(&(name.clone(), index), now, |machine, policy, now| {
-                machine.stop(policy, None, now);
+                machine.stop(policy, now);
             });
         }
         for index in before..plan.instances {
@@ -130,7 +122,7 @@ impl Table {
     }
 
     /// Restarts the first instance of a roll; those that were stopped stay so.
-    fn begin_roll(&mut self, name: &Rc<str>, now: Now) {
+    pub(super) fn begin_roll(&mut self, name: &Rc<str>, now: Now) {
         loop {
             let Some(process) = self.processes.get(name) else {
                 return;
@@ -171,7 +163,7 @@ impl Table {
                     key.1
                 );
                 for index in waiting {
-                    if let Some(instance) = process.instances.get_mut(index as usize) {
+                    if let Some(instance) = self.instance_mut(&(key.0.clone(), index)) {
                         instance.remember(now.wall_ms, &what);
                     }
                 }
@@ -189,7 +181,7 @@ impl Table {
         process.roll.clear();
         for index in 0..process.instances.len() as u32 {
             self.step(&(name.clone(), index), now, |machine, policy, now| {
-                machine.stop(policy, None, now);
+                machine.stop(policy, now);
             });
         }
         self.shrink(name);
@@ -208,6 +200,8 @@ impl Table {
         while process.instances.len() > wanted && process.instances.last().is_some_and(|last| !last.machine.has_child())
         {
             process.instances.pop();
+            // Its row goes.
+            self.unwritten.insert((name.clone(), process.instances.len() as u32));
         }
         if process.instances.is_empty()
             && let Some(waiters) = process.removing.take()

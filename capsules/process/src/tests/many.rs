@@ -79,6 +79,27 @@ fn a_thousand_that_crash() {
     }
 }
 
+/// A thousand that wait and a thousand that are stopped: the next daemon has them as they were, and what is at rest stays at rest.
+#[test]
+fn a_thousand_come_back() {
+    let mut bed = bed(MANY);
+    for _ in 0..5 {
+        start(&mut bed);
+    }
+    // Killed before most of them were even sent a signal.
+    let _ = ask(&mut bed, "stop", json!({ "name": "many", "wait": false }));
+    bed.restart();
+    bed.event("lifecycle.v1.started", json!({ "capsule": "process", "generation": 1 }))
+        .committed();
+    advance(&mut bed, SECOND);
+    assert!(bed.children().is_empty() && bed.timers().is_empty());
+    let list = ask(&mut bed, "list", json!({})).json();
+    let instances = list["processes"][0]["instances"].as_array().unwrap();
+    assert!(instances.iter().all(|instance| instance["state"] == "stopped"));
+    let longest = bed.kv().iter().map(|entry| entry.value.len()).max();
+    assert!(longest < Some(2000), "{longest:?} bytes for an instance");
+}
+
 /// Stopped while most are not started yet: those are never started.
 #[test]
 fn what_waits_to_be_started_can_be_stopped() {

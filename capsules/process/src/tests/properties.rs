@@ -1,6 +1,7 @@
-//! The machine under random sequences of what can happen.
+//! The machine under random sequences of what can happen, the ends of its actor and of its daemon among it.
 
 use astrid_sdk::child::Exit;
+use astrid_sdk::serde_json;
 use proptest::prelude::*;
 
 use super::*;
@@ -68,6 +69,10 @@ enum Step {
     Check(bool),
     BeforeStopEnds,
     Pass(u64),
+    /// The daemon stops: what follows until the next one are ends.
+    Drain,
+    /// Another daemon, which holds no child.
+    Daemon,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -81,6 +86,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => any::<bool>().prop_map(Step::Check),
         1 => Just(Step::BeforeStopEnds),
         5 => (0_u64..4000).prop_map(Step::Pass),
+        1 => Just(Step::Drain),
+        1 => Just(Step::Daemon),
     ];
     proptest::collection::vec(step, 1..80)
 }
@@ -94,14 +101,57 @@ struct World {
     child: Option<bool>,
     check: bool,
     before_stop: bool,
+    draining: bool,
+    autostart: bool,
     restarts: Vec<u64>,
 }
 
 impl World {
+    /// The instance of the actor ends, at a moment when all is written: the next one reads what it wrote.
+    fn evict(&mut self) -> Result<(), TestCaseError> {
+        let written = serde_json::to_string(&self.machine).unwrap();
+        let mut read: Machine = serde_json::from_str(&written).unwrap();
+        read.reread(&self.policy, self.now);
+        prop_assert_eq!(&read, &self.machine, "it goes on as if nothing had happened");
+        self.machine = read;
+        Ok(())
+    }
+
+    /// The daemon ends, however that happens, and all children with it; the next one goes on.
+    fn next_daemon(&mut self) -> Result<(), TestCaseError> {
+        self.evict()?;
+        let before = self.machine.clone();
+        let (was_there, waits) = (self.child.is_some(), before.restart_at());
+        self.child = None;
+        (self.check, self.before_stop, self.draining) = (false, false, false);
+        self.machine.resume(&self.policy, self.autostart, self.now);
+        let machine = &self.machine;
+        prop_assert_eq!(
+            machine.restarts(),
+            before.restarts(),
+            "an end of the daemon is no crash"
+        );
+        prop_assert_eq!(machine.is_held_down(), before.is_held_down());
+        if before.is_held_down() || before.circuit_open() {
+            prop_assert!(!machine.has_child() && machine.restart_at().is_none(), "it stays down");
+            prop_assert_eq!(machine.circuit_open(), before.circuit_open());
+        } else if let Some(at) = waits {
+            prop_assert_eq!(machine.has_child(), at <= self.now.up_ms, "it waits on");
+            prop_assert_eq!(
+                machine.restarts_in_window(&self.policy, self.now),
+                before.restarts_in_window(&self.policy, self.now)
+            );
+        } else if was_there || self.autostart {
+            prop_assert!(machine.has_child(), "what ran is started again");
+        }
+        Ok(())
+    }
+
     fn carry_out(&mut self) -> Result<(), TestCaseError> {
         for action in self.machine.take_actions() {
             match action {
                 Action::Spawn => {
+                    prop_assert!(!self.draining, "started while the daemon stops");
                     prop_assert_eq!(self.child, None, "a second child");
                     self.child = Some(false);
                 }
@@ -132,7 +182,9 @@ impl World {
                     );
                 }
                 Action::Changed(State::Starting, why)
-                    if why.starts_with("restarted by request") || why.starts_with("started by") =>
+                    if why.starts_with("restarted by request")
+                        || why.starts_with("started by")
+                        || why.starts_with("started as") =>
                 {
                     self.restarts.clear();
                 }
@@ -148,8 +200,9 @@ impl World {
         let lived = self.machine.uptime_ms(now);
         let machine = &mut self.machine;
         match *step {
+            Step::Start | Step::Restart if self.draining => {}
             Step::Start if machine.state() != State::Stopping => machine.start(now),
-            Step::Stop => machine.stop(&policy, None, now),
+            Step::Stop => machine.stop(&policy, now),
             Step::Restart => machine.restart(&policy, now),
             Step::Runs if self.child == Some(false) => {
                 self.child = Some(true);
@@ -177,8 +230,15 @@ impl World {
             Step::Pass(ms) => {
                 self.now.up_ms += ms;
                 self.now.wall_ms += ms;
-                machine.due(&policy, self.now);
+                if !self.draining || machine.has_child() {
+                    machine.due(&policy, self.now);
+                }
             }
+            Step::Drain => {
+                self.draining = true;
+                machine.drain(&policy, 500, now);
+            }
+            Step::Daemon => self.next_daemon()?,
             _ => {}
         }
         if self.machine.restarts() > before {
@@ -213,7 +273,7 @@ proptest! {
 
     /// A10, A11, A12, A14: what the machine's documentation says always holds.
     #[test]
-    fn what_always_holds(policy in policies(), steps in steps(), chance: u64) {
+    fn what_always_holds(policy in policies(), steps in steps(), chance: u64, autostart: bool) {
         let mut world = World {
             machine: Machine::default(),
             policy,
@@ -221,10 +281,13 @@ proptest! {
             child: None,
             check: false,
             before_stop: false,
+            draining: false,
+            autostart,
             restarts: Vec::new(),
         };
         for step in &steps {
             world.step(step)?;
+            world.evict()?;
             world.holds()?;
         }
         // Whatever was before: a stop ends, or says that it is stuck, by its deadline.

@@ -74,7 +74,8 @@ impl Kernel for Fake {
 
     fn publish_once(&mut self, id: &str, said: Said<'_>) -> Result<(), Problem> {
         self.check()?;
-        self.told.push(Told::Once(id.into(), said.topic.into(), said.body.into()));
+        self.told
+            .push(Told::Once(id.into(), said.topic.into(), said.body.into()));
         Ok(())
     }
 
@@ -294,8 +295,10 @@ fn hello_is_refused() {
 fn an_id_goes_along() {
     let mut talk = Talk::open(Socket::Operator);
     let answers = talk.say([publish_once(1, "order-7"), publish_once(2, ""), publish(3, "b", "x")]);
-    assert!(matches!(&answers[..], [FromServer::Done(one), FromServer::Problem(two), FromServer::Done(three)]
-        if one.id == 1 && two.id == 2 && two.code == problems::INVALID && three.id == 3));
+    assert!(
+        matches!(&answers[..], [FromServer::Done(one), FromServer::Problem(two), FromServer::Done(three)]
+        if one.id == 1 && two.id == 2 && two.code == problems::INVALID && three.id == 3)
+    );
     let told = [
         Told::Once("order-7".into(), "a".into(), Vec::new()),
         Told::Published("b".into(), b"x".to_vec()),

@@ -1,8 +1,8 @@
 //! Tests of the queue: places, bytes, what gives way, and what is kept in the store.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
-use crate::bus::message::{Body, ContentType, Kind, MessageId, Source};
 use super::*;
+use crate::bus::message::{Body, ContentType, Kind, MessageId, Source};
 
 fn message(n: u64, bytes: usize) -> Arc<Message> {
     Arc::new(Message {
@@ -151,7 +151,10 @@ fn a_durable_lane_spills() {
     assert_eq!((inbox.len(), inbox.len_durable()), (1000, 1000));
     let found = entries(&inbox);
     let loaded = found.iter().filter(|(_, loaded)| *loaded).count();
-    assert_eq!(found.iter().map(|(row, _)| *row).collect::<Vec<_>>(), (1..=1000).collect::<Vec<_>>());
+    assert_eq!(
+        found.iter().map(|(row, _)| *row).collect::<Vec<_>>(),
+        (1..=1000).collect::<Vec<_>>()
+    );
     assert_eq!(loaded, LOADED_MAX as usize);
     assert!(inbox.close_if_idle());
 }

@@ -46,13 +46,15 @@ impl std::fmt::Debug for Directory {
 impl Directory {
     /// A capsule runs.
     pub fn add(&self, actors: &Arc<Actors>) {
-        self.0.insert(Arc::clone(&actors.capsule().name), Arc::downgrade(actors));
+        self.0
+            .insert(Arc::clone(&actors.capsule().name), Arc::downgrade(actors));
     }
 
     /// A capsule does not run any more.
     pub fn remove(&self, actors: &Actors) {
         let name = &actors.capsule().name;
-        self.0.remove_if(name, |_, present| std::ptr::eq(present.as_ptr(), actors));
+        self.0
+            .remove_if(name, |_, present| std::ptr::eq(present.as_ptr(), actors));
     }
 
     /// The actors of a capsule that runs.
@@ -60,9 +62,11 @@ impl Directory {
         self.0.get(capsule)?.upgrade()
     }
 
-    /// All capsules that run.
+    /// All capsules that run, by name.
     pub fn all(&self) -> Vec<Arc<Actors>> {
-        self.0.iter().filter_map(|actors| actors.upgrade()).collect()
+        let mut all: Vec<_> = self.0.iter().filter_map(|actors| actors.upgrade()).collect();
+        all.sort_unstable_by(|a, b| a.capsule().name.cmp(&b.capsule().name));
+        all
     }
 
     /// An actor, activated if it is not there. `None` when its capsule does not run, or has no such actor any more.

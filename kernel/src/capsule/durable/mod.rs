@@ -23,8 +23,8 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message as _;
 
-pub use self::directory::Owner;
 use self::directory::Directory;
+pub use self::directory::Owner;
 use self::outbox::Outbox;
 use self::record::{AskRecord, DeadRecord, MessageRecord};
 use self::timers::DurableTimers;
@@ -67,6 +67,15 @@ impl Durable {
     }
 }
 
+impl Durable {
+    /// Messages that wait in the store for actors that are there. O(actors).
+    pub fn waiting(&self) -> u64 {
+        let all = self.directory.all();
+        let actors = all.iter().flat_map(|actors| actors.present());
+        actors.map(|actor| actor.inbox().len_durable() as u64).sum()
+    }
+}
+
 /// The rows of a message, one for each receiver that keeps it. The places know theirs afterwards.
 pub fn rows(store: &Store, message: &Message, slots: &mut Slots) -> Vec<Write> {
     let mut encoded = None;
@@ -76,7 +85,11 @@ pub fn rows(store: &Store, message: &Message, slots: &mut Slots) -> Vec<Write> {
         let table = slot.table()?.clone();
         slot.keep_as(row);
         let value: &Bytes = encoded.get_or_insert_with(|| MessageRecord::of(message).to_bytes());
-        Some(Write::put(table, record::inbox_key(row, message.body.bytes.len()), value.clone()))
+        Some(Write::put(
+            table,
+            record::inbox_key(row, message.body.bytes.len()),
+            value.clone(),
+        ))
     });
     rows.collect()
 }
@@ -174,10 +187,13 @@ pub async fn submit(host: &Host, say: Permit<Say>, saying: Saying, id: Option<By
         epoch,
         now_ms: host.deadlines.clock().wall_ms(),
     })?;
-    host.store.settled(sequenced.number, epoch).await?;
     let new = sequenced.admitted != [false];
     if new {
-        host.bus.deliver(message, slots);
+        // It is heard also when whoever submitted it does not wait for that.
+        host.durable
+            .outbox
+            .push_said(sequenced.number, host.store.sealed(), &host.bus, message, slots);
     }
+    host.store.settled(sequenced.number, epoch).await?;
     Ok(new)
 }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::bus::message::MessageId;
+use crate::bus::message::{Message, MessageId};
+use crate::bus::{Bus, Slots};
 use crate::capsule::actor::Actor;
 use crate::capsule::commands::{self, Command};
 
@@ -42,9 +43,30 @@ impl Outputs {
     }
 }
 
+/// What waits for one seal.
+enum Held {
+    /// What a handling said.
+    Handling(Outputs),
+    /// Something that was said by no handling.
+    Said {
+        bus: Arc<Bus>,
+        message: Arc<Message>,
+        slots: Slots,
+    },
+}
+
+impl Held {
+    fn carry_out(self) {
+        match self {
+            Self::Handling(outputs) => outputs.carry_out(),
+            Self::Said { bus, message, slots } => bus.deliver(message, slots),
+        }
+    }
+}
+
 #[derive(Default)]
 struct Waiting {
-    outputs: BTreeMap<(u64, u64), Outputs>,
+    outputs: BTreeMap<(u64, u64), Held>,
     count: u64,
 }
 
@@ -57,7 +79,9 @@ pub struct Outbox {
 
 impl std::fmt::Debug for Outbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Outbox").field("waiting", &self.len()).finish_non_exhaustive()
+        f.debug_struct("Outbox")
+            .field("waiting", &self.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -65,10 +89,20 @@ impl Outbox {
     /// Keeps outputs until the commit of that number is sealed.
     pub fn push(&self, number: u64, sealed: u64, outputs: Outputs) {
         outputs.actor.entered_outbox();
+        self.hold(number, sealed, Held::Handling(outputs));
+    }
+
+    /// Keeps a message until the commit of that number is sealed: it is heard then, whoever waits for that or not.
+    pub fn push_said(&self, number: u64, sealed: u64, bus: &Arc<Bus>, message: Arc<Message>, slots: Slots) {
+        let bus = Arc::clone(bus);
+        self.hold(number, sealed, Held::Said { bus, message, slots });
+    }
+
+    fn hold(&self, number: u64, sealed: u64, held: Held) {
         let mut waiting = self.waiting.lock();
         waiting.count += 1;
         let place = (number, waiting.count);
-        waiting.outputs.insert(place, outputs);
+        waiting.outputs.insert(place, held);
         drop(waiting);
         if number <= sealed {
             self.more.notify_one();
@@ -110,8 +144,10 @@ impl Outbox {
         let mut waiting = self.waiting.lock();
         let forgotten = waiting.outputs.split_off(&(sealed + 1, 0));
         drop(waiting);
-        for outputs in forgotten.into_values() {
-            outputs.forget();
+        for held in forgotten.into_values() {
+            if let Held::Handling(outputs) = held {
+                outputs.forget();
+            }
         }
     }
 }

@@ -236,7 +236,10 @@ mod tests {
     fn a_message_comes_back_as_it_was() {
         for source in [Source::Kernel, Source::Capsule("notes".into()), Source::Port(7)] {
             let message = Message {
-                id: MessageId { boot: u64::MAX, sequence: 3 },
+                id: MessageId {
+                    boot: u64::MAX,
+                    sequence: 3,
+                },
                 kind: Kind::Event,
                 topic: "a.v1.b".parse().unwrap(),
                 principal: Principal::default_owner(),

@@ -28,10 +28,20 @@ use astrid_wire::problem::codes;
 /// Lets outputs leave when their commits are sealed, and brings everybody back after a failure; for as long as this is driven.
 pub async fn run(host: Arc<Host>) {
     let phase = host.store.phase();
+    let mut sealed = host.store.sealed();
+    let mut failures = host.store.epoch();
     loop {
         // Not held while it is changed.
         let now = phase.borrow().clone();
         step(&host, &now);
+        let so_far = host.store.sealed();
+        host.metrics
+            .store_commits
+            .add(so_far.saturating_sub(std::mem::replace(&mut sealed, so_far)));
+        let failed = host.store.epoch();
+        host.metrics
+            .store_failures
+            .add(failed.saturating_sub(std::mem::replace(&mut failures, failed)));
         tokio::select! {
             () = host.store.progress() => {}
             () = host.durable.outbox.more() => {}
@@ -51,7 +61,15 @@ pub fn step(host: &Arc<Host>, phase: &Phase) {
         Phase::Recovering => {
             host.durable.outbox.forget(host.store.sealed());
             match after_failure(host) {
-                Ok(()) => host.store.recovered(),
+                Ok(()) => {
+                    host.store.recovered();
+                    for actors in host.durable.directory.all() {
+                        actors.present().iter().for_each(|actor| actor.hear_again());
+                    }
+                    if let Err(error) = inherit(host) {
+                        tracing::error!(%error, "what is kept for former instances waits on");
+                    }
+                }
                 // It fails again at the next commit, and that is tried again.
                 Err(error) => {
                     tracing::error!(%error, "the store cannot be read after it was opened again");
@@ -65,7 +83,9 @@ pub fn step(host: &Arc<Host>, phase: &Phase) {
 
 /// Everybody who holds state of a commit that may be forgotten drops it.
 fn after_failure(host: &Arc<Host>) -> Result<(), EngineError> {
-    host.durable.timers.load(&host.store, host.deadlines.clock().wall_ms())?;
+    host.durable
+        .timers
+        .load(&host.store, host.deadlines.clock().wall_ms())?;
     for actors in host.durable.directory.all() {
         for actor in actors.present() {
             actor.look_again()?;
@@ -83,6 +103,7 @@ fn after_failure(host: &Arc<Host>) -> Result<(), EngineError> {
 pub fn at_start(host: &Arc<Host>) -> Result<(), EngineError> {
     wake_up(host)?;
     ask_again(host)?;
+    inherit(host)?;
     host.durable.timers.arm_all();
     Ok(())
 }
@@ -92,7 +113,10 @@ pub fn at_start(host: &Arc<Host>) -> Result<(), EngineError> {
 /// # Errors
 /// The store cannot be read.
 pub fn before_start(host: &Host) -> Result<(), EngineError> {
-    let (free, unreadable) = host.durable.timers.load(&host.store, host.deadlines.clock().wall_ms())?;
+    let (free, unreadable) = host
+        .durable
+        .timers
+        .load(&host.store, host.deadlines.clock().wall_ms())?;
     host.bus.ids().skip_ports_before(free);
     if unreadable > 0 {
         tracing::error!(unreadable, "durable timers cannot be read and will not fire");
@@ -106,67 +130,105 @@ fn wake_up(host: &Host) -> Result<(), EngineError> {
         for table in host.store.engine()?.tables(kind)? {
             let Some(owner) = Owner::of(&table) else { continue };
             if host.durable.directory.actor(&owner).is_none() {
-                orphaned(host, kind, &owner, &table)?;
+                let capsule = &owner.capsule;
+                tracing::warn!(%capsule, ?kind, "something is kept for an actor that is not there");
             }
         }
     }
     Ok(())
 }
 
-/// Nobody is there for what waits: the capsule does not run, or runs with other actors than it did.
-fn orphaned(host: &Host, kind: table::Kind, owner: &Owner, table: &Table) -> Result<(), EngineError> {
-    let actors = host.durable.directory.actors(&owner.capsule);
-    let Some(heir) = actors.and_then(|actors| actors.heir(&owner.scope).cloned()) else {
-        let capsule = &owner.capsule;
-        tracing::warn!(%capsule, ?kind, "something is kept for a capsule that does not run, and waits for it");
-        return Ok(());
-    };
-    if kind != table::Kind::Inbox {
-        return Ok(());
-    }
-    let Some(new) = heir.owner().map(|o| o.table(kind)) else { return Ok(()) };
-    let mut moved = Vec::new();
-    let mut writes = Vec::new();
-    host.store.view(table)?.scan(Span::ALL, &std::collections::BTreeMap::new(), &mut |key, value| {
-        if let Ok((row, weight)) = record::read_inbox_key(key) {
-            let key = Bytes::copy_from_slice(key);
-            writes.push(Write::delete(table.clone(), key.clone()));
-            writes.push(Write::put(new.clone(), key, value));
-            moved.push(RowRef { row, weight });
+/// Gives what is kept for system actors that are not there any more, because their capsule runs with fewer or more of them, to
+/// the first that is. What is kept for a capsule that does not run waits for it.
+fn inherit(host: &Arc<Host>) -> Result<(), EngineError> {
+    for kind in [table::Kind::Inbox, table::Kind::Timer, table::Kind::Ask] {
+        for table in host.store.engine()?.tables(kind)? {
+            let Some(owner) = Owner::of(&table) else { continue };
+            if matches!(owner.scope, table::Scope::Principal(_)) {
+                continue;
+            }
+            let Some(actors) = host.durable.directory.actors(&owner.capsule) else {
+                continue;
+            };
+            if let (None, Some(heir)) = (actors.of_scope(&owner.scope), actors.heir(&owner.scope)) {
+                bequeath(host, kind, &owner, heir)?;
+            }
         }
-        writes.len() < MOVED_WRITES_MAX
-    })?;
+    }
+    Ok(())
+}
+
+/// Moves the rows of one kind to an heir, and lets it have what they say.
+fn bequeath(host: &Arc<Host>, kind: table::Kind, owner: &Owner, heir: &Arc<Actor>) -> Result<(), EngineError> {
+    let Some(new) = heir.owner() else { return Ok(()) };
+    let (from, to) = (owner.table(kind), new.table(kind));
+    let mut rows = Vec::new();
+    host.store
+        .view(&from)?
+        .scan(Span::ALL, &std::collections::BTreeMap::new(), &mut |key, value| {
+            rows.push((Bytes::copy_from_slice(key), value));
+            rows.len() < MOVED_ROWS_MAX
+        })?;
+    let moved = |(key, value): &(Bytes, Bytes)| {
+        [
+            Write::delete(from.clone(), key.clone()),
+            Write::put(to.clone(), key.clone(), value.clone()),
+        ]
+    };
     let batch = Batch {
-        writes,
+        writes: rows.iter().flat_map(moved).collect(),
         once: Vec::new(),
         level: Level::Durable,
         shared: None,
         epoch: host.store.epoch(),
         now_ms: host.deadlines.clock().wall_ms(),
     };
-    match host.store.sequence(batch) {
-        Ok(_) => moved.into_iter().for_each(|row| heir.inbox().add_row(row)),
-        Err(error) => tracing::error!(%error, capsule = %owner.capsule, "messages of a former instance wait on"),
+    if let Err(error) = host.store.sequence(batch) {
+        tracing::error!(%error, capsule = %owner.capsule, ?kind, "what is kept for a former instance waits on");
+        return Ok(());
+    }
+    if kind == table::Kind::Timer {
+        host.durable.timers.inherit(owner, new);
+    }
+    for (key, value) in rows {
+        match kind {
+            table::Kind::Inbox => {
+                if let Ok((row, weight)) = record::read_inbox_key(&key) {
+                    heir.inbox().add_row(RowRef { row, weight });
+                }
+            }
+            table::Kind::Ask => {
+                if let Some((id, ask)) = read_ask_key(&key).zip(AskRecord::decode(value).ok()) {
+                    ask_one(host, heir, id, &ask);
+                }
+            }
+            _ => {}
+        }
     }
     Ok(())
 }
 
-/// Writes with which messages of a former instance are moved at one start; the rest follows at the next.
-const MOVED_WRITES_MAX: usize = 20_000;
+/// Rows of a former instance that are moved at one start; the rest follows at the next.
+const MOVED_ROWS_MAX: usize = 10_000;
 
 /// Asks once more what was asked and whose outcome was not handled.
 fn ask_again(host: &Arc<Host>) -> Result<(), EngineError> {
     for table in host.store.engine()?.tables(table::Kind::Ask)? {
         let Some(owner) = Owner::of(&table) else { continue };
-        let Some(actor) = host.durable.directory.actor(&owner) else { continue };
+        let Some(actor) = host.durable.directory.actor(&owner) else {
+            continue;
+        };
         let mut asks = Vec::new();
-        host.store.engine()?.snapshot(&table)?.scan(Span::ALL, &mut |key, value| {
-            match read_ask_key(key).zip(AskRecord::decode(value).ok()) {
-                Some(ask) => asks.push(ask),
-                None => tracing::error!(capsule = %owner.capsule, "an ask that was kept cannot be read"),
-            }
-            true
-        })?;
+        host.store
+            .engine()?
+            .snapshot(&table)?
+            .scan(Span::ALL, &mut |key, value| {
+                match read_ask_key(key).zip(AskRecord::decode(value).ok()) {
+                    Some(ask) => asks.push(ask),
+                    None => tracing::error!(capsule = %owner.capsule, "an ask that was kept cannot be read"),
+                }
+                true
+            })?;
         for (id, ask) in asks {
             if !host.bus.asks().is_kept_open(id) {
                 ask_one(host, &actor, id, &ask);
@@ -218,7 +280,9 @@ fn ask_one(host: &Host, actor: &Arc<Actor>, command: CommandId, ask: &AskRecord)
         }
         Err(no) => {
             let problem = Problem::new(codes::UNAVAILABLE, no.to_string());
-            host.bus.asks().settle(address, Outcome::Refusal(problem), Source::Kernel);
+            host.bus
+                .asks()
+                .settle(address, Outcome::Refusal(problem), Source::Kernel);
         }
     }
 }

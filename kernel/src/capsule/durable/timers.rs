@@ -3,7 +3,7 @@
 //! Here because their owner may not be there: one that fires activates its owner. While a daemon runs they keep to the monotonic
 //! clock; over a restart the wall clock says what is due, so a clock that was set meanwhile moves them by as much.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ struct Row {
 
 #[derive(Debug, Default)]
 struct State {
-    rows: HashMap<PortId, Row, ahash::RandomState>,
+    rows: BTreeMap<PortId, Row>,
     owners: HashMap<Owner, BTreeSet<PortId>, ahash::RandomState>,
 }
 
@@ -97,28 +97,31 @@ impl DurableTimers {
         let (mut free, mut unreadable) = (1, 0);
         for table in store.engine()?.tables(table::Kind::Timer)? {
             let Some(owner) = Owner::of(&table) else { continue };
-            store.engine()?.snapshot(&table)?.scan(crate::store::engine::Span::ALL, &mut |key, value| {
-                let read = record::read_number_key(key).ok().zip(TimerRecord::decode(value).ok());
-                let read = read.and_then(|(id, r)| Some((id, record::principal(&r.principal).ok()?, r)));
-                let Some((id, principal, record)) = read else {
-                    unreadable += 1;
-                    return true;
-                };
-                free = free.max(id + 1);
-                let left = Duration::from_millis(record.due_ms.saturating_sub(now_ms));
-                let row = Row {
-                    owner: owner.clone(),
-                    tag: record.tag.into(),
-                    principal,
-                    every: (record.every_ms > 0).then(|| Duration::from_millis(record.every_ms)),
-                    due: self.deadlines.now() + left,
-                    due_ms: record.due_ms,
-                    next: None,
-                    fired: false,
-                };
-                self.insert(&mut state, id, row);
-                true
-            })?;
+            store
+                .engine()?
+                .snapshot(&table)?
+                .scan(crate::store::engine::Span::ALL, &mut |key, value| {
+                    let read = record::read_number_key(key).ok().zip(TimerRecord::decode(value).ok());
+                    let read = read.and_then(|(id, r)| Some((id, record::principal(&r.principal).ok()?, r)));
+                    let Some((id, principal, record)) = read else {
+                        unreadable += 1;
+                        return true;
+                    };
+                    free = free.max(id + 1);
+                    let left = Duration::from_millis(record.due_ms.saturating_sub(now_ms));
+                    let row = Row {
+                        owner: owner.clone(),
+                        tag: record.tag.into(),
+                        principal,
+                        every: (record.every_ms > 0).then(|| Duration::from_millis(record.every_ms)),
+                        due: self.deadlines.now() + left,
+                        due_ms: record.due_ms,
+                        next: None,
+                        fired: false,
+                    };
+                    self.insert(&mut state, id, row);
+                    true
+                })?;
         }
         Ok((free, unreadable))
     }
@@ -147,21 +150,32 @@ impl DurableTimers {
         })
     }
 
-    /// Starts a timer whose row is on disk.
-    pub fn set(&self, owner: &Owner, id: PortId, spec: TimerSpec, now_ms: u64) {
+    /// Takes a timer whose row is sequenced: it can be seen and cancelled, and fires once it was started.
+    pub fn set(&self, owner: &Owner, id: PortId, spec: &TimerSpec, now_ms: u64) {
         let due = self.deadlines.now() + spec.after;
         let mut state = self.state.lock();
         let row = Row {
             owner: owner.clone(),
-            tag: spec.tag,
-            principal: spec.principal,
+            tag: Arc::clone(&spec.tag),
+            principal: spec.principal.clone(),
             every: spec.every,
             due,
             due_ms: now_ms.saturating_add(ms(spec.after)),
-            next: Some(self.arm(id, due)),
+            next: None,
             fired: false,
         };
         self.insert(&mut state, id, row);
+    }
+
+    /// Lets a timer fire whose row is on disk.
+    pub fn start(&self, id: PortId) {
+        let mut state = self.state.lock();
+        if let Some(row) = state.rows.get_mut(&id)
+            && row.next.is_none()
+            && !row.fired
+        {
+            row.next = Some(self.arm(id, row.due));
+        }
     }
 
     fn fire(&self, id: PortId) {
@@ -191,6 +205,17 @@ impl DurableTimers {
         }
     }
 
+    /// What was one owner's is another's, on disk as well.
+    pub fn inherit(&self, from: &Owner, to: &Owner) {
+        let mut state = self.state.lock();
+        for id in state.owners.remove(from).unwrap_or_default() {
+            if let Some(row) = state.rows.get_mut(&id) {
+                row.owner = to.clone();
+                state.owners.entry(to.clone()).or_default().insert(id);
+            }
+        }
+    }
+
     /// Whether there is that timer.
     pub fn has(&self, id: PortId) -> bool {
         self.state.lock().rows.contains_key(&id)
@@ -205,7 +230,8 @@ impl DurableTimers {
     pub fn of(&self, owner: &Owner) -> Vec<(PortId, Arc<str>)> {
         let state = self.state.lock();
         let ids = state.owners.get(owner).into_iter().flatten();
-        ids.filter_map(|id| Some((*id, Arc::clone(&state.rows.get(id)?.tag)))).collect()
+        ids.filter_map(|id| Some((*id, Arc::clone(&state.rows.get(id)?.tag))))
+            .collect()
     }
 
     /// How many an owner has.

@@ -104,7 +104,7 @@ impl Guest {
 
     /// Checks and reserves, in the order in which a mistake is cheapest to find.
     fn prepare(
-        &self,
+        &mut self,
         to: &str,
         content_type: &str,
         bytes: Vec<u8>,
@@ -113,7 +113,9 @@ impl Guest {
         let body = body(content_type, bytes)?;
         let say = self.host().gate.say(self.subject(), topic(to)?)?;
         let saying = self.saying(body);
-        let slots = self.host().bus.reserve(&say, &saying)?;
+        let reserved = self.host().bus.reserve(&say, &saying);
+        self.found_full |= matches!(reserved, Err(NoPlace::Full(_)));
+        let slots = reserved?;
         if slots.is_kept() {
             self.check_store()?;
         }
@@ -140,10 +142,24 @@ impl Host for Guest {
         let (say, saying, slots) = self.prepare(&to, &content_type, bytes)?;
         let weight = saying.body.bytes.len();
         let once = None;
-        Ok(self.commands.push(Command::Publish { say, saying, slots, once }, weight))
+        Ok(self.commands.push(
+            Command::Publish {
+                say,
+                saying,
+                slots,
+                once,
+            },
+            weight,
+        ))
     }
 
-    fn publish_once(&mut self, id: String, to: String, content_type: String, bytes: Vec<u8>) -> Result<u32, PublishError> {
+    fn publish_once(
+        &mut self,
+        id: String,
+        to: String,
+        content_type: String,
+        bytes: Vec<u8>,
+    ) -> Result<u32, PublishError> {
         if id.is_empty() || id.len() > ID_BYTES_MAX as usize {
             return Err(PublishError::InvalidId(ID_BYTES_MAX));
         }
@@ -151,7 +167,15 @@ impl Host for Guest {
         self.check_store()?;
         let weight = saying.body.bytes.len();
         let once = Some(id.into());
-        Ok(self.commands.push(Command::Publish { say, saying, slots, once }, weight))
+        Ok(self.commands.push(
+            Command::Publish {
+                say,
+                saying,
+                slots,
+                once,
+            },
+            weight,
+        ))
     }
 
     fn ask(

@@ -83,18 +83,27 @@ impl Host for Guest {
                 durable,
             }
         };
-        let kept = self.actor.owner().map(|o| self.host().durable.timers.of(o)).unwrap_or_default();
+        let kept = self
+            .actor
+            .owner()
+            .map(|o| self.host().durable.timers.of(o))
+            .unwrap_or_default();
         let own = self.actor.timers().all();
-        let mut all: Vec<Armed> = own.into_iter().map(armed(false)).chain(kept.into_iter().map(armed(true))).collect();
+        let mut all: Vec<Armed> = own
+            .into_iter()
+            .map(armed(false))
+            .chain(kept.into_iter().map(armed(true)))
+            .collect();
         all.sort_unstable_by_key(|armed| armed.timer);
         all
     }
 
     fn cancel(&mut self, timer: u64) -> bool {
         let own = self.actor.timers().has(timer) || self.commands.sets_timer(timer);
-        let owner = self.actor.owner().filter(|owner| {
-            self.host().durable.timers.is_of(timer, owner) || self.commands.keeps_timer(timer)
-        });
+        let owner = self
+            .actor
+            .owner()
+            .filter(|owner| self.host().durable.timers.is_of(timer, owner) || self.commands.keeps_timer(timer));
         if !(own || owner.is_some()) || self.commands.room(0).is_err() {
             return false;
         }

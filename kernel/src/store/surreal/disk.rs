@@ -55,6 +55,8 @@ pub struct Disk {
     head: Mutex<Option<Head>>,
     /// It failed for want of space.
     full: Arc<AtomicBool>,
+    /// It was open in this process: what is not there any more is gone, and is not made anew.
+    opened: AtomicBool,
 }
 
 /// What the file system said, in the store's words.
@@ -86,6 +88,7 @@ impl Disk {
             migrations,
             head: Mutex::new(None),
             full: Arc::default(),
+            opened: AtomicBool::new(false),
         }
     }
 
@@ -133,6 +136,10 @@ impl Disk {
     }
 
     async fn open_here(&self) -> Result<Arc<dyn Engine>, OpenError> {
+        if self.opened.load(Ordering::Acquire) && !self.directory.join(TREE).exists() {
+            let gone = "its directory was moved or removed while it was in use";
+            return Err(EngineError::Damaged(gone.into()).into());
+        }
         let version = self.prepare()?;
         let engine = Surreal::open(
             self.directory.join(TREE),
@@ -146,6 +153,7 @@ impl Disk {
             }
             return Err(error);
         }
+        self.opened.store(true, Ordering::Release);
         Ok(Arc::new(engine))
     }
 

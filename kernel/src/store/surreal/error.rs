@@ -40,6 +40,7 @@ pub(super) fn translate(error: &Error) -> EngineError {
         | Error::WalCorruption { .. }
         | Error::SSTable(_)
         | Error::Encryption(_) => EngineError::Damaged(words),
+        Error::Other(said) if said.contains("orrupt") => EngineError::Damaged(words),
         Error::Wal(said) if said.contains("orrupt") || said.contains("Unexpected") || said.contains("gap") => {
             EngineError::Damaged(words)
         }

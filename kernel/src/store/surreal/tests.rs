@@ -399,7 +399,9 @@ fn an_open_store_is_at_rest() {
             let own = rustix::thread::current_timer_slack().unwrap();
             let engine = disk.open().await.unwrap();
             assert_eq!(rustix::thread::current_timer_slack().unwrap(), own);
-            let threads = std::fs::read_dir("/proc/thread-self/..").unwrap().map(|thread| thread.unwrap());
+            let threads = std::fs::read_dir("/proc/thread-self/..")
+                .unwrap()
+                .map(|thread| thread.unwrap());
             let named = |thread: &std::fs::DirEntry| {
                 std::fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name.trim_end() == NAME)
             };

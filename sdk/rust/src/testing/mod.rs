@@ -415,6 +415,7 @@ impl<C: Capsule> Harness<C> {
             time_left_ms: None,
             attempt: 1,
             lost: 0,
+            durable: false,
         }
     }
 

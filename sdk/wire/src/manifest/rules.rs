@@ -123,20 +123,28 @@ pub(super) fn check(manifest: &Manifest) -> Result<(), Broken> {
             ));
         }
         if options.durable && options.overflow == Overflow::DropOldest {
-            return Err(Broken::new(&path("overflow"), "a durable subscription never drops a message")
-                .hint("take this line out: who sends to a full one is told"));
+            return Err(
+                Broken::new(&path("overflow"), "a durable subscription never drops a message")
+                    .hint("take this line out: who sends to a full one is told"),
+            );
         }
         if options.durable && manifest.runtime.scope == Scope::Connection {
-            return Err(Broken::new(&path("durable"), "an actor of scope \"connection\" ends with its stream")
-                .hint("let an actor of scope \"principal\" or \"system\" hear this"));
+            return Err(Broken::new(
+                &path("durable"),
+                "an actor of scope \"connection\" ends with its stream",
+            )
+            .hint("let an actor of scope \"principal\" or \"system\" hear this"));
         }
         if options.durable && pattern.as_str().starts_with("lifecycle.") {
-            return Err(Broken::new(&path("durable"), "an actor hears of its own life while it lives")
-                .hint("take this out"));
+            return Err(
+                Broken::new(&path("durable"), "an actor hears of its own life while it lives").hint("take this out"),
+            );
         }
         if options.ordered && !options.durable {
-            return Err(Broken::new(&path("ordered"), "order over retries is for durable subscriptions")
-                .hint("add durable = true"));
+            return Err(
+                Broken::new(&path("ordered"), "order over retries is for durable subscriptions")
+                    .hint("add durable = true"),
+            );
         }
         if options.retry > RETRY_MAX {
             return Err(Broken::new(
