@@ -259,6 +259,36 @@ fn every_accepted_number_has_one_effect() {
     assert!(store < STORE_BYTES + accepted * STORE_BYTES_EACH, "the store has {store} bytes");
 }
 
+/// A client that comes while capsules are still compiled is let in when all of them hear: what is accepted is handled.
+#[test]
+fn who_comes_early_waits() {
+    // Nothing is compiled in this home yet, but for what travels in the binary, as the uplink does.
+    let bench = Bench::new();
+    let daemon = bench.astrid.spawn(&["start", "--foreground"]);
+    let until = Instant::now() + SETTLED_WITHIN;
+    let mut connection = loop {
+        match Connection::open(bench.home()) {
+            Ok(connection) => break connection,
+            Err(gone) => assert!(Instant::now() < until, "{gone:?}"),
+        }
+    };
+    let body = json!({ "client": "c", "number": 1 });
+    connection.send(&publish(1, submitter::SUBMIT, &body, "c-1".into())).unwrap();
+    assert!(matches!(connection.receive(), Ok(FromServer::Done(_))));
+    for (_, _, topic) in STAGES {
+        let count = || connection_count(&mut bench.connect(), topic);
+        while count() != Some(1) {
+            assert!(Instant::now() < until, "what was accepted is lost before {topic}");
+        }
+    }
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait().success());
+}
+
+fn connection_count(connection: &mut Connection, topic: &str) -> Option<u64> {
+    connection.ask(topic, &json!({})).unwrap()["clients"]["c"]["count"].as_u64()
+}
+
 /// Many messages that wait when a daemon dies are no burden to the next: it is ready as soon, and works them off in order.
 #[test]
 fn many_that_wait() {
