@@ -115,11 +115,17 @@ struct Instance {
 pub(super) struct Life {
     instance: Option<Instance>,
     health: Health,
+    /// Faults since something was handled.
+    faults_in_row: u32,
     /// How often the store had failed when the instance was made.
     epoch: u64,
     /// Senders that wait behind a message of theirs.
     pub(super) order: Order,
 }
+
+/// Faults at messages that the store keeps, with nothing handled in between, that are taken for the messages' fault. Each such message
+/// is tried twice: beyond a handful of them it is the actor that does not work, and it backs off (K6).
+const POISON_IN_ROW_MAX: u32 = 10;
 
 /// How often a message is handled again because others changed what it read, before that counts as a failure.
 const CONFLICTS_MAX: u32 = 100;
@@ -521,6 +527,7 @@ impl Actor {
         let handled = loop {
             let handled = self.handle(life, &delivery).await;
             if let Handled::Committed = handled {
+                life.faults_in_row = 0;
                 self.in_order_again(life, &delivery);
                 return true;
             }
@@ -565,8 +572,11 @@ impl Actor {
             }
             Handled::Faulted(fault, reason) => {
                 delivery.faults += 1;
-                let counts = delivery.faults < 2;
-                let again = counts && delivery.attempt <= self.retries(&delivery);
+                life.faults_in_row += 1;
+                let first = delivery.faults < 2;
+                // A message that is kept is laid aside if it is to blame; only where one after the other fails, the actor is.
+                let counts = first && (delivery.kept.is_none() || life.faults_in_row > POISON_IN_ROW_MAX);
+                let again = first && delivery.attempt <= self.retries(&delivery);
                 self.capsule.usage.faults.fetch_add(1, Ordering::Relaxed);
                 let next = counts.then(|| life.health.fault(self.host.deadlines.now()));
                 report::fault(&self.host, self, &delivery.message, fault, &reason, next);
