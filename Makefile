@@ -61,8 +61,8 @@ bench: build capsules ## Measures Astrid, and in the same run the limits it is h
 	RUST_BACKTRACE=0 $(CARGO) bench --workspace --bench astrid
 
 .PHONY: soak
-soak: build capsules ## Kills everything at random, ROUNDS times (200): nothing may be left, nothing may run twice
-	ASTRID_ROUNDS=$(ROUNDS) $(CARGO) test --release --workspace --test kills -- --nocapture
+soak: build capsules ## Kills everything at random, ROUNDS times (200): nothing may be left, run twice or be lost
+	ASTRID_ROUNDS=$(ROUNDS) $(CARGO) test --release --workspace --test kills --test kills_durable -- --nocapture
 
 .PHONY: sim
 sim: capsules ## Simulates SEEDS worlds (5000) from START on (1), in which everything fails that can: nothing is lost or doubled

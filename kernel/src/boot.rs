@@ -28,7 +28,7 @@ use crate::capsule::graph;
 use crate::capsule::manager::Manager;
 use crate::capsule::shard::Shard;
 use crate::capsule::ticker::Ticker;
-use crate::capsule::{Host, Topics, engine};
+use crate::capsule::{Acting, Host, Topics, engine};
 use crate::config::Config;
 use crate::control::Control;
 use crate::deadlines::Deadlines;
@@ -284,6 +284,7 @@ fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Ins
         changed,
         children,
         connections: watch::channel(0).0,
+        acting: watch::channel(Acting::NotYet).0,
     }))
 }
 
@@ -538,7 +539,9 @@ async fn stop(host: &Arc<Host>, manager: &Manager, control: &Control) {
     control.set_state(State::Stopping);
     notify::stopping();
     manager.stop_listening();
-    if let Err(error) = drain(host, manager).await {
+    // Who did not begin has nothing to finish.
+    let begun = *host.acting.borrow() != Acting::NotYet;
+    if begun && let Err(error) = drain(host, manager).await {
         tracing::error!(%error, "cannot tell capsules of the stop");
     }
     // Before their owners: who ends has children that are ended, and nobody starts them again.

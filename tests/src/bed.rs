@@ -20,7 +20,7 @@ use astrid_kernel::capsule::durable::{self, Durable};
 use astrid_kernel::capsule::manager::Manager;
 use astrid_kernel::capsule::shard::Shard;
 use astrid_kernel::capsule::ticker::Ticker;
-use astrid_kernel::capsule::{Host, Topics, engine, graph};
+use astrid_kernel::capsule::{Acting, Host, Topics, engine, graph};
 use astrid_kernel::deadlines::Deadlines;
 use astrid_kernel::home::Home;
 use astrid_kernel::keys::{BootToken, RuntimeKey};
@@ -179,6 +179,7 @@ impl Bed {
             changed,
             children,
             connections: watch::channel(0).0,
+        acting: watch::channel(Acting::NotYet).0,
         });
         let ticker = Arc::new(Ticker::start(&host.engine).unwrap());
         let shards: Arc<[Arc<Shard>]> = (0..settings.shards).map(|_| Shard::new(Arc::clone(&ticker))).collect();

@@ -74,6 +74,11 @@ impl Astrid {
         &self.home
     }
 
+    /// Leaves the home where it is when the test ends, for who looks for what went wrong.
+    pub fn keep(&mut self) {
+        self.directory.disable_cleanup(true);
+    }
+
     /// A place for files of the test, beside the home.
     #[must_use]
     pub fn scratch(&self) -> &Path {

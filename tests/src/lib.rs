@@ -2,9 +2,11 @@
 //! binary in `tests/`.
 
 pub mod bed;
+pub mod chance;
 pub mod daemon;
 pub mod herd;
 pub mod process;
+pub mod wire;
 
 #[cfg(test)]
 mod contract;

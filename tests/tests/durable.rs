@@ -147,6 +147,34 @@ fn a_crash_in_the_middle() {
     });
 }
 
+/// An orderly stop in the middle loses nothing either: whoever is stopped first is not missed by those before it in the chain.
+#[test]
+fn a_stop_in_the_middle() {
+    run(async {
+        let memory = Memory::default();
+        let mut accepted = 0;
+        for _ in 0..3 {
+            let bed = Bed::with(&CHAIN, over(&memory)).await;
+            for _ in 0..40 {
+                accepted += 1;
+                number(&bed, accepted).await;
+            }
+            bed.manager.stop().await;
+            // What still goes on does so to its end.
+            for _ in 0..1000 {
+                tokio::task::yield_now().await;
+            }
+            let sequence = bed.host.store.view(&ledger_table()).unwrap().sequence();
+            bed.host.store.settled(sequence, bed.host.store.epoch()).await.unwrap();
+        }
+        let bed = Bed::with(&CHAIN, over(&memory)).await;
+        settled(&bed).await;
+        let report = report(&bed).await;
+        assert_eq!((&report["count"], &report["missing"]), (&json!(accepted), &json!([])), "{report}");
+        assert_eq!(report["doubled"], json!([]));
+    });
+}
+
 /// A message that fails stops nothing but itself: it is tried again as the subscription says, then laid aside with its reason, and the
 /// others have their effect.
 #[test]

@@ -9,6 +9,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use astrid_tests::chance::{Chance, from_environment};
 use astrid_tests::daemon::Astrid;
 use astrid_tests::herd::{Herd, MARK, describe, kill, parent};
 use astrid_tests::process::PATIENCE;
@@ -31,27 +32,6 @@ const PROGRAMS: [(&str, &str, usize); 4] = [
     ),
     ("closer", "exec 0<&- 1>&- 2>&-; exec sleep 1000000", 1),
 ];
-
-/// A sequence of numbers that a seed decides (splitmix64).
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-}
-
-fn from_environment(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
 
 fn definitions(mark: &str) -> String {
     let mut text = String::new();

@@ -414,8 +414,8 @@ impl Actor {
     async fn next(&self) -> Option<(Entry, u64)> {
         std::future::poll_fn(|cx| {
             let epoch = self.host.store.epoch();
-            // What the store keeps waits there for a store that takes what comes of it, and for an actor that handles.
-            let kept = self.state() == ActorState::Up && self.host.store.is_open();
+            // What the store keeps waits there for a store that takes what comes of it, for an actor that handles, and for the next daemon.
+            let kept = self.state() == ActorState::Up && self.host.store.is_open() && !self.host.is_stopping();
             match self.inbox.poll_entry(cx, kept) {
                 Poll::Pending if self.evict.swap(false, Ordering::Relaxed) => {
                     if self.idle_since().is_some() && self.inbox.close_if_idle() {
@@ -435,6 +435,7 @@ impl Actor {
         let end = End(Arc::clone(&self));
         let mut life = Life::default();
         self.hear_about_itself(&self.host.topics.started);
+        self.host.begun().await;
         loop {
             if let Some(connection) = self.connection() {
                 connection.stream().drained().await;
@@ -546,6 +547,10 @@ impl Actor {
         if self.connection().is_some() {
             self.lose_connection(&handled, &delivery.message);
             return false;
+        }
+        if delivery.kept.is_some() && self.host.is_stopping() {
+            // It may have failed for that. The next daemon handles it as if nothing had been.
+            return true;
         }
         match handled {
             Handled::Committed | Handled::Conflicted | Handled::Abandoned => {}

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use wasmtime::component::Linker;
 
-use super::Host;
+use super::{Acting, Host};
 use super::actors::{AcceptInto, Actors};
 use super::aot::Aot;
 use super::bundle::{Bundle, Origin};
@@ -252,7 +252,12 @@ impl Manager {
         for (listener, seats) in bound {
             self.bound.lock().insert(listener.kind());
             let (accept, metrics) = (Arc::clone(&accept), Arc::clone(&self.host.metrics));
-            self.listeners.lock().spawn(listener.run(seats, accept, metrics));
+            let host = Arc::clone(&self.host);
+            self.listeners.lock().spawn(async move {
+                // Who comes early waits to be let in, and not for an answer that has its time.
+                host.begun().await;
+                listener.run(seats, accept, metrics).await;
+            });
         }
         Ok(actors)
     }
@@ -342,6 +347,7 @@ impl Manager {
 
     /// Stops all capsules, the last started first.
     pub async fn stop(&self) {
+        self.host.acting.send_replace(Acting::NoMore);
         let order: Vec<String> = self.order.lock().drain(..).rev().collect();
         for name in order {
             let actors = match self.rows.lock().get(&name) {

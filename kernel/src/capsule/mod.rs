@@ -92,6 +92,17 @@ impl Topics {
     }
 }
 
+/// Whether actors act. A message that is said while one who hears it is not there yet, or not any more, would be lost, so none is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acting {
+    /// Not everybody who hears something is there: nobody handles anything.
+    NotYet,
+    /// They do.
+    Yes,
+    /// The daemon stops: what the store keeps stays there for the next one, and nothing new is published.
+    NoMore,
+}
+
 /// The kernel as far as actors reach it. Made in `boot`, shared by all of them.
 #[derive(Debug)]
 pub struct Host {
@@ -129,9 +140,22 @@ pub struct Host {
     pub children: Arc<Children>,
     /// How many connections are open.
     pub connections: watch::Sender<usize>,
+    /// Whether actors act.
+    pub acting: watch::Sender<Acting>,
 }
 
 impl Host {
+    /// Returns when everybody who hears something is there.
+    pub async fn begun(&self) {
+        // It is there as long as this.
+        drop(self.acting.subscribe().wait_for(|acting| *acting != Acting::NotYet).await);
+    }
+
+    /// Whether the daemon stops.
+    pub fn is_stopping(&self) -> bool {
+        *self.acting.borrow() == Acting::NoMore
+    }
+
     /// Milliseconds since the daemon started.
     pub fn uptime_ms(&self) -> u64 {
         let uptime = self.deadlines.now().saturating_duration_since(self.started);

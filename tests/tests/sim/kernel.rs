@@ -17,7 +17,7 @@ use astrid_kernel::capsule::guest::Guest;
 use astrid_kernel::capsule::loaded::Capsule;
 use astrid_kernel::capsule::shard::Shard;
 use astrid_kernel::capsule::ticker::Ticker;
-use astrid_kernel::capsule::{Host, Topics, engine, host};
+use astrid_kernel::capsule::{Acting, Host, Topics, engine, host};
 use astrid_kernel::clock::Clock;
 use astrid_kernel::deadlines::Deadlines;
 use astrid_kernel::home::Home;
@@ -145,6 +145,7 @@ impl Kernel {
             changed,
             children,
             connections: watch::channel(0).0,
+        acting: watch::channel(Acting::NotYet).0,
         });
         let shard = Shard::new(Arc::new(Ticker::still()));
         let patterns = HEARD.map(|pattern| host.gate.declared(pattern.parse().unwrap()));

@@ -17,7 +17,7 @@ use crate::bus::Saying;
 use crate::bus::asks::{Outcome, Waiter};
 use crate::bus::inbox::RowRef;
 use crate::bus::message::{CommandId, Kind, MessageId, Source};
-use crate::capsule::Host;
+use crate::capsule::{Acting, Host};
 use crate::capsule::actor::Actor;
 use crate::store::engine::{EngineError, Span, Write};
 use crate::store::table::{self, Table};
@@ -96,7 +96,7 @@ fn after_failure(host: &Arc<Host>) -> Result<(), EngineError> {
     wake_up(host)
 }
 
-/// At the start, when the capsules run: whoever has something waiting is made.
+/// At the start, when the capsules run: whoever has something waiting is made, and everybody begins to act.
 ///
 /// # Errors
 /// The store cannot be read.
@@ -105,6 +105,7 @@ pub fn at_start(host: &Arc<Host>) -> Result<(), EngineError> {
     ask_again(host)?;
     inherit(host)?;
     host.durable.timers.arm_all();
+    host.acting.send_replace(Acting::Yes);
     Ok(())
 }
 

@@ -110,6 +110,9 @@ impl Guest {
         bytes: Vec<u8>,
     ) -> Result<(Permit<Say>, Saying, Slots), PublishError> {
         self.commands.room(bytes.len())?;
+        if self.host().is_stopping() {
+            return Err(PublishError::Unavailable("the daemon stops".to_owned()));
+        }
         let body = body(content_type, bytes)?;
         let say = self.host().gate.say(self.subject(), topic(to)?)?;
         let saying = self.saying(body);
