@@ -179,7 +179,7 @@ impl Bed {
             changed,
             children,
             connections: watch::channel(0).0,
-        acting: watch::channel(Acting::NotYet).0,
+            acting: watch::channel(Acting::NotYet).0,
         });
         let ticker = Arc::new(Ticker::start(&host.engine).unwrap());
         let shards: Arc<[Arc<Shard>]> = (0..settings.shards).map(|_| Shard::new(Arc::clone(&ticker))).collect();

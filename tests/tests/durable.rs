@@ -170,7 +170,11 @@ fn a_stop_in_the_middle() {
         let bed = Bed::with(&CHAIN, over(&memory)).await;
         settled(&bed).await;
         let report = report(&bed).await;
-        assert_eq!((&report["count"], &report["missing"]), (&json!(accepted), &json!([])), "{report}");
+        assert_eq!(
+            (&report["count"], &report["missing"]),
+            (&json!(accepted), &json!([])),
+            "{report}"
+        );
         assert_eq!(report["doubled"], json!([]));
     });
 }
@@ -255,7 +259,11 @@ fn poison_among_good_messages() {
         settled(&bed).await;
         let report = report(&bed).await;
         assert_eq!(report["count"], json!(60 - bad), "{report}");
-        let down = bed.manager.reports().into_iter().any(|r| r.state != astrid_wire::control::CapsuleState::Ready);
+        let down = bed
+            .manager
+            .reports()
+            .into_iter()
+            .any(|r| r.state != astrid_wire::control::CapsuleState::Ready);
         assert!(!down);
     });
 }

@@ -17,7 +17,6 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use wasmtime::component::Linker;
 
-use super::{Acting, Host};
 use super::actors::{AcceptInto, Actors};
 use super::aot::Aot;
 use super::bundle::{Bundle, Origin};
@@ -26,6 +25,7 @@ use super::guest::Guest;
 use super::host;
 use super::loaded::Capsule;
 use super::shard::Shard;
+use super::{Acting, Host};
 use crate::bus::inbox::RowRef;
 use crate::home::{Home, Socket};
 use crate::port::listener::{Accept, Caps, Inherited, Listener, Seats};

@@ -16,6 +16,7 @@ pub mod actor;
 pub mod actors;
 pub mod aot;
 pub mod bundle;
+mod call;
 pub mod census;
 mod commands;
 mod commit;
@@ -148,7 +149,12 @@ impl Host {
     /// Returns when everybody who hears something is there.
     pub async fn begun(&self) {
         // It is there as long as this.
-        drop(self.acting.subscribe().wait_for(|acting| *acting != Acting::NotYet).await);
+        drop(
+            self.acting
+                .subscribe()
+                .wait_for(|acting| *acting != Acting::NotYet)
+                .await,
+        );
     }
 
     /// Whether the daemon stops.

@@ -29,7 +29,12 @@ struct Effects {
 impl Effects {
     fn read(told: &Value) -> Self {
         let numbers = |name: &str| -> Vec<u64> {
-            let named: Vec<u64> = told[name].as_array().unwrap().iter().filter_map(Value::as_u64).collect();
+            let named: Vec<u64> = told[name]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter_map(Value::as_u64)
+                .collect();
             assert!(named.len() < NAMED_MAX, "too many are {name} to name them all");
             named
         };
@@ -40,7 +45,11 @@ impl Effects {
             out_of_order: numbers("out_of_order"),
         };
         let count = told["count"].as_u64().unwrap();
-        assert_eq!(count + effects.missing.len() as u64, effects.last, "a report contradicts itself: {told}");
+        assert_eq!(
+            count + effects.missing.len() as u64,
+            effects.last,
+            "a report contradicts itself: {told}"
+        );
         effects
     }
 
@@ -89,7 +98,10 @@ impl Books {
             let shown = connection.ask(SHOW, &json!({ "id": letter["id"] })).unwrap();
             let body = BASE64.decode(shown["body_base64"].as_str().unwrap()).unwrap();
             let message: Value = serde_json::from_slice(&body).unwrap();
-            let key = (message["client"].as_str().unwrap().to_owned(), message["number"].as_u64().unwrap());
+            let key = (
+                message["client"].as_str().unwrap().to_owned(),
+                message["number"].as_u64().unwrap(),
+            );
             let capsule = letter["capsule"].as_str().unwrap().to_owned();
             books.dead.entry(key).or_default().push(capsule);
         }
@@ -97,7 +109,9 @@ impl Books {
     }
 
     fn has(&self, stage: usize, client: &str, number: u64) -> bool {
-        self.effects[stage].get(client).is_some_and(|effects| effects.has(number))
+        self.effects[stage]
+            .get(client)
+            .is_some_and(|effects| effects.has(number))
     }
 
     fn is_dead(&self, client: &str, number: u64) -> bool {
@@ -126,9 +140,16 @@ impl Books {
             for stage in [0, 2] {
                 self.check_order(stage, client, known, fate, &mut verdict);
             }
-            let unheard: Vec<u64> = self.effects.iter().filter_map(|of| of.get(*client)).map(|e| e.last).collect();
+            let unheard: Vec<u64> = self
+                .effects
+                .iter()
+                .filter_map(|of| of.get(*client))
+                .map(|e| e.last)
+                .collect();
             if unheard.iter().any(|last| *last > known.sent) {
-                verdict.wrong.push(format!("{client} sent up to {}, and there are {unheard:?}", known.sent));
+                verdict
+                    .wrong
+                    .push(format!("{client} sent up to {}, and there are {unheard:?}", known.sent));
             }
         }
         verdict
@@ -138,7 +159,10 @@ impl Books {
         let one = (client.to_owned(), number);
         let dead = self.dead.get(&one).map_or(&[][..], Vec::as_slice);
         let effects = [0, 1, 2].map(|stage| self.has(stage, client, number));
-        let twice = self.effects.iter().any(|of| of.get(client).is_some_and(|e| e.doubled.contains(&number)));
+        let twice = self
+            .effects
+            .iter()
+            .any(|of| of.get(client).is_some_and(|e| e.doubled.contains(&number)));
         if dead.len() > 1 || twice || (effects[2] && !dead.is_empty()) {
             verdict.doubled.insert(one);
             return;
@@ -157,7 +181,8 @@ impl Books {
         if !effects[2] && dead.is_empty() {
             verdict.lost.insert(one);
         } else {
-            let text = format!("{client} {number}: effects {effects:?}, letters {dead:?}; expected {expected:?}, {grave:?}");
+            let text =
+                format!("{client} {number}: effects {effects:?}, letters {dead:?}; expected {expected:?}, {grave:?}");
             verdict.wrong.push(text);
         }
     }
@@ -165,7 +190,9 @@ impl Books {
     /// What came at a stage when it was not the next one. That is as it should be behind a number that never came there, and around one that
     /// stepped aside on its way: `relay-b` keeps no order over retries.
     fn check_order(&self, stage: usize, client: &str, known: &Known, fate: Fate, verdict: &mut Verdict) {
-        let Some(effects) = self.effects[stage].get(client) else { return };
+        let Some(effects) = self.effects[stage].get(client) else {
+            return;
+        };
         let stepped_aside = |number: u64| {
             let failed = stage > 1 && fate.of(client, number).is_some_and(|fault| fault.stage == "b");
             failed || known.late.contains(&number)
@@ -173,7 +200,9 @@ impl Books {
         for number in &effects.out_of_order {
             let before = number - 1;
             if effects.has(before) && !stepped_aside(before) && !stepped_aside(*number) {
-                verdict.wrong.push(format!("{client} {number} came out of order to {}", STAGES[stage].1));
+                verdict
+                    .wrong
+                    .push(format!("{client} {number} came out of order to {}", STAGES[stage].1));
             }
         }
     }

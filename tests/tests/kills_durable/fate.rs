@@ -38,7 +38,9 @@ pub(crate) struct Fate(pub u64);
 impl Fate {
     /// What is to become of a client's number; `None`: it is handled.
     pub(crate) fn of(self, client: &str, number: u64) -> Option<Fault> {
-        let seed = client.bytes().fold(self.0, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
+        let seed = client
+            .bytes()
+            .fold(self.0, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
         let mut chance = Chance(seed.wrapping_mul(1_000_003).wrapping_add(number));
         let (kind, times) = match chance.below(8000) {
             // A trap costs two seconds of the actor's life.

@@ -111,12 +111,20 @@ impl Bench {
 
     /// What the daemons logged as errors and nobody asked for, each once.
     fn errors(&self) -> BTreeSet<String> {
-        let logs = fs::read_dir(self.home().join("log")).unwrap().map(|entry| entry.unwrap().path());
-        let texts = logs.filter(|path| path.is_file()).map(|path| fs::read_to_string(path).unwrap());
+        let logs = fs::read_dir(self.home().join("log"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let texts = logs
+            .filter(|path| path.is_file())
+            .map(|path| fs::read_to_string(path).unwrap());
         let text = texts.collect::<String>();
         // Without the time.
-        let errors = text.lines().filter_map(|line| Some(line.split_once(" ERROR ")?.1.to_owned()));
-        errors.filter(|error| !EXPECTED.iter().any(|expected| error.contains(expected))).collect()
+        let errors = text
+            .lines()
+            .filter_map(|line| Some(line.split_once(" ERROR ")?.1.to_owned()));
+        errors
+            .filter(|error| !EXPECTED.iter().any(|expected| error.contains(expected)))
+            .collect()
     }
 }
 
@@ -211,18 +219,27 @@ fn every_accepted_number_has_one_effect() {
     {
         // So that there is a keeper.
         let (daemon, _) = bench.start();
-        let _ = bench.astrid.run(&["process", "run", "sleeper", "--", "sleep", "1000000"]).ok();
+        let _ = bench
+            .astrid
+            .run(&["process", "run", "sleeper", "--", "sleep", "1000000"])
+            .ok();
         daemon.signal(Signal::KILL);
         let _ = daemon.wait();
     }
     for round in 0..rounds {
         let (how, life) = end_of_round(&bench, &mut chance, &lives);
-        println!("round {round}: {how} after {life:.0?}; {} KiB in the store", bench.store_bytes() >> 10);
+        println!(
+            "round {round}: {how} after {life:.0?}; {} KiB in the store",
+            bench.store_bytes() >> 10
+        );
     }
     // The last one is left in peace; what the clients could not say is said now.
     lives.begin(10);
     let (daemon, ready) = bench.start();
-    assert!(lives.silence(clients.len(), SETTLED_WITHIN), "the clients are not done: ASTRID_SEED={seed}");
+    assert!(
+        lives.silence(clients.len(), SETTLED_WITHIN),
+        "the clients are not done: ASTRID_SEED={seed}"
+    );
     lives.over();
     daemon.signal(Signal::TERM);
     assert!(daemon.wait().success());
@@ -244,19 +261,37 @@ fn every_accepted_number_has_one_effect() {
     let verdict = books.check(&known, fate);
     for (name, known) in &known {
         let (sent, accepted, late) = (known.sent, known.count(), known.late.len());
-        println!("{name}: sent {sent}, accepted {accepted}, refused at first {late} {:?}", known.refusals);
+        println!(
+            "{name}: sent {sent}, accepted {accepted}, refused at first {late} {:?}",
+            known.refusals
+        );
     }
     let (store, letters) = (bench.store_bytes(), verdict.dead);
-    println!("dead letters {letters}; ready in {ready:.0?}, settled in {settled:.0?}; {} KiB in the store", store >> 10);
+    println!(
+        "dead letters {letters}; ready in {ready:.0?}, settled in {settled:.0?}; {} KiB in the store",
+        store >> 10
+    );
     let accepted = verdict.accepted;
     let (lost, doubled) = (verdict.lost.len(), verdict.doubled.len());
     println!("rounds {rounds}, accepted {accepted}, lost {lost}, doubled {doubled}");
-    assert!(lost == 0 && doubled == 0 && verdict.wrong.is_empty(), "ASTRID_SEED={seed}: {verdict:#?}");
-    assert!(books == again, "ASTRID_SEED={seed}: a start changed what became of the numbers");
-    assert!(accepted > rounds, "ASTRID_SEED={seed}: the clients hardly said anything");
+    assert!(
+        lost == 0 && doubled == 0 && verdict.wrong.is_empty(),
+        "ASTRID_SEED={seed}: {verdict:#?}"
+    );
+    assert!(
+        books == again,
+        "ASTRID_SEED={seed}: a start changed what became of the numbers"
+    );
+    assert!(
+        accepted > rounds,
+        "ASTRID_SEED={seed}: the clients hardly said anything"
+    );
     let errors = bench.errors();
     assert!(errors.is_empty(), "ASTRID_SEED={seed}: {errors:#?}");
-    assert!(store < STORE_BYTES + accepted * STORE_BYTES_EACH, "the store has {store} bytes");
+    assert!(
+        store < STORE_BYTES + accepted * STORE_BYTES_EACH,
+        "the store has {store} bytes"
+    );
 }
 
 /// A client that comes while capsules are still compiled is let in when all of them hear: what is accepted is handled.
@@ -273,7 +308,9 @@ fn who_comes_early_waits() {
         }
     };
     let body = json!({ "client": "c", "number": 1 });
-    connection.send(&publish(1, submitter::SUBMIT, &body, "c-1".into())).unwrap();
+    connection
+        .send(&publish(1, submitter::SUBMIT, &body, "c-1".into()))
+        .unwrap();
     assert!(matches!(connection.receive(), Ok(FromServer::Done(_))));
     for (_, _, topic) in STAGES {
         let count = || connection_count(&mut bench.connect(), topic);
@@ -311,7 +348,10 @@ fn many_that_wait() {
         connection.send(&frames).unwrap();
         while accepted < sent {
             let heard = connection.receive().unwrap();
-            assert!(matches!(&heard, FromServer::Done(done) if done.id == accepted + 1), "{heard:?}");
+            assert!(
+                matches!(&heard, FromServer::Done(done) if done.id == accepted + 1),
+                "{heard:?}"
+            );
             accepted += 1;
             if !connection.has_more() {
                 break;

@@ -67,7 +67,12 @@ impl Lives {
     pub(crate) fn silence(&self, clients: usize, patience: Duration) -> bool {
         let now = self.now.lock().unwrap();
         let waits = |now: &mut Now| now.silent < clients;
-        !self.changed.wait_timeout_while(now, patience, waits).unwrap().1.timed_out()
+        !self
+            .changed
+            .wait_timeout_while(now, patience, waits)
+            .unwrap()
+            .1
+            .timed_out()
     }
 
     /// There will be no other.
@@ -189,7 +194,12 @@ impl Submitter {
             let mut frames = Vec::new();
             while !refused && on_their_way < self.window && next <= last {
                 if !known.has(next) {
-                    frames.extend(publish(next, SUBMIT, &self.message(next), format!("{}-{next}", self.name)));
+                    frames.extend(publish(
+                        next,
+                        SUBMIT,
+                        &self.message(next),
+                        format!("{}-{next}", self.name),
+                    ));
                     on_their_way += 1;
                     known.sent = known.sent.max(next);
                 }

@@ -145,7 +145,7 @@ impl Kernel {
             changed,
             children,
             connections: watch::channel(0).0,
-        acting: watch::channel(Acting::NotYet).0,
+            acting: watch::channel(Acting::NotYet).0,
         });
         let shard = Shard::new(Arc::new(Ticker::still()));
         let patterns = HEARD.map(|pattern| host.gate.declared(pattern.parse().unwrap()));
