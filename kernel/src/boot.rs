@@ -178,6 +178,9 @@ pub fn run(options: BootOptions) -> Result<(), BootError> {
     // Whatever runs as the same user, a child above all, must not read this process's environment and memory.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|error| io("cannot keep the daemon's memory private")(error.into()))?;
+    // A limit on the size of files is then an error of who writes, and not the end of the daemon.
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default())
+        .map_err(io("cannot take the signal for files that are too large"))?;
     options.home.create()?;
     let lock = Lock::acquire(&options.home)?;
     backup::check(&options.home)?;

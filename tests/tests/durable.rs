@@ -233,6 +233,59 @@ fn a_poison_that_traps() {
     });
 }
 
+/// Many that trap, among good ones, do not take the actor from these: it neither waits nor goes down.
+#[test]
+fn poison_among_good_messages() {
+    run(async {
+        let bed = Bed::with(&CHAIN, Settings::default()).await;
+        let (dead, _heard) = bed.hear("dead.v1.>");
+        let bad = (1..=60).filter(|n| n % 6 == 0).count();
+        for n in 1..=60 {
+            let mut body = json!({ "client": "c", "number": n });
+            if n % 6 == 0 {
+                body["fault"] = json!("trap");
+                body["stage"] = json!("b");
+                body["times"] = json!(100);
+            }
+            submit(&bed, "relay.v1.submit", body, None).await.unwrap();
+        }
+        for _ in 0..bad {
+            dead.next().await.unwrap();
+        }
+        settled(&bed).await;
+        let report = report(&bed).await;
+        assert_eq!(report["count"], json!(60 - bad), "{report}");
+        let down = bed
+            .manager
+            .reports()
+            .into_iter()
+            .any(|r| r.state != astrid_wire::control::CapsuleState::Ready);
+        assert!(!down);
+    });
+}
+
+/// A capsule that cannot handle anything backs off and goes down, and what waits for it waits.
+#[test]
+fn a_capsule_that_only_traps_goes_down() {
+    run(async {
+        let memory = Memory::default();
+        let bed = Bed::with(&["relay-c"], over(&memory)).await;
+        for n in 1..=30 {
+            let body = json!({ "client": "c", "number": n, "fault": "trap", "stage": "c", "times": 100 });
+            submit(&bed, "relay.v1.third", body, None).await.unwrap();
+        }
+        let (health, _heard) = bed.hear("astrid.v1.health.failed");
+        loop {
+            let failed = health.next().await.unwrap();
+            let failed: Value = serde_json::from_slice(&failed.message.body.bytes).unwrap();
+            if failed["restart_in_ms"].is_u64() {
+                break;
+            }
+        }
+        assert!(bed.host.durable.waiting() > 10, "most of them wait");
+    });
+}
+
 fn with_queue(name: &str, queue: u32) -> Bundle {
     let mut bundle = read_bundle(name);
     for options in bundle.manifest.subscribe.values_mut() {

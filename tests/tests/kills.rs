@@ -80,9 +80,20 @@ fn wait_until_whole(astrid: &Astrid, herd: &Herd) {
     }
 }
 
-fn keeper(astrid: &Astrid) -> u32 {
-    let status = astrid.run(&["status", "--format", "json"]).ok().json();
-    u32::try_from(status["children"]["keeper_pid"].as_u64().unwrap()).unwrap()
+/// The keeper and its guard, when everything runs. What was killed a moment ago may seem to be there still.
+fn keeper_and_guard(astrid: &Astrid, herd: &Herd) -> (u32, u32) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        wait_until_whole(astrid, herd);
+        let status = astrid.run(&["status", "--format", "json"]).ok().json();
+        let keeper = status["children"]["keeper_pid"].as_u64();
+        if let Some(keeper) = keeper.map(|pid| u32::try_from(pid).unwrap())
+            && let Some(guard) = parent(keeper)
+        {
+            return (keeper, guard);
+        }
+        assert!(Instant::now() < deadline, "there is no keeper: {status}");
+    }
 }
 
 #[test]
@@ -98,10 +109,9 @@ fn whatever_is_killed_nothing_is_left_and_everything_comes_back() {
     let _ = astrid.run(&["process", "apply", file.to_str().unwrap()]).ok();
 
     for round in 0..rounds {
-        wait_until_whole(&astrid, &herd);
+        let (keeper, guard) = keeper_and_guard(&astrid, &herd);
         let mut chance = Chance(seed.wrapping_add(round));
-        let (daemon, keeper) = (astrid.pid(), keeper(&astrid));
-        let guard = parent(keeper).unwrap();
+        let daemon = astrid.pid();
         let mut victims = vec![daemon, keeper, guard];
         victims.extend(herd.members().iter().map(|member| member.pid));
         let count = 1 + chance.below(4);

@@ -9,17 +9,18 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use astrid_wire::problem::codes;
 use astrid_wire::{Principal, Problem};
-use wasmtime::{Store, Trap};
+use wasmtime::Store;
 
 use super::Host;
 use super::actors::Actors;
+use super::call::{classify, guest_message};
 use super::connection::Connection;
 use super::durable::{self, Owner};
-use super::guest::{Guest, Stop};
+use super::guest::Guest;
 use super::health::{Fault, Health, Next};
 use super::host::bindings::Capsule as Exports;
 use super::host::bindings::astrid::kernel::types;
@@ -115,11 +116,17 @@ struct Instance {
 pub(super) struct Life {
     instance: Option<Instance>,
     health: Health,
+    /// Faults since something was handled.
+    faults_in_row: u32,
     /// How often the store had failed when the instance was made.
     epoch: u64,
     /// Senders that wait behind a message of theirs.
     pub(super) order: Order,
 }
+
+/// Faults at messages that the store keeps, with nothing handled in between, that are taken for the messages' fault. Each such message
+/// is tried twice: beyond a handful of them it is the actor that does not work, and it backs off (K6).
+const POISON_IN_ROW_MAX: u32 = 10;
 
 /// How often a message is handled again because others changed what it read, before that counts as a failure.
 const CONFLICTS_MAX: u32 = 100;
@@ -522,6 +529,7 @@ impl Actor {
         let handled = loop {
             let handled = self.handle(life, &delivery).await;
             if let Handled::Committed = handled {
+                life.faults_in_row = 0;
                 self.in_order_again(life, &delivery);
                 return true;
             }
@@ -570,8 +578,11 @@ impl Actor {
             }
             Handled::Faulted(fault, reason) => {
                 delivery.faults += 1;
-                let counts = delivery.faults < 2;
-                let again = counts && delivery.attempt <= self.retries(&delivery);
+                life.faults_in_row += 1;
+                let first = delivery.faults < 2;
+                // A message that is kept is laid aside if it is to blame; only where one after the other fails, the actor is.
+                let counts = first && (delivery.kept.is_none() || life.faults_in_row > POISON_IN_ROW_MAX);
+                let again = first && delivery.attempt <= self.retries(&delivery);
                 self.capsule.usage.faults.fetch_add(1, Ordering::Relaxed);
                 let next = counts.then(|| life.health.fault(self.host.deadlines.now()));
                 report::fault(&self.host, self, &delivery.message, fault, &reason, next);
@@ -734,65 +745,6 @@ impl Actor {
             guest.commands.discard();
         }
         handled
-    }
-}
-
-/// Names what a trap was.
-fn classify(error: &wasmtime::Error, memory_refused: bool) -> Handled {
-    let fault = match (error.downcast_ref::<Stop>(), error.downcast_ref::<Trap>()) {
-        (Some(Stop::Deadline), _) => return Handled::Abandoned,
-        (Some(Stop::Time), _) => Fault::Time,
-        (_, Some(Trap::OutOfFuel)) => Fault::Fuel,
-        _ if memory_refused => Fault::Memory,
-        _ => Fault::Trap,
-    };
-    // The innermost cause is the trap; what is around it is a native stack, for developers.
-    Handled::Faulted(fault, error.root_cause().to_string())
-}
-
-fn guest_message<'a>(delivery: &'a Delivery, principal: &'a Principal, now: Instant) -> types::Message<'a> {
-    let message = &*delivery.message;
-    let id = |id: crate::bus::message::MessageId| types::MessageId {
-        boot: id.boot,
-        sequence: id.sequence,
-    };
-    let command = |c: crate::bus::message::CommandId| types::CommandId {
-        cause: id(c.cause),
-        ordinal: c.ordinal,
-    };
-    let (kind, reply_to, answers) = match message.kind {
-        Kind::Event => (types::Kind::Event, None, None),
-        Kind::Ask(to) => (
-            types::Kind::Ask,
-            Some(types::ReplyTo {
-                high: to.high,
-                low: to.low,
-            }),
-            None,
-        ),
-        Kind::Answer(c) => (types::Kind::Answer, None, Some(command(c))),
-        Kind::Refusal(c) => (types::Kind::Refusal, None, Some(command(c))),
-        Kind::Timeout(c) => (types::Kind::Timeout, None, Some(command(c))),
-    };
-    let left = |d: Instant| u32::try_from(d.saturating_duration_since(now).as_millis()).unwrap_or(u32::MAX);
-    types::Message {
-        id: id(message.id),
-        kind,
-        topic: message.topic.as_str(),
-        principal: principal.as_str(),
-        source: match &message.source {
-            Source::Kernel => types::Source::Kernel,
-            Source::Capsule(name) => types::Source::Capsule(name),
-            Source::Port(port) => types::Source::Port(*port),
-        },
-        content_type: message.body.content_type.as_str(),
-        body: &message.body.bytes,
-        reply_to,
-        answers,
-        time_left_ms: message.deadline.map(left),
-        attempt: delivery.attempt,
-        lost: delivery.lost,
-        durable: delivery.kept.is_some(),
     }
 }
 

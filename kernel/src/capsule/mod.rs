@@ -16,6 +16,7 @@ pub mod actor;
 pub mod actors;
 pub mod aot;
 pub mod bundle;
+mod call;
 pub mod census;
 mod commands;
 mod commit;

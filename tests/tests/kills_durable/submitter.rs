@@ -83,7 +83,7 @@ impl Lives {
     /// Waits for a life after this one.
     fn next(&self, after: u64) -> Option<Now> {
         let now = self.now.lock().unwrap();
-        let waits = |now: &mut Now| !now.over && !(now.lives && now.life > after);
+        let waits = |now: &mut Now| !(now.over || now.lives && now.life > after);
         let now = self.changed.wait_while(now, waits).unwrap();
         (!now.over).then_some(*now)
     }
