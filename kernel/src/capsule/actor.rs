@@ -4,7 +4,6 @@
 //! if it has none, calls `handle`, and then either commits what that recorded or drops the instance. The instance is the
 //! only thing that a guest can spoil, and the only thing that is thrown away.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -229,11 +228,8 @@ impl Actor {
         if self.capsule.manifest.capabilities.pin.is_some() {
             self.set_pinned(durable::is_pinned(&self.host.store, owner)?);
         }
-        let rows = if self.capsule.hears_durably() {
-            durable::recover::waiting_rows(&self.host, &owner.table(table::Kind::Inbox))?
-        } else {
-            VecDeque::new()
-        };
+        // Also of a capsule that keeps nothing now: what was kept for an earlier version of it is laid aside, and not forgotten.
+        let rows = durable::recover::waiting_rows(&self.host, &owner.table(table::Kind::Inbox))?;
         self.inbox.restore(rows);
         Ok(())
     }
