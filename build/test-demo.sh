@@ -91,8 +91,9 @@ test_on_a_terminal_it_stays_until_interrupted() {
     setup
     mkfifo "$BOX/fifo" "$BOX/keys"
     local terminal status=0
-    # What runs in the background ignores the interrupt, and so does all below it.
-    env --default-signal=INT script -qec "bash '$BOX/build/demo.sh'" /dev/null <"$BOX/keys" >"$BOX/out" 2>&1 &
+    # What runs in the background ignores the interrupt, and so does all below it. The shell that `script` calls must not stay between: dash
+    # would end by the interrupt itself.
+    env --default-signal=INT script -qec "exec bash '$BOX/build/demo.sh'" /dev/null <"$BOX/keys" >"$BOX/out" 2>&1 &
     terminal=$!
     exec 9>"$BOX/keys"
     read -r _ <"$BOX/fifo"
@@ -110,7 +111,7 @@ test_the_command_may_be_interrupted_before_the_shell() {
     setup
     touch "$BOX/first"
     local status=0
-    env --default-signal=INT script -qec "bash '$BOX/build/demo.sh'" /dev/null </dev/null >"$BOX/out" 2>&1 || status=$?
+    env --default-signal=INT script -qec "exec bash '$BOX/build/demo.sh'" /dev/null </dev/null >"$BOX/out" 2>&1 || status=$?
     [ "$status" = 0 ] || fail "exit status $status: $(cat "$BOX/out")"
     nothing_stays
 }
