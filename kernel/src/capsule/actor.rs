@@ -313,7 +313,9 @@ impl Actor {
 
     /// They left, or will not.
     pub fn left_outbox(&self) {
-        self.in_outbox.fetch_sub(1, Ordering::Relaxed);
+        if self.in_outbox.fetch_sub(1, Ordering::Relaxed) == 1 && self.evict.load(Ordering::Relaxed) {
+            self.inbox.nudge();
+        }
     }
 
     /// Its timers.
@@ -393,15 +395,25 @@ impl Actor {
     /// Milliseconds of the daemon's life when it last did something; `None` while it does, or must stay because something of the
     /// world is in its hands.
     pub fn idle_since(&self) -> Option<u64> {
-        let ports = !self.timers.is_empty() || !self.children.is_empty();
-        let waits = self.open_asks.count() > 0 || self.in_outbox.load(Ordering::Relaxed) > 0;
-        let pinned = self.pinned.load(Ordering::Relaxed);
-        let held = matches!(self.key, ScopeKey::Connection(_)) || ports || waits || pinned;
-        let busy = self.busy.load(Ordering::Relaxed) || self.state() != ActorState::Up;
-        (!held && !busy && self.inbox.is_empty()).then(|| self.last_active.load(Ordering::Relaxed))
+        (!self.is_in_outbox() && self.holds_nothing()).then(|| self.last_active.load(Ordering::Relaxed))
     }
 
-    /// Asks it to end if it is still idle when it looks.
+    /// Whether it has nothing to do, and nothing of the world in its hands.
+    fn holds_nothing(&self) -> bool {
+        let ports = !self.timers.is_empty() || !self.children.is_empty();
+        let pinned = self.pinned.load(Ordering::Relaxed);
+        let held = self.connection().is_some() || ports || pinned || self.open_asks.count() > 0;
+        let busy = self.busy.load(Ordering::Relaxed) || self.state() != ActorState::Up;
+        !held && !busy && self.inbox.is_empty()
+    }
+
+    /// As [`Actor::idle_since`], of one that only its outputs hold: those leave by themselves.
+    pub fn could_leave_since(&self) -> Option<u64> {
+        let unread = self.unread.load(Ordering::Relaxed);
+        (!unread && self.holds_nothing()).then(|| self.last_active.load(Ordering::Relaxed))
+    }
+
+    /// Asks it to end as soon as it is idle. What it is told before that is a reason to stay.
     pub fn evict(&self) {
         self.evict.store(true, Ordering::Relaxed);
         self.inbox.nudge();
@@ -414,12 +426,12 @@ impl Actor {
             // What the store keeps waits there for a store that takes what comes of it, for an actor that handles, and for the next daemon.
             let kept = self.state() == ActorState::Up && self.host.store.is_open() && !self.host.is_stopping();
             match self.inbox.poll_entry(cx, kept) {
-                Poll::Pending if self.evict.swap(false, Ordering::Relaxed) => {
-                    if self.idle_since().is_some() && self.inbox.close_if_idle() {
-                        Poll::Ready(None)
-                    } else {
-                        Poll::Pending
-                    }
+                Poll::Pending
+                    if self.evict.load(Ordering::Relaxed)
+                        && self.idle_since().is_some()
+                        && self.inbox.close_if_idle() =>
+                {
+                    Poll::Ready(None)
                 }
                 other => other.map(|next| next.map(|next| (next, epoch))),
             }
@@ -447,6 +459,9 @@ impl Actor {
                 }
             }
             let Some((next, epoch)) = self.next().await else { break };
+            if self.evict.swap(false, Ordering::Relaxed) {
+                self.host.census.stays(&self);
+            }
             if life.epoch != epoch {
                 // Its memory may hold what never happened.
                 life = Life {
@@ -540,7 +555,6 @@ impl Actor {
                 break Handled::RolledBack(types::Rollback::Retry(reason));
             }
         };
-        self.host.census.left(self);
         if self.connection().is_some() {
             self.lose_connection(&handled, &delivery.message);
             return false;
@@ -594,7 +608,7 @@ impl Actor {
     }
 
     /// Waits for the next generation's time, or goes down.
-    async fn come_back(&self, next: Option<Next>) {
+    async fn come_back(self: &Arc<Self>, next: Option<Next>) {
         match next {
             None => {}
             Some(Next::Restart(wait)) => {
@@ -604,6 +618,7 @@ impl Actor {
             }
             Some(Next::Down) => {
                 self.set_state(ActorState::Down);
+                self.host.census.left(self);
                 return;
             }
         }
@@ -674,7 +689,7 @@ impl Actor {
         let fresh = match slot.take() {
             Some(instance) => instance,
             None => {
-                self.host.census.joined(self);
+                self.host.census.enter(self).await;
                 let made = self.capsule.instantiate(&self.host.engine, Arc::clone(self)).await;
                 let (store, exports) = made.map_err(|error| format!("{error:#}"))?;
                 self.generation.fetch_add(1, Ordering::Relaxed);

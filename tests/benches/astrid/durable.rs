@@ -27,7 +27,6 @@ pub fn run() {
         messages(flight);
     }
     recovery(100_000);
-    principals(100_000);
     let commits = std::env::var("ASTRID_BENCH_COMMITS").ok().and_then(|n| n.parse().ok());
     many_commits(commits.unwrap_or(100_000));
 }
@@ -268,8 +267,10 @@ fn mib(bytes: u64) -> String {
     format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-/// As many principals, each with state of its own, of which few are live at once.
-fn principals(count: u64) {
+/// As many principals, each with state of its own, of which few are live at once; `ASTRID_BENCH_PRINCIPALS` says how many.
+pub fn principals() {
+    let count = std::env::var("ASTRID_BENCH_PRINCIPALS").ok().and_then(|n| n.parse().ok());
+    let count: u64 = count.unwrap_or(100_000);
     let home = tempfile::tempdir().unwrap();
     runtime().block_on(async {
         let disk = Box::new(Disk::new(home.path().join("store")));

@@ -90,9 +90,10 @@ fn main() {
         "{:<58} {:>11} {:>11}  {:<34} {:>7}  goal",
         "what", "ours", "limit", "the limit is", "ratio"
     );
-    let parts: [(&str, fn()); 5] = [
+    let parts: [(&str, fn()); 6] = [
         ("kernel", kernel::run),
         ("durable", durable::run),
+        ("principals", durable::principals),
         ("output", output::run),
         ("programs", programs::run),
         ("daemon", daemon::run),
