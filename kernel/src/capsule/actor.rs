@@ -93,6 +93,8 @@ pub struct Actor {
     /// Milliseconds of the daemon's life when it last handled something.
     last_active: AtomicU64,
     busy: AtomicBool,
+    /// With something that the store keeps.
+    busy_with_kept: AtomicBool,
     evict: AtomicBool,
 }
 
@@ -210,6 +212,7 @@ impl Actor {
             state: AtomicU8::new(ActorState::Up as u8),
             last_active: AtomicU64::new(0),
             busy: AtomicBool::new(false),
+            busy_with_kept: AtomicBool::new(false),
             evict: AtomicBool::new(false),
         };
         // What cannot be read now is read before the first message is taken.
@@ -299,6 +302,11 @@ impl Actor {
     /// Whether it handles something now.
     pub fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Relaxed)
+    }
+
+    /// How many messages that the store keeps wait for it, with the one that it handles.
+    pub fn waiting(&self) -> u64 {
+        self.inbox.len_durable() as u64 + u64::from(self.busy_with_kept.load(Ordering::Relaxed))
     }
 
     /// Whether outputs of it wait.
@@ -478,6 +486,7 @@ impl Actor {
                 },
             };
             self.busy.store(true, Ordering::Relaxed);
+            self.busy_with_kept.store(delivery.kept.is_some(), Ordering::Relaxed);
             let goes_on = if self.state() == ActorState::Down {
                 self.turn_away(&delivery.message);
                 true
@@ -494,6 +503,7 @@ impl Actor {
             };
             self.last_active.store(self.host.uptime_ms(), Ordering::Relaxed);
             self.busy.store(false, Ordering::Relaxed);
+            self.busy_with_kept.store(false, Ordering::Relaxed);
             if !goes_on {
                 break;
             }

@@ -97,8 +97,8 @@ impl Census {
                 state.grace = state.grace.saturating_sub(1);
             }
         }
-        // Of those that wait, one is told at a time.
-        let more = state.live.len() < self.max;
+        // Of those that wait, one is told at a time: there is room, or somebody must ask for it.
+        let more = state.live.len() < self.max || state.leaving.is_empty();
         drop(state);
         if more {
             self.room.notify_one();

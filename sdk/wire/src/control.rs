@@ -195,7 +195,7 @@ pub struct StoreReport {
     pub commits: u64,
     /// Bytes that it takes, on disk or, in a home that is thrown away, in memory.
     pub bytes: u64,
-    /// Messages that wait in it for actors that are there.
+    /// Messages in it that wait for actors that are there, or are being handled.
     pub waiting: u64,
 }
 

@@ -68,11 +68,11 @@ impl Durable {
 }
 
 impl Durable {
-    /// Messages that wait in the store for actors that are there. O(actors).
+    /// Messages in the store that wait for actors that are there, or are being handled. O(actors).
     pub fn waiting(&self) -> u64 {
         let all = self.directory.all();
         let actors = all.iter().flat_map(|actors| actors.present());
-        actors.map(|actor| actor.inbox().len_durable() as u64).sum()
+        actors.map(|actor| actor.waiting()).sum()
     }
 }
 
