@@ -265,6 +265,27 @@ fn eviction_under_pressure() {
     });
 }
 
+/// Many more than there is room for, all at once: they wait for a place, each is answered, and the house is not overfull meanwhile.
+#[test]
+fn a_crowd_at_once() {
+    run(async {
+        let settings = Settings {
+            live_actors: 16,
+            ..Settings::default()
+        };
+        let bed = Bed::with(&["hello", "probe"], settings).await;
+        let names: Vec<String> = (0..500).map(|n| format!("p{n}")).collect();
+        let asks = names.iter().map(|name| async {
+            let state = bed.ask_as(name, "probe.v1.do.state", Body::json(&json!({}))).await;
+            (answer(state)["handled"].clone(), bed.host.census.len())
+        });
+        let answers = futures_util::future::join_all(asks).await;
+        assert!(answers.iter().all(|(handled, _)| *handled == 1));
+        let most = answers.iter().map(|(_, live)| *live).max().unwrap();
+        assert!(most <= 18, "{most} live");
+    });
+}
+
 fn saying(body: &Value) -> Saying {
     Saying {
         principal: Principal::default_owner(),

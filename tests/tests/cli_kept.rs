@@ -239,6 +239,76 @@ fn lines_are_messages() {
     );
 }
 
+/// A bundle that breaks, is taken away, or is not looked at in safe mode loses nothing of what is said to it.
+#[test]
+fn a_bundle_that_breaks() {
+    let astrid = Astrid::new();
+    let installed = astrid.home().join("capsules/relay-c.capsule");
+    let good = fs::read(astrid_tests::bed::bundle_file("relay-c")).unwrap();
+    let _ = astrid.run(&["start"]).ok();
+    let _ = astrid.run(&["stop"]).ok();
+    fs::write(&installed, &good).unwrap();
+    let _ = astrid.run(&["start"]).ok();
+    let states = || {
+        let list = astrid.run(&["capsule", "list", "--format", "json"]).ok().json();
+        let mut found = list["capsules"].as_array().unwrap().iter();
+        let relay = found.find(|c| c["name"] == "relay-c").cloned().unwrap_or_default();
+        relay["state"].as_str().unwrap_or("none").to_owned()
+    };
+    let say = |number: u64| {
+        let body = format!("{{\"client\": \"c\", \"number\": {number}}}");
+        let _ = astrid
+            .run(&["publish", "relay.v1.third", &body, "--content-type", "application/json"])
+            .ok();
+    };
+    assert_eq!(states(), "ready");
+    say(1);
+    let _ = astrid.run(&["stop"]).ok();
+    fs::write(&installed, &good[..good.len() / 2]).unwrap();
+    let _ = astrid.run(&["start"]).ok();
+    assert_eq!(states(), "absent");
+    say(2);
+    let status = astrid.run(&["status"]);
+    assert!(
+        status
+            .stdout
+            .contains("relay-c: it is not installed; what is said to it is kept (1 waiting)"),
+        "{status:?}"
+    );
+    let _ = astrid.run(&["stop"]).ok();
+    fs::remove_file(&installed).unwrap();
+    let _ = astrid.run(&["start", "--safe"]).ok();
+    say(3);
+    let pid = astrid.pid();
+    astrid_tests::process::send(pid, Signal::KILL);
+    assert!(astrid_tests::process::ends(pid));
+    fs::write(&installed, &good).unwrap();
+    let _ = astrid.run(&["start"]).ok();
+    let report = || astrid.run(&["request", "relay.v1.request.report", "{}"]).ok().json()["clients"]["c"].clone();
+    let until = Instant::now() + PATIENCE;
+    while report()["count"] != 3 {
+        assert!(Instant::now() < until, "{}", report());
+    }
+    assert_eq!(report()["out_of_order"], serde_json::json!([]));
+
+    assert_eq!(astrid.run(&["capsule", "forget", "relay-c"]).code(), 1, "it runs");
+    let _ = astrid.run(&["stop"]).ok();
+    fs::remove_file(&installed).unwrap();
+    let _ = astrid.run(&["start"]).ok();
+    say(4);
+    let said = astrid.run(&["capsule", "forget", "relay-c"]).ok();
+    assert_eq!(
+        said.stdout,
+        "relay-c is forgotten, with 1 messages and 0 timers that waited for it\n"
+    );
+    assert_eq!(states(), "none");
+    assert_eq!(
+        astrid.run(&["capsule", "forget", "relay-c"]).code(),
+        1,
+        "nothing is left of it"
+    );
+}
+
 /// K22: online, while messages are accepted; into a fresh home; and everything is there.
 #[test]
 fn backup_and_restore() {

@@ -10,6 +10,7 @@ use astrid_kernel::bus::Saying;
 use astrid_kernel::bus::message::{Body, Source};
 use astrid_kernel::capsule::Acting;
 use astrid_kernel::capsule::bundle::Bundle;
+use astrid_kernel::capsule::durable::absent::ForgetError;
 use astrid_kernel::capsule::durable::{self, SubmitError, record};
 use astrid_kernel::store::engine::{Engine, EngineError, Later, Open, OpenError, Snapshot, Write};
 use astrid_kernel::store::memory::Memory;
@@ -292,6 +293,80 @@ fn with_queue(name: &str, queue: u32) -> Bundle {
         options.queue = queue;
     }
     bundle
+}
+
+/// What is said to a capsule that was here and is not loaded now is kept for it, within its limit, and nobody waits for its answer;
+/// until an operator says that it is gone.
+#[test]
+fn a_capsule_that_is_not_there() {
+    run(async {
+        let memory = Memory::default();
+        let load = |bundles: Vec<Bundle>| Bed::of(bundles, over(&memory));
+        let bed = load(vec![read_bundle("relay-b"), with_queue("relay-c", 3)]).await;
+        while !bed.host.store.is_settled() {
+            tokio::task::yield_now().await;
+        }
+        drop(bed);
+        // Twice: who is stood in for stays so over starts.
+        for n in 1..=2 {
+            let bed = load(vec![read_bundle("relay-b")]).await;
+            let reports = bed.manager.reports();
+            let report = reports.iter().find(|r| r.name == "relay-c").unwrap();
+            assert_eq!(report.state, astrid_wire::control::CapsuleState::Absent);
+            let expected = format!("({} waiting)", n - 1);
+            assert!(report.reason.as_ref().unwrap().contains(&expected), "{report:?}");
+            // Through a capsule that runs: its commit writes into an inbox that nobody reads.
+            let body = json!({ "client": "c", "number": n });
+            assert!(submit(&bed, "relay.v1.second", body, None).await.unwrap());
+            settled(&bed).await;
+        }
+        let bed = load(vec![]).await;
+        let asked = bed.ask("relay.v1.third", json!({})).await;
+        assert_eq!(refusal(asked), "no-subscriber");
+        let body = json!({ "client": "c", "number": 3 });
+        assert!(
+            submit(&bed, "relay.v1.third", body.clone(), Some("three"))
+                .await
+                .unwrap()
+        );
+        let full = submit(&bed, "relay.v1.third", body, None).await.unwrap_err();
+        assert!(
+            full.to_string().contains("relay-c (which is not loaded) is full"),
+            "{full}"
+        );
+        drop(bed);
+
+        let bed = load(CHAIN.iter().map(|name| read_bundle(name)).collect()).await;
+        settled(&bed).await;
+        let report = report(&bed).await;
+        assert_eq!(
+            (&report["count"], &report["out_of_order"]),
+            (&json!(3), &json!([])),
+            "{report}"
+        );
+        drop(bed);
+
+        let bed = load(vec![]).await;
+        for n in 4..=6 {
+            let body = json!({ "client": "c", "number": n });
+            assert!(submit(&bed, "relay.v1.third", body, None).await.unwrap());
+        }
+        let forgotten = durable::absent::forget(&bed.host, "relay-c").await.unwrap();
+        assert_eq!((forgotten.subscriptions, forgotten.messages), (true, 3));
+        assert!(bed.manager.reports().iter().all(|r| r.name != "relay-c"));
+        let again = durable::absent::forget(&bed.host, "relay-c").await.unwrap_err();
+        assert!(matches!(again, ForgetError::Nothing(_)));
+        drop(bed);
+        let bed = load(CHAIN.iter().map(|name| read_bundle(name)).collect()).await;
+        let runs = durable::absent::forget(&bed.host, "relay-c").await.unwrap_err();
+        assert!(matches!(runs, ForgetError::Runs(_)));
+        settled(&bed).await;
+        assert_eq!(
+            self::report(&bed).await["count"],
+            3,
+            "what was forgotten did not come back, its state did"
+        );
+    });
 }
 
 /// A full inbox pushes back on who sends, with a typed error, and takes messages again when there is room.

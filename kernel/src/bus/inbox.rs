@@ -198,6 +198,8 @@ pub struct Inbox {
     name: Arc<str>,
     /// Where durable messages of this receiver are kept.
     table: Option<Table>,
+    /// Nobody reads it: what the store keeps is counted, and nothing else is taken.
+    absent: bool,
     state: Mutex<State>,
 }
 
@@ -217,6 +219,15 @@ impl Inbox {
 
     /// As [`Inbox::new`], for a receiver whose durable messages are kept in a table.
     pub fn with_table(name: Arc<str>, lanes: &[LanePolicy], table: Option<Table>) -> Arc<Self> {
+        Self::make(name, lanes, table, false)
+    }
+
+    /// As [`Inbox::with_table`], for a receiver that is not there: what is kept waits for it, and nothing else is taken.
+    pub fn of_absent(name: Arc<str>, lanes: &[LanePolicy], table: Table) -> Arc<Self> {
+        Self::make(name, lanes, Some(table), true)
+    }
+
+    fn make(name: Arc<str>, lanes: &[LanePolicy], table: Option<Table>, absent: bool) -> Arc<Self> {
         let lanes = lanes
             .iter()
             .map(|&policy| Lane {
@@ -228,6 +239,7 @@ impl Inbox {
         Arc::new(Self {
             name,
             table,
+            absent,
             state: Mutex::new(State {
                 queue: VecDeque::new(),
                 lanes,
@@ -530,6 +542,11 @@ impl Inbox {
         self.state.lock().closed
     }
 
+    /// Whether nobody reads it.
+    pub fn is_absent(&self) -> bool {
+        self.absent
+    }
+
     /// How many messages wait.
     pub fn len(&self) -> usize {
         let state = self.state.lock();
@@ -699,7 +716,7 @@ impl Slot {
         self.filled = true;
         let mut state = self.inbox.state.lock();
         self.give_back(&mut state);
-        if state.closed {
+        if state.closed || (self.inbox.absent && self.row.is_none()) {
             return false;
         }
         let mut delivery = Delivery::new(message, Some(self.lane));
@@ -722,7 +739,8 @@ impl Slot {
                 let disk = &mut state.disk;
                 disk.messages += 1;
                 disk.bytes += u64::from(row.weight);
-                if disk.loaded < LOADED_MAX && disk.loaded_bytes + weight <= LOADED_BYTES_MAX {
+                let room = disk.loaded < LOADED_MAX && disk.loaded_bytes + weight <= LOADED_BYTES_MAX;
+                if room && !self.inbox.absent {
                     disk.loaded += 1;
                     disk.loaded_bytes += weight;
                     delivery.kept = Some(Kept::Row(row));

@@ -109,7 +109,7 @@ impl Slots {
 
     /// Whether nobody is there who could answer.
     pub fn is_unheard(&self) -> bool {
-        self.receivers.is_empty()
+        self.receivers.iter().all(|slot| slot.inbox().is_absent())
     }
 
     fn push(&mut self, slot: Slot, role: Role) {

@@ -232,7 +232,7 @@ impl Actor {
             self.set_pinned(durable::is_pinned(&self.host.store, owner)?);
         }
         // Also of a capsule that keeps nothing now: what was kept for an earlier version of it is laid aside, and not forgotten.
-        let rows = durable::recover::waiting_rows(&self.host, &owner.table(table::Kind::Inbox))?;
+        let rows = durable::recover::waiting_rows(&self.host.store, &owner.table(table::Kind::Inbox))?;
         self.inbox.restore(rows);
         Ok(())
     }

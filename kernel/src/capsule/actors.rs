@@ -36,7 +36,6 @@ pub struct Actors {
     streams: parking_lot::Mutex<JoinSet<()>>,
     /// What its actors hear, while it is loaded.
     subscribed: parking_lot::Mutex<Vec<Subscribed>>,
-    hasher: ahash::RandomState,
     next_shard: AtomicUsize,
 }
 
@@ -71,8 +70,6 @@ impl Actors {
                 connections: DashMap::default(),
                 streams: parking_lot::Mutex::default(),
                 subscribed: parking_lot::Mutex::default(),
-                // The same sender goes to the same instance after a restart.
-                hasher: ahash::RandomState::with_seeds(1, 2, 3, 4),
                 next_shard: AtomicUsize::new(0),
             }
         });
@@ -229,16 +226,21 @@ impl Actors {
 
     /// One sender's messages go to one instance, so that they stay in order.
     fn of_sender(&self, heard: &Heard<'_>) -> Option<&Arc<Actor>> {
-        if self.system.len() < 2 {
-            return self.system.first();
+        match self.system.len() {
+            0 | 1 => self.system.first(),
+            instances => self.system.get(instance_of(heard, instances)),
         }
-        let sender = match heard.source {
-            Source::Capsule(name) => self.hasher.hash_one((heard.principal, name)),
-            Source::Kernel | Source::Port(_) => self.hasher.hash_one(heard.principal),
-        };
-        self.system
-            .get(usize::try_from(sender).unwrap_or(0) % self.system.len())
     }
+}
+
+/// Which of several instances one sender's messages go to: the same after a restart.
+pub(super) fn instance_of(heard: &Heard<'_>, instances: usize) -> usize {
+    let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+    let sender = match heard.source {
+        Source::Capsule(name) => hasher.hash_one((heard.principal, name)),
+        Source::Kernel | Source::Port(_) => hasher.hash_one(heard.principal),
+    };
+    usize::try_from(sender).unwrap_or(0) % instances.max(1)
 }
 
 /// A capsule hears through its table.

@@ -377,17 +377,29 @@ impl Manager {
 
     /// Every capsule's row, by name.
     pub fn reports(&self) -> Vec<CapsuleReport> {
-        self.rows.lock().values().map(Row::report).collect()
+        let rows = self.rows.lock();
+        let mut reports: Vec<_> = rows.values().map(Row::report).collect();
+        for report in &mut reports {
+            if let (Some(keeps), Some(reason)) = (self.host.durable.absent.keeps(&report.name), &mut report.reason) {
+                *reason = format!("{reason}; {keeps}");
+            }
+        }
+        reports.extend(self.host.durable.absent.reports(|name| rows.contains_key(name)));
+        reports.sort_by(|a, b| a.name.cmp(&b.name));
+        reports
     }
 
     /// One capsule in full.
     pub fn detail(&self, name: &str) -> Option<control::CapsuleDetail> {
+        let report = self.reports().into_iter().find(|report| report.name == name)?;
         let rows = self.rows.lock();
-        let row = rows.get(name)?;
+        let row = rows.get(name);
         Some(control::CapsuleDetail {
-            report: row.report(),
-            manifest: serde_json::to_value(&row.manifest).unwrap_or_default(),
-            topics: row.description.topics.clone(),
+            report,
+            manifest: row.map_or_else(Default::default, |row| {
+                serde_json::to_value(&row.manifest).unwrap_or_default()
+            }),
+            topics: row.map_or_else(Vec::new, |row| row.description.topics.clone()),
         })
     }
 

@@ -8,14 +8,28 @@ use std::sync::Arc;
 
 use astrid_wire::Problem;
 use astrid_wire::control::dead::{ListRequest, Selection, ShowRequest};
-use astrid_wire::control::{CapsuleState, Mode, backup as backups};
+use astrid_wire::control::{CapsuleRequest, CapsuleState, Mode, backup as backups};
 use astrid_wire::problem::codes;
 use serde::de::DeserializeOwned;
 
 use super::Control;
 use crate::backup::{self, BackupError, Source};
 use crate::bus::message::{Body, Message};
+use crate::capsule::durable::absent::{self, ForgetError};
 use crate::capsule::durable::dead::{self, Changed, DeadError};
+
+impl From<ForgetError> for Problem {
+    fn from(error: ForgetError) -> Self {
+        let problem = |code: &str| Problem::new(code, error.to_string());
+        match &error {
+            ForgetError::Runs(_) => {
+                problem("exists").with_hint("remove its bundle from the home's capsules/, and `astrid restart`")
+            }
+            ForgetError::Nothing(_) => problem(codes::NOT_FOUND).with_hint("see `astrid capsule list`"),
+            ForgetError::Unreadable(_) | ForgetError::Refused(_) => problem(codes::UNAVAILABLE),
+        }
+    }
+}
 
 impl From<DeadError> for Problem {
     fn from(error: DeadError) -> Self {
@@ -82,7 +96,7 @@ impl Control {
         let running = |capsule: &str| {
             let reports = self.manager.reports();
             let found = reports.iter().find(|report| report.name == capsule);
-            found.is_some_and(|report| report.state != CapsuleState::Refused)
+            found.is_some_and(|report| !matches!(report.state, CapsuleState::Refused | CapsuleState::Absent))
         };
         let changed = dead::retry(
             &self.host.store,
@@ -105,6 +119,14 @@ impl Control {
                 .requeued(&again.capsule, &again.scope, again.row, again.weight);
         }
         Ok(Body::json(&changed.done))
+    }
+
+    /// Forgets what is kept for a capsule that does not run.
+    pub(super) async fn forget(&self, message: &Message) -> Result<Body, Problem> {
+        let request: CapsuleRequest = read(message, r#"{"name": "..."}"#)?;
+        let forgotten = absent::forget(&self.host, &request.name).await?;
+        tracing::warn!(principal = %message.principal, capsule = request.name, ?forgotten, "what was kept for a capsule is forgotten");
+        Ok(Body::json(&forgotten))
     }
 
     /// Makes a backup, on a thread of its own.

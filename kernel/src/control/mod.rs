@@ -88,7 +88,9 @@ impl Control {
         let capsules = self.manager.reports();
         let mut reasons = self.reasons.lock().clone();
         for capsule in &capsules {
-            if let (CapsuleState::Down | CapsuleState::Refused, Some(reason)) = (capsule.state, &capsule.reason) {
+            if let (CapsuleState::Down | CapsuleState::Refused | CapsuleState::Absent, Some(reason)) =
+                (capsule.state, &capsule.reason)
+            {
                 reasons.push(format!("{}: {reason}", capsule.name));
             }
         }
@@ -168,7 +170,7 @@ impl Control {
             while waiting.try_join_next().is_some() {}
             let message = Arc::clone(&delivery.message);
             let verb = Verb::of(&message.topic);
-            if let Some(verb @ (Verb::DeadRetry | Verb::DeadDrop | Verb::Backup)) = verb
+            if let Some(verb @ (Verb::DeadRetry | Verb::DeadDrop | Verb::Backup | Verb::CapsuleForget)) = verb
                 && waiting.len() < WAITING_MAX
             {
                 let control = Arc::clone(&self);
@@ -200,6 +202,7 @@ impl Control {
             Verb::DeadRetry => self.dead_retry(message).await,
             Verb::DeadDrop => self.dead_drop(message).await,
             Verb::Backup => self.backup(message).await,
+            Verb::CapsuleForget => self.forget(message).await,
             _ => self.answer(message),
         }
     }
@@ -230,7 +233,7 @@ impl Control {
             Verb::Shutdown => Body::json(&serde_json::json!({})),
             Verb::DeadList => self.dead_list(message)?,
             Verb::DeadShow => self.dead_show(message)?,
-            Verb::DeadRetry | Verb::DeadDrop | Verb::Backup => {
+            Verb::DeadRetry | Verb::DeadDrop | Verb::Backup | Verb::CapsuleForget => {
                 return Err(Problem::new(codes::TOO_MANY, "too many requests wait for the disk").with_hint("try again"));
             }
         })

@@ -24,6 +24,8 @@ pub enum Kind {
     Ask = b'o',
     /// Actors that are never evicted.
     Pin = b'p',
+    /// What capsules hear durably.
+    Subscriptions = b's',
     /// Durable timers.
     Timer = b't',
     /// Ids that clients gave their messages.

@@ -85,7 +85,7 @@ mod tests {
         let store = Store::open(Box::new(Memory::default())).await.unwrap();
         let table = Table::of(Kind::Dead, "a", &Scope::System);
         let (epoch, number) = (store.epoch(), put(&store, &table).number);
-        assert_eq!(store.tables(Kind::Dead).unwrap(), [table.clone()]);
+        assert_eq!(store.tables(Kind::Dead).unwrap(), std::slice::from_ref(&table));
         assert!(store.tables(Kind::Inbox).unwrap().is_empty());
         {
             let settled = store.settled(number, epoch);
@@ -94,7 +94,7 @@ mod tests {
             store.seal().await;
             settled.await.unwrap();
         }
-        assert_eq!(store.tables(Kind::Dead).unwrap(), [table.clone()]);
+        assert_eq!(store.tables(Kind::Dead).unwrap(), std::slice::from_ref(&table));
 
         let (epoch, number) = (store.epoch(), put(&store, &table).number);
         let settled = store.settled(number, epoch);

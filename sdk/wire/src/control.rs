@@ -20,6 +20,9 @@ pub const REQUEST_STATUS: &str = "astrid.v1.request.status";
 pub const REQUEST_CAPSULES: &str = "astrid.v1.request.capsules";
 /// Request with a [`CapsuleRequest`]: [`CapsuleDetail`].
 pub const REQUEST_CAPSULE: &str = "astrid.v1.request.capsule";
+/// Request with a [`CapsuleRequest`]: what is kept for a capsule that does not run is forgotten; [`Forgotten`]. From the operator
+/// socket only.
+pub const REQUEST_CAPSULE_FORGET: &str = "astrid.v1.request.capsule.forget";
 /// Request: [`Interfaces`].
 pub const REQUEST_INTERFACES: &str = "astrid.v1.request.interfaces";
 /// Request: the daemon stops. From the operator socket only.
@@ -34,6 +37,8 @@ pub enum Verb {
     Capsules,
     /// [`REQUEST_CAPSULE`].
     Capsule,
+    /// [`REQUEST_CAPSULE_FORGET`].
+    CapsuleForget,
     /// [`REQUEST_INTERFACES`].
     Interfaces,
     /// [`REQUEST_SHUTDOWN`].
@@ -52,10 +57,11 @@ pub enum Verb {
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Status,
         Self::Capsules,
         Self::Capsule,
+        Self::CapsuleForget,
         Self::Interfaces,
         Self::Shutdown,
         Self::DeadList,
@@ -78,6 +84,7 @@ impl Verb {
             Self::Status => REQUEST_STATUS,
             Self::Capsules => REQUEST_CAPSULES,
             Self::Capsule => REQUEST_CAPSULE,
+            Self::CapsuleForget => REQUEST_CAPSULE_FORGET,
             Self::Interfaces => REQUEST_INTERFACES,
             Self::Shutdown => REQUEST_SHUTDOWN,
             Self::DeadList => dead::REQUEST_LIST,
@@ -94,7 +101,13 @@ impl Verb {
         match self {
             Self::Status | Self::Capsules | Self::Capsule | Self::Interfaces => false,
             // Letters are others' messages; a backup has the keys in it.
-            Self::Shutdown | Self::DeadList | Self::DeadShow | Self::DeadRetry | Self::DeadDrop | Self::Backup => true,
+            Self::CapsuleForget
+            | Self::Shutdown
+            | Self::DeadList
+            | Self::DeadShow
+            | Self::DeadRetry
+            | Self::DeadDrop
+            | Self::Backup => true,
         }
     }
 }
@@ -247,6 +260,8 @@ pub enum Origin {
     Directory,
     /// In the home's `capsules/`.
     Home,
+    /// Nowhere any more; something is kept for it.
+    Gone,
 }
 
 /// How a capsule is.
@@ -263,6 +278,8 @@ pub enum CapsuleState {
     Down,
     /// Was not let in; the reason says why.
     Refused,
+    /// Was here, and is not; what is said to its durable topics is kept for it.
+    Absent,
 }
 
 /// One capsule: what it is, how it is, and what it cost.
@@ -320,6 +337,19 @@ pub struct Capsules {
 pub struct CapsuleRequest {
     /// Which.
     pub name: String,
+}
+
+/// Answer to [`REQUEST_CAPSULE_FORGET`]: what was kept, and is not any more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    /// Whether it had durable subscriptions.
+    pub subscriptions: bool,
+    /// Messages that waited for it.
+    pub messages: u64,
+    /// Its durable timers.
+    pub timers: u64,
+    /// Its open asks, and what kept its actors alive.
+    pub others: u64,
 }
 
 /// Answer to [`REQUEST_CAPSULE`].

@@ -1,6 +1,7 @@
 //! `astrid capsule`: what is there, what one is, and how one is made.
 
 mod build;
+mod forget;
 mod list;
 mod show;
 
@@ -12,7 +13,7 @@ use clap::Subcommand;
 use crate::cli::Context;
 use crate::output::{Style, Table};
 
-/// List, show and build capsules
+/// List, show, forget and build capsules
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -23,6 +24,7 @@ pub(crate) struct Args {
 enum Command {
     List(list::Args),
     Show(show::Args),
+    Forget(forget::Args),
     Build(build::Args),
 }
 
@@ -30,7 +32,7 @@ impl Args {
     /// As [`super::Command::talks_to_the_daemon`].
     pub(super) fn talks_to_the_daemon(&self) -> bool {
         match self.command {
-            Command::List(_) | Command::Show(_) => true,
+            Command::List(_) | Command::Show(_) | Command::Forget(_) => true,
             Command::Build(_) => false,
         }
     }
@@ -40,6 +42,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     match args.command {
         Command::List(args) => list::run(context, &args),
         Command::Show(args) => show::run(context, &args),
+        Command::Forget(args) => forget::run(context, &args),
         Command::Build(args) => build::run(context, &args),
     }
 }

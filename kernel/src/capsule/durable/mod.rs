@@ -2,6 +2,7 @@
 //!
 //! - [`record`]: the forms on disk; [`directory`]: whose they are;
 //! - [`outbox`]: what is said while its commit is not on disk; [`timers`]: timers that outlive their owner;
+//! - [`absent`]: who keeps for capsules that are not there;
 //! - [`recover`]: what happens at the start, and after the store failed;
 //! - [`dead`]: what operators do with what was given up.
 //!
@@ -9,6 +10,7 @@
 //! handling. Both are single transactions of one store, so nothing needs to be compared to know what was done already: a message whose
 //! row is there has had no effect, and one whose row is gone has had all of it.
 
+pub mod absent;
 pub mod dead;
 pub mod directory;
 mod letter;
@@ -50,6 +52,8 @@ pub struct Durable {
     pub outbox: Outbox,
     /// Timers.
     pub timers: Arc<DurableTimers>,
+    /// Who is stood in for.
+    pub absent: absent::Absent,
     /// How many messages were given up.
     pub letters: dead::Counts,
 }
@@ -62,6 +66,7 @@ impl Durable {
             timers: DurableTimers::new(Arc::clone(&directory), Arc::clone(deadlines), Arc::clone(ids), fired),
             directory,
             outbox: Outbox::default(),
+            absent: absent::Absent::default(),
             letters: dead::Counts::default(),
         }
     }

@@ -103,6 +103,34 @@ pub struct AskRecord {
     pub timeout_ms: u64,
 }
 
+/// What a capsule hears durably.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SubscriptionsRecord {
+    /// Version of the capsule.
+    #[prost(string, tag = "1")]
+    pub version: String,
+    /// Whether each principal has an actor of it.
+    #[prost(bool, tag = "2")]
+    pub principal_scope: bool,
+    /// How many system actors it has.
+    #[prost(uint32, tag = "3")]
+    pub instances: u32,
+    /// Its durable subscriptions.
+    #[prost(message, repeated, tag = "4")]
+    pub lanes: Vec<LaneRecord>,
+}
+
+/// One durable subscription.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct LaneRecord {
+    /// What is heard.
+    #[prost(string, tag = "1")]
+    pub pattern: String,
+    /// Messages that may wait.
+    #[prost(uint32, tag = "2")]
+    pub capacity: u32,
+}
+
 impl MessageRecord {
     /// A message's form.
     pub fn of(message: &Message) -> Self {

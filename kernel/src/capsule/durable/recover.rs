@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 
+use super::absent;
 use super::directory::Owner;
 use super::record::{self, AskRecord};
 use crate::bus::Saying;
@@ -21,7 +22,7 @@ use crate::capsule::actor::Actor;
 use crate::capsule::{Acting, Host};
 use crate::store::engine::{EngineError, Span, Write};
 use crate::store::table::{self, Table};
-use crate::store::{Batch, Level, Phase};
+use crate::store::{Batch, Level, Phase, Store};
 use astrid_wire::Problem;
 use astrid_wire::problem::codes;
 
@@ -66,6 +67,9 @@ pub fn step(host: &Arc<Host>, phase: &Phase) {
                     for actors in host.durable.directory.all() {
                         actors.present().iter().for_each(|actor| actor.hear_again());
                     }
+                    if let Err(error) = absent::write_down(host) {
+                        tracing::error!(%error, "what capsules hear durably is written down later");
+                    }
                     if let Err(error) = inherit(host) {
                         tracing::error!(%error, "what is kept for former instances waits on");
                     }
@@ -91,6 +95,7 @@ fn after_failure(host: &Arc<Host>) -> Result<(), EngineError> {
             actor.look_again()?;
         }
     }
+    host.durable.absent.look_again();
     host.durable.timers.arm_all();
     ask_again(host)?;
     wake_up(host)
@@ -101,6 +106,7 @@ fn after_failure(host: &Arc<Host>) -> Result<(), EngineError> {
 /// # Errors
 /// The store cannot be read.
 pub fn at_start(host: &Arc<Host>) -> Result<(), EngineError> {
+    absent::settle(host)?;
     wake_up(host)?;
     ask_again(host)?;
     inherit(host)?;
@@ -130,7 +136,7 @@ fn wake_up(host: &Host) -> Result<(), EngineError> {
     for kind in [table::Kind::Pin, table::Kind::Inbox] {
         for table in host.store.engine()?.tables(kind)? {
             let Some(owner) = Owner::of(&table) else { continue };
-            if host.durable.directory.actor(&owner).is_none() {
+            if host.durable.directory.actor(&owner).is_none() && !host.durable.absent.has(&owner.capsule) {
                 let capsule = &owner.capsule;
                 tracing::warn!(%capsule, ?kind, "something is kept for an actor that is not there");
             }
@@ -292,9 +298,9 @@ fn ask_one(host: &Host, actor: &Arc<Actor>, command: CommandId, ask: &AskRecord)
 ///
 /// # Errors
 /// The store cannot be read.
-pub fn waiting_rows(host: &Host, table: &Table) -> Result<VecDeque<RowRef>, EngineError> {
+pub fn waiting_rows(store: &Store, table: &Table) -> Result<VecDeque<RowRef>, EngineError> {
     let mut rows = VecDeque::new();
-    host.store.view(table)?.keys(&mut |key| {
+    store.view(table)?.keys(&mut |key| {
         match record::read_inbox_key(key) {
             Ok((row, weight)) => rows.push_back(RowRef { row, weight }),
             Err(error) => tracing::error!(%error, ?table, "a message that waits cannot be named"),

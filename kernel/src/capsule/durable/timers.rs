@@ -216,6 +216,13 @@ impl DurableTimers {
         }
     }
 
+    /// What was an owner's is nobody's: its rows are gone.
+    pub fn forget(&self, owner: &Owner) {
+        for (id, _) in self.of(owner) {
+            self.cancel(id);
+        }
+    }
+
     /// Whether there is that timer.
     pub fn has(&self, id: PortId) -> bool {
         self.state.lock().rows.contains_key(&id)
