@@ -181,6 +181,9 @@ pub enum OpenError {
         /// The last that was acknowledged.
         sealed: u64,
     },
+    /// There was a store, and it is not there.
+    #[error("the store that was here is gone")]
+    Gone,
     /// The engine does not open it.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -195,6 +198,7 @@ impl OpenError {
             Self::Lost { .. } => {
                 format!("restore a backup; or remove {place}/head to go on without what is lost")
             }
+            Self::Gone => format!("restore a backup; or remove {place}.made to begin with an empty one"),
             Self::Engine(EngineError::NoSpace(_)) => "make room on the disk".to_owned(),
             Self::Engine(EngineError::Damaged(_)) => format!("restore a backup; {place} is left as it was found"),
             Self::Engine(_) => format!("look at {place}: it must be writable, and used by nobody else"),

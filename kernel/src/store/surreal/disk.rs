@@ -5,6 +5,7 @@
 //! ├── format  one line: the version of the layout
 //! ├── head    how far it was: see `head`
 //! └── tree/   SurrealKV's own
+//! store.made   beside it: there was a store here, so that one that is gone is not taken for one that never was
 //! ```
 
 #![allow(clippy::disallowed_methods, reason = "this module owns the store's directory")]
@@ -20,12 +21,15 @@ use parking_lot::Mutex;
 
 use super::head::{Head, Noted};
 use super::{Surreal, format};
-use crate::home::PRIVATE_FILE;
+use crate::home::{Durability, PRIVATE_FILE, replace_file};
 use crate::store::engine::{Engine, EngineError, Later, Open, OpenError};
 use crate::store::read_progress;
 
 /// Where SurrealKV's files are.
 const TREE: &str = "tree";
+
+/// What the name of the directory is followed by, in the name of the file that says that there was a store.
+const MADE: &str = ".made";
 
 /// A file that is written to see whether one can be.
 const PROBE: &str = "probe";
@@ -95,6 +99,9 @@ impl Disk {
     /// The version that is there, which this program knows; a new store gets the newest.
     fn prepare(&self) -> Result<u32, OpenError> {
         let known = format::newest(self.migrations);
+        if !self.directory.join(TREE).exists() && self.made().exists() {
+            return Err(OpenError::Gone);
+        }
         match make_private(&self.directory) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                 return Err(io_error("the store's directory", &error).into());
@@ -114,6 +121,22 @@ impl Disk {
         }
     }
 
+    /// The file that says that there was a store.
+    fn made(&self) -> PathBuf {
+        let mut name = self.directory.clone().into_os_string();
+        name.push(MADE);
+        name.into()
+    }
+
+    /// Lets that file be there; on disk when this returns.
+    fn note_made(&self) -> Result<(), EngineError> {
+        let path = self.made();
+        if path.exists() {
+            return Ok(());
+        }
+        replace_file(&path, &[], PRIVATE_FILE, Durability::Synced).map_err(|error| io_error("store.made", &error))
+    }
+
     /// That nothing is missing which was acknowledged; then makes it what this version expects.
     async fn settle(&self, engine: &Surreal, version: u32) -> Result<(), OpenError> {
         let (found, _) = read_progress(engine)?;
@@ -131,6 +154,7 @@ impl Disk {
             tracing::info!(version = n + 1, "the store was brought to a newer format");
         }
         head.note(found).map_err(|error| io_error("head", &error))?;
+        self.note_made()?;
         *self.head.lock() = Some(head);
         Ok(())
     }

@@ -346,6 +346,22 @@ fn what_is_lost_is_noticed() {
         let store = Store::open(Box::new(disk(&home))).await.unwrap();
         assert_eq!(store.sealed(), 2);
         assert_eq!(store.view(&table("a")).unwrap().get(b"k").unwrap().unwrap(), [1][..]);
+        store.close();
+        store.run().await;
+        drop(store);
+        // As if nothing had ever been there: all of it, or all but a file.
+        for gone in ["tree", ""] {
+            std::fs::remove_dir_all(directory.join(gone)).unwrap();
+            std::fs::remove_file(directory.join("head")).ok();
+            for _ in 0..2 {
+                let error = disk(&home).open().await.err().unwrap();
+                assert!(matches!(error, OpenError::Gone), "{error}");
+                assert!(error.hint("there").contains("there.made"));
+            }
+        }
+        std::fs::remove_file(directory.with_extension("made")).unwrap();
+        let store = Store::open(Box::new(disk(&home))).await.unwrap();
+        assert_eq!(store.sealed(), 0);
     });
 }
 
