@@ -23,7 +23,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use crate::home::{self, Durability, Home, PRIVATE_FILE};
 
 /// Bytes of every secret here.
-const SECRET_BYTES: usize = 32;
+pub(crate) const SECRET_BYTES: usize = 32;
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
@@ -174,14 +174,14 @@ impl BootToken {
     }
 }
 
-fn random() -> Result<Zeroizing<[u8; SECRET_BYTES]>, KeyError> {
+pub(crate) fn random() -> Result<Zeroizing<[u8; SECRET_BYTES]>, KeyError> {
     let mut bytes = Zeroizing::new([0; SECRET_BYTES]);
     getrandom::fill(&mut *bytes).map_err(KeyError::Random)?;
     Ok(bytes)
 }
 
 /// The secret in a file, or nothing when there is no file.
-fn read_secret(path: &Path) -> Result<Option<Zeroizing<[u8; SECRET_BYTES]>>, KeyError> {
+pub(crate) fn read_secret(path: &Path) -> Result<Option<Zeroizing<[u8; SECRET_BYTES]>>, KeyError> {
     let io = |action| {
         move |source| KeyError::Io {
             action,

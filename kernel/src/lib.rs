@@ -29,6 +29,7 @@ pub mod control;
 pub mod deadlines;
 pub mod groups;
 pub mod home;
+pub mod identity;
 pub mod keeper;
 pub mod keys;
 pub mod ledger;

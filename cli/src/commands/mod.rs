@@ -6,6 +6,7 @@ mod completions;
 mod dead;
 mod doctor;
 pub(crate) mod internal;
+mod keypair;
 mod logs;
 mod process;
 mod publish;
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Request(request::Args),
     Watch(watch::Args),
     Dead(dead::Args),
+    Keypair(keypair::Args),
     Backup(backup::Args),
     Restore(restore::Args),
     Completions(completions::Args),
@@ -52,6 +54,7 @@ impl Command {
             | Self::Stop(_)
             | Self::Restart(_)
             | Self::Logs(_)
+            | Self::Keypair(_)
             | Self::Backup(_)
             | Self::Restore(_)
             | Self::Completions(_)
@@ -74,6 +77,7 @@ pub(crate) fn run(context: &Context, command: Command) -> anyhow::Result<()> {
         Command::Request(args) => request::run(context, args),
         Command::Watch(args) => watch::run(context, &args),
         Command::Dead(args) => dead::run(context, args),
+        Command::Keypair(args) => keypair::run(context, &args),
         Command::Backup(args) => backup::run(context, &args),
         Command::Restore(args) => restore::run(context, &args),
         Command::Completions(args) => completions::run(&args),

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use astrid_wire::proof::NONCE_BYTES;
 use astrid_wire::{Pattern, Principal};
 use parking_lot::Mutex;
 
@@ -15,6 +16,7 @@ use crate::authority::Permit;
 use crate::bus::{Bus, Heard, Role, Route, Subscribed};
 use crate::deadlines::{DeadlineKey, Deadlines};
 use crate::home::Socket;
+use crate::identity::Claim;
 use crate::port::listener::{Peer, Seat};
 use crate::port::stream::Stream;
 
@@ -34,6 +36,8 @@ struct State {
     principal: Principal,
     handshake: Handshake,
     subscribed: Vec<Subscribed>,
+    /// Who it says it is, until it has proven that.
+    claim: Option<Claim>,
 }
 
 /// A connection.
@@ -74,6 +78,7 @@ impl Connection {
             principal: Principal::anonymous(),
             handshake: Handshake::Pending(key),
             subscribed: Vec::new(),
+            claim: None,
         };
         Arc::new(Self {
             stream,
@@ -111,8 +116,42 @@ impl Connection {
         self.state.lock().principal.clone()
     }
 
+    /// The peer claims to be somebody: what it must sign to prove that, whether or not there is one of that name. One claim.
+    ///
+    /// # Errors
+    /// What a stranger may know: refused, or tried before.
+    pub fn challenge(&self, claim: &str, host: &Host) -> Result<[u8; NONCE_BYTES], AuthenticateError> {
+        let mut state = self.state.lock();
+        if !matches!(state.handshake, Handshake::Pending(_)) || state.claim.is_some() {
+            return Err(AuthenticateError::Again);
+        }
+        let claim = claim.parse().ok().and_then(|principal| Claim::new(principal).ok());
+        let Some(claim) = claim else {
+            return Err(self.refuse(&mut state, host));
+        };
+        let nonce = claim.nonce;
+        state.claim = Some(claim);
+        Ok(nonce)
+    }
+
+    /// The attempt has failed.
+    fn refuse(&self, state: &mut State, host: &Host) -> AuthenticateError {
+        state.handshake = Handshake::Refused;
+        host.metrics.connections_unauthenticated.increment();
+        if let Some(peers) = self.seat.turn_away() {
+            tracing::warn!(
+                peers,
+                peer.uid = self.peer.uid,
+                peer.pid = self.peer.pid,
+                socket = self.socket.as_str(),
+                "a credential is refused"
+            );
+        }
+        AuthenticateError::Refused
+    }
+
     /// Shows a credential. The boot token makes a peer of the daemon's own user `default`; no credential makes a peer of the session
-    /// socket `anonymous`. One attempt.
+    /// socket `anonymous`; the proof of a claim makes it that principal, if there is one. One attempt.
     ///
     /// # Errors
     /// What a stranger may know: refused, or tried before.
@@ -124,23 +163,16 @@ impl Connection {
         self.deadlines.cancel(timer);
         // A child is never its owner, whatever it has got hold of.
         let own = (self.peer.uid == host.own_uid || self.peer.uid == 0) && !self.child;
-        let principal = if own && host.token.matches(credential) {
-            Principal::default_owner()
-        } else if credential.is_empty() && self.socket == Socket::Session {
-            Principal::anonymous()
-        } else {
-            state.handshake = Handshake::Refused;
-            host.metrics.connections_unauthenticated.increment();
-            if let Some(peers) = self.seat.turn_away() {
-                tracing::warn!(
-                    peers,
-                    peer.uid = self.peer.uid,
-                    peer.pid = self.peer.pid,
-                    socket = self.socket.as_str(),
-                    "a credential is refused"
-                );
-            }
-            return Err(AuthenticateError::Refused);
+        let principal = match state.claim.take() {
+            // A child has no business on the operator socket, whoever it is.
+            Some(claim) => claim
+                .is_proven_by(credential, self.socket, &host.authority.keys_of(&claim.principal))
+                .then_some(claim.principal),
+            None if own && host.token.matches(credential) => Some(Principal::default_owner()),
+            None => (credential.is_empty() && self.socket == Socket::Session).then(Principal::anonymous),
+        };
+        let Some(principal) = principal else {
+            return Err(self.refuse(&mut state, host));
         };
         state.handshake = Handshake::Accepted;
         state.principal = principal.clone();

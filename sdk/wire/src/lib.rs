@@ -3,7 +3,7 @@
 //! Everything here is plain data and pure functions: no I/O, no clock, no engine. So the same code runs in the daemon, in the
 //! command line and, compiled to WebAssembly, inside capsules, and can be tested without any of them.
 //!
-//! Reading order: [`topic`] (the one grammar and the one matcher), [`principal`], [`problem`], [`control`], [`child`] and [`describe`];
+//! Reading order: [`topic`] (the one grammar and the one matcher), [`principal`], [`problem`], [`proof`] (how a principal is proven), [`control`], [`child`] and [`describe`];
 //! then, with the feature `envelope`, [`frame`] and [`envelope`] (what travels through a socket); then, with the feature
 //! `manifest`, [`manifest`] (`Capsule.toml`). The feature `schema` adds the JSON Schema of the manifest.
 //!
@@ -20,6 +20,7 @@ pub mod frame;
 pub mod manifest;
 pub mod principal;
 pub mod problem;
+pub mod proof;
 mod text;
 pub mod topic;
 

@@ -27,6 +27,7 @@ struct Fake {
     written: Vec<u8>,
     closed: bool,
     authenticated: u32,
+    claims: Vec<String>,
     /// What every effect is refused with.
     refusal: Option<Problem>,
     /// The client does not read.
@@ -57,9 +58,15 @@ impl Fake {
 }
 
 impl Kernel for Fake {
+    fn challenge(&mut self, claim: &str) -> Option<Vec<u8>> {
+        self.claims.push(claim.to_owned());
+        (claim != "nobody").then(|| vec![7; 32])
+    }
+
     fn authenticate(&mut self, credential: &[u8]) -> Option<String> {
         self.authenticated += 1;
         match credential {
+            [1, .., 2] if credential.len() == 96 => Some(self.claims[0].clone()),
             TOKEN => Some("default".into()),
             [] => Some("anonymous".into()),
             _ => None,
@@ -269,6 +276,7 @@ fn hello_is_refused() {
             minor,
             credential: credential.into(),
             client: String::new(),
+            principal: None,
         })
     };
     for (hello, code, asked) in [
@@ -288,6 +296,51 @@ fn hello_is_refused() {
         assert!(talk.event("a", 0).is_empty());
         talk.session.ended(&mut talk.kernel);
     }
+}
+
+/// K14: a claim is answered by a challenge and proven before anything is done; what was sent early waits for that. One attempt.
+#[test]
+fn a_claim_is_proven() {
+    let claim = |who: &str| {
+        FromClient::Hello(Hello {
+            major: 1,
+            minor: 2,
+            principal: Some(who.into()),
+            credential: TOKEN.into(),
+            ..Hello::default()
+        })
+    };
+    let proof = |last: u8| {
+        let mut signature = vec![0; 64];
+        signature[63] = last;
+        FromClient::Proof(envelope::Proof {
+            public_key: [vec![1], vec![0; 31]].concat().into(),
+            signature: signature.into(),
+        })
+    };
+    let mut talk = Talk::new(Socket::Session);
+    let answers = talk.say([claim("ann")]);
+    assert!(matches!(&answers[..], [FromServer::Challenge(challenge)] if challenge.nonce == vec![7; 32]));
+    assert_eq!(talk.kernel.authenticated, 0, "the token that came along is not looked at");
+    let answers = talk.say([proof(2), publish(1, "a", "")]);
+    assert!(matches!(&answers[..], [FromServer::HelloAck(ack), FromServer::Done(_)] if ack.principal == "ann"));
+
+    for (messages, code, asked) in [
+        (vec![claim("ann"), proof(3), publish(1, "a", "")], codes::CREDENTIAL, 1),
+        (vec![claim("nobody"), proof(2)], codes::CREDENTIAL, 0),
+        (vec![claim("ann"), publish(1, "a", "")], codes::PROTOCOL, 0),
+        (vec![claim("ann"), self::hello()], codes::PROTOCOL, 0),
+        (vec![proof(2)], codes::PROTOCOL, 0),
+    ] {
+        let mut talk = Talk::new(Socket::Session);
+        let answers = talk.say(messages);
+        assert_eq!(codes_of(&answers[answers.len() - 1..]), [(0, code)], "{answers:?}");
+        assert!(talk.kernel.closed && talk.kernel.told.is_empty());
+        assert_eq!(talk.kernel.authenticated, asked);
+    }
+    let mut talk = Talk::open(Socket::Session);
+    let _ = talk.say([proof(2)]);
+    assert!(talk.kernel.closed, "nobody asked for it");
 }
 
 /// An id makes of a publication one that happens once; the kernel knows which were there. An empty one is refused, and costs nothing else.

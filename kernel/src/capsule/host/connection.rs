@@ -23,6 +23,11 @@ impl Host for Guest {
         })
     }
 
+    fn challenge(&mut self, claim: String) -> Result<Vec<u8>, AuthenticateError> {
+        let connection = self.actor.connection().ok_or(AuthenticateError::NoConnection)?;
+        Ok(connection.challenge(&claim, self.host())?.to_vec())
+    }
+
     fn authenticate(&mut self, credential: Vec<u8>) -> Result<String, AuthenticateError> {
         let connection = self.actor.connection().ok_or(AuthenticateError::NoConnection)?;
         let principal = connection.authenticate(&credential, self.host())?;
