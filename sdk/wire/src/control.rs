@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::describe::TopicDescription;
 
+pub mod admin;
 pub mod backup;
 pub mod dead;
 
