@@ -21,6 +21,7 @@ mod start;
 mod status;
 mod stop;
 mod watch;
+mod who;
 
 use astrid_wire::control::admin::Admin;
 use clap::Subcommand;
@@ -47,6 +48,7 @@ pub(crate) enum Command {
     Group(group::Args),
     Caps(caps::Args),
     Quota(quota::Args),
+    Who(who::Args),
     Keypair(keypair::Args),
     Backup(backup::Args),
     Restore(restore::Args),
@@ -63,6 +65,7 @@ impl Command {
             | Self::Request(_)
             | Self::Watch(_)
             | Self::Dead(_)
+            | Self::Who(_)
             | Self::Agent(_)
             | Self::Group(_)
             | Self::Caps(_)
@@ -106,6 +109,7 @@ pub(crate) fn run(context: &Context, command: Command) -> anyhow::Result<()> {
         Command::Group(args) => group::run(context, args),
         Command::Caps(args) => caps::run(context, args),
         Command::Quota(args) => quota::run(context, args),
+        Command::Who(args) => who::run(context, &args),
         Command::Keypair(args) => keypair::run(context, &args),
         Command::Backup(args) => backup::run(context, &args),
         Command::Restore(args) => restore::run(context, &args),

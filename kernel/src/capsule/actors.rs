@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use astrid_wire::Principal;
+use astrid_wire::control::ConnectionReport;
 use astrid_wire::manifest::Scope;
 use dashmap::DashMap;
 use tokio::net::UnixStream;
@@ -131,6 +132,13 @@ impl Actors {
         let all = self.all();
         let count = |state| all.iter().filter(|a| a.state() == state).count() as u64;
         (all.len() as u64, count(ActorState::Restarting), count(ActorState::Down))
+    }
+
+    /// What operators see of its connections.
+    pub fn connections(&self) -> Vec<ConnectionReport> {
+        let connections = self.connections.iter();
+        let reports = connections.filter_map(|actor| Some(actor.connection()?.report(&self.capsule.name, &self.host)));
+        reports.collect()
     }
 
     /// An actor's future has ended.

@@ -4,8 +4,9 @@
 //! parses what a client says cannot make it somebody else.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use astrid_wire::control::ConnectionReport;
 use astrid_wire::proof::NONCE_BYTES;
 use astrid_wire::{Pattern, Principal};
 use parking_lot::Mutex;
@@ -52,6 +53,8 @@ pub struct Connection {
     deadlines: Arc<Deadlines>,
     /// Its place among the connections of its socket; given back with it.
     seat: Seat,
+    /// When it was accepted.
+    since: Instant,
 }
 
 impl Connection {
@@ -88,6 +91,7 @@ impl Connection {
             state: Mutex::new(state),
             deadlines: Arc::clone(deadlines),
             seat,
+            since: deadlines.now(),
         })
     }
 
@@ -104,6 +108,23 @@ impl Connection {
     /// Which socket accepted it.
     pub fn socket(&self) -> Socket {
         self.socket
+    }
+
+    /// What operators see of it.
+    pub fn report(&self, capsule: &str, host: &Host) -> ConnectionReport {
+        let state = self.state.lock();
+        let since = self.since.saturating_duration_since(host.started);
+        ConnectionReport {
+            id: self.stream.id(),
+            capsule: capsule.to_owned(),
+            principal: state.principal.as_str().to_owned(),
+            socket: self.socket.as_str().to_owned(),
+            pid: self.peer.pid,
+            uid: self.peer.uid,
+            child: self.child,
+            since_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            subscriptions: state.subscribed.iter().map(|s| s.pattern().to_string()).collect(),
+        }
     }
 
     /// Its handler failed, which counts against the peer.

@@ -375,6 +375,14 @@ impl Manager {
         self.seats.values().map(|s| s.taken() as u64).sum()
     }
 
+    /// Every open connection, the oldest first.
+    pub fn who(&self) -> control::Connections {
+        let all = self.host.durable.directory.all();
+        let mut connections: Vec<_> = all.iter().flat_map(|actors| actors.connections()).collect();
+        connections.sort_unstable_by_key(|connection| connection.id);
+        control::Connections { connections }
+    }
+
     /// Every capsule's row, by name.
     pub fn reports(&self) -> Vec<CapsuleReport> {
         let rows = self.rows.lock();

@@ -229,6 +229,7 @@ impl Control {
                 };
                 Body::json(&self.manager.detail(&request.name).ok_or_else(missing)?)
             }
+            Verb::Who => Body::json(&self.manager.who()),
             Verb::Interfaces => Body::json(&self.manager.interfaces()),
             Verb::Shutdown => Body::json(&serde_json::json!({})),
             Verb::DeadList => self.dead_list(message)?,

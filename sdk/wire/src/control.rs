@@ -24,6 +24,8 @@ pub const REQUEST_CAPSULE: &str = "astrid.v1.request.capsule";
 /// Request with a [`CapsuleRequest`]: what is kept for a capsule that does not run is forgotten; [`Forgotten`]. From the operator
 /// socket only.
 pub const REQUEST_CAPSULE_FORGET: &str = "astrid.v1.request.capsule.forget";
+/// Request: [`Connections`]. From the operator socket only.
+pub const REQUEST_WHO: &str = "astrid.v1.request.who";
 /// Request: [`Interfaces`].
 pub const REQUEST_INTERFACES: &str = "astrid.v1.request.interfaces";
 /// Request: the daemon stops. From the operator socket only.
@@ -40,6 +42,8 @@ pub enum Verb {
     Capsule,
     /// [`REQUEST_CAPSULE_FORGET`].
     CapsuleForget,
+    /// [`REQUEST_WHO`].
+    Who,
     /// [`REQUEST_INTERFACES`].
     Interfaces,
     /// [`REQUEST_SHUTDOWN`].
@@ -58,11 +62,12 @@ pub enum Verb {
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Status,
         Self::Capsules,
         Self::Capsule,
         Self::CapsuleForget,
+        Self::Who,
         Self::Interfaces,
         Self::Shutdown,
         Self::DeadList,
@@ -86,6 +91,7 @@ impl Verb {
             Self::Capsules => REQUEST_CAPSULES,
             Self::Capsule => REQUEST_CAPSULE,
             Self::CapsuleForget => REQUEST_CAPSULE_FORGET,
+            Self::Who => REQUEST_WHO,
             Self::Interfaces => REQUEST_INTERFACES,
             Self::Shutdown => REQUEST_SHUTDOWN,
             Self::DeadList => dead::REQUEST_LIST,
@@ -103,6 +109,7 @@ impl Verb {
             Self::Status | Self::Capsules | Self::Capsule | Self::Interfaces => false,
             // Letters are others' messages; a backup has the keys in it.
             Self::CapsuleForget
+            | Self::Who
             | Self::Shutdown
             | Self::DeadList
             | Self::DeadShow
@@ -338,6 +345,36 @@ pub struct Capsules {
 pub struct CapsuleRequest {
     /// Which.
     pub name: String,
+}
+
+/// Answer to [`REQUEST_WHO`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connections {
+    /// The oldest first.
+    pub connections: Vec<ConnectionReport>,
+}
+
+/// An open connection (K15).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionReport {
+    /// Its stream's number, in this life of the daemon.
+    pub id: u64,
+    /// The capsule that serves it.
+    pub capsule: String,
+    /// Whom it acts as; `anonymous` until it has shown who it is.
+    pub principal: String,
+    /// `operator` or `session`.
+    pub socket: String,
+    /// Process at the other end, by the operating system.
+    pub pid: u32,
+    /// User of that.
+    pub uid: u32,
+    /// Whether that is a program that this daemon runs.
+    pub child: bool,
+    /// Milliseconds of the daemon's life when it was accepted.
+    pub since_ms: u64,
+    /// What it hears.
+    pub subscriptions: Vec<String>,
 }
 
 /// Answer to [`REQUEST_CAPSULE_FORGET`]: what was kept, and is not any more.
