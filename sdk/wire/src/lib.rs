@@ -3,12 +3,13 @@
 //! Everything here is plain data and pure functions: no I/O, no clock, no engine. So the same code runs in the daemon, in the
 //! command line and, compiled to WebAssembly, inside capsules, and can be tested without any of them.
 //!
-//! Reading order: [`topic`] (the one grammar and the one matcher), [`principal`], [`problem`], [`proof`] (how a principal is proven), [`control`], [`child`] and [`describe`];
-//! then, with the feature `envelope`, [`frame`] and [`envelope`] (what travels through a socket); then, with the feature
+//! Reading order: [`topic`] (the one grammar and the one matcher), [`principal`], [`authority`] (what somebody may do), [`proof`] (how a
+//! principal is proven), [`problem`], [`control`], [`child`] and [`describe`]; then, with the feature `envelope`, [`frame`] and [`envelope`] (what travels through a socket); then, with the feature
 //! `manifest`, [`manifest`] (`Capsule.toml`). The feature `schema` adds the JSON Schema of the manifest.
 //!
 //! Deliberately absent: anything that decides. What may be said is the kernel's gate, what a connection may do is the uplink's.
 
+pub mod authority;
 pub mod child;
 pub mod control;
 pub mod describe;
@@ -24,6 +25,7 @@ pub mod proof;
 mod text;
 pub mod topic;
 
+pub use authority::{Action, Capability};
 pub use principal::Principal;
 pub use problem::Problem;
 pub use topic::{Pattern, Topic};
