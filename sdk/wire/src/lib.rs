@@ -5,7 +5,7 @@
 //!
 //! Reading order: [`topic`] (the one grammar and the one matcher), [`principal`], [`problem`], [`control`], [`child`] and [`describe`];
 //! then, with the feature `envelope`, [`frame`] and [`envelope`] (what travels through a socket); then, with the feature
-//! `manifest`, [`manifest`] (`Capsule.toml`). The feature `schema` adds the JSON Schema of the manifest.
+//! `manifest`, [`manifest`] (`Capsule.toml`) and [`quota`] (how much somebody may use). The feature `schema` adds the JSON Schema of the manifest.
 //!
 //! Deliberately absent: anything that decides. What may be said is the kernel's gate, what a connection may do is the uplink's.
 
@@ -20,9 +20,13 @@ pub mod frame;
 pub mod manifest;
 pub mod principal;
 pub mod problem;
+#[cfg(feature = "manifest")]
+pub mod quota;
 mod text;
 pub mod topic;
 
 pub use principal::Principal;
 pub use problem::Problem;
+#[cfg(feature = "manifest")]
+pub use quota::Quota;
 pub use topic::{Pattern, Topic};
