@@ -6,7 +6,7 @@ use std::fs;
 use std::time::Instant;
 
 use astrid_tests::daemon::Astrid;
-use astrid_tests::process::{PATIENCE, Outcome};
+use astrid_tests::process::{Outcome, PATIENCE};
 
 /// A daemon, and a principal `ann` with a key, in the group `agent`.
 fn with_ann() -> Astrid {
@@ -64,8 +64,13 @@ fn grants_and_revokes() {
     let _ = astrid.run(&["caps", "revoke", "ann", "publish:orders.>"]).ok();
     let outcome = as_ann(&astrid, &["publish", "orders.v1.placed", "x"]);
     assert_eq!(outcome.code(), 4, "{outcome:?}");
-    let why = astrid.run(&["caps", "explain", "ann", "uplink-local", "publish", "orders.v1.placed"]).ok();
-    assert!(why.stdout.contains("may not") && why.stdout.contains("publish:orders.>"), "{why:?}");
+    let why = astrid
+        .run(&["caps", "explain", "ann", "uplink-local", "publish", "orders.v1.placed"])
+        .ok();
+    assert!(
+        why.stdout.contains("may not") && why.stdout.contains("publish:orders.>"),
+        "{why:?}"
+    );
     let _ = as_ann(&astrid, &["publish", "notes.v1.placed", "x"]).ok();
     // K9: nobody widens its own, whatever it holds.
     let _ = astrid.run(&["agent", "modify", "ann", "--add-group", "admin"]).ok();
@@ -78,7 +83,11 @@ fn grants_and_revokes() {
         let outcome = as_ann(&astrid, denied);
         assert_eq!(outcome.code(), 4, "{denied:?}: {outcome:?}");
     }
-    assert_eq!(astrid.run(&["caps", "grant", "default", "publish:x.>"]).code(), 4, "nor the owner by request");
+    assert_eq!(
+        astrid.run(&["caps", "grant", "default", "publish:x.>"]).code(),
+        4,
+        "nor the owner by request"
+    );
     for wrong in ["publish:..", "fly", "publish:a b", "", "child.spawn:/usr/../bin"] {
         assert_eq!(astrid.run(&["caps", "grant", "ann", wrong]).code(), 2, "{wrong:?}");
     }

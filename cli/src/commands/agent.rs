@@ -148,7 +148,10 @@ fn list(context: &Context) -> anyhow::Result<()> {
         return Output::json(&json!({ "agents": agents }));
     }
     let style = Output::style();
-    let mut table = Table::new(&["PRINCIPAL", "STATE", "GROUPS", "GRANTS", "REVOKES", "KEYS"], &[3, 4, 5]);
+    let mut table = Table::new(
+        &["PRINCIPAL", "STATE", "GROUPS", "GRANTS", "REVOKES", "KEYS"],
+        &[3, 4, 5],
+    );
     for agent in &agents {
         table.row([
             agent.name.to_string(),
@@ -173,12 +176,23 @@ pub(super) fn show(context: &Context, report: &AgentReport) -> anyhow::Result<()
         return Output::json(report);
     }
     let style = Output::style();
-    let state = if report.enabled { style.good("enabled") } else { style.bad("disabled") };
+    let state = if report.enabled {
+        style.good("enabled")
+    } else {
+        style.bad("disabled")
+    };
     let mut text = format!("{} is {state}\n", report.name);
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(text, "{} {}", style.faint(&format!("{name:<8}")), printable(value));
     };
-    line("groups", &if report.groups.is_empty() { "none".to_owned() } else { report.groups.join(" ") });
+    line(
+        "groups",
+        &if report.groups.is_empty() {
+            "none".to_owned()
+        } else {
+            report.groups.join(" ")
+        },
+    );
     for grant in &report.grants {
         line("may", &grant.to_string());
     }
@@ -186,7 +200,7 @@ pub(super) fn show(context: &Context, report: &AgentReport) -> anyhow::Result<()
         line("may not", &revoke.to_string());
     }
     for key in &report.keys {
-        line("key", key);
+        line("key", &key.to_string());
     }
     if report.weight != 1 {
         line("weight", &report.weight.to_string());

@@ -1,8 +1,8 @@
 //! `astrid caps ...`: what a principal may do, and why. Every command is one request to the kernel (`astrid.v1.admin.caps.*`).
 
 use astrid_wire::Principal;
-use astrid_wire::authority::{Action, Capability, Explained};
-use astrid_wire::control::admin::{Admin, Change, Checked, Question};
+use astrid_wire::authority::{Action, Capability};
+use astrid_wire::control::admin::{Admin, Change, Checked, Explained, Question};
 use clap::Subcommand;
 
 use super::{agent, ask_admin};
@@ -90,8 +90,13 @@ fn check(context: &Context, question: Question) -> anyhow::Result<()> {
     if checked.allowed {
         return Ok(());
     }
-    let text = format!("{} may not {} {}", question.principal, question.action, question.resource);
-    Err(Failure::new(Exit::Denied, text).hint("`astrid caps explain` says why").into())
+    let text = format!(
+        "{} may not {} {}",
+        question.principal, question.action, question.resource
+    );
+    Err(Failure::new(Exit::Denied, text)
+        .hint("`astrid caps explain` says why")
+        .into())
 }
 
 fn explain(context: &Context, question: Question) -> anyhow::Result<()> {
@@ -100,8 +105,15 @@ fn explain(context: &Context, question: Question) -> anyhow::Result<()> {
         return Output::json(&explained);
     }
     let style = Output::style();
-    let word = if explained.allowed { style.good("may") } else { style.bad("may not") };
-    let through = question.capsule.as_ref().map_or_else(String::new, |capsule| format!(" through {capsule}"));
+    let word = if explained.allowed {
+        style.good("may")
+    } else {
+        style.bad("may not")
+    };
+    let through = question
+        .capsule
+        .as_ref()
+        .map_or_else(String::new, |capsule| format!(" through {capsule}"));
     let mut text = format!(
         "{} {word} {} {}{}\nbecause {}\n",
         question.principal,

@@ -1,9 +1,7 @@
 //! `astrid group ...`: what principals may do together. Every command is one request to the kernel (`astrid.v1.admin.group.*`).
 
 use astrid_wire::authority::Capability;
-use astrid_wire::control::admin::{
-    Admin, GroupCreate, GroupModify, GroupReport, Groups, NamedGroup, PAGE_MAX, Page,
-};
+use astrid_wire::control::admin::{Admin, GroupCreate, GroupModify, GroupReport, Groups, NamedGroup, PAGE_MAX, Page};
 use clap::Subcommand;
 use serde_json::json;
 

@@ -24,7 +24,11 @@ pub(super) fn run(context: &Context, _: &Args) -> anyhow::Result<()> {
     }
     let mut table = Table::new(&["PRINCIPAL", "SOCKET", "PID", "UID", "FOR", "HEARS"], &[2, 3]);
     for connection in &found.connections {
-        let child = if connection.child { " (a program of this daemon)" } else { "" };
+        let child = if connection.child {
+            " (a program of this daemon)"
+        } else {
+            ""
+        };
         table.row([
             connection.principal.clone(),
             format!("{}{child}", connection.socket),

@@ -40,9 +40,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Pattern;
 
+#[cfg(feature = "manifest")]
 mod profile;
 
-pub use profile::{BUILT_IN_GROUPS, BuiltInGroup, Group, GroupsFile, Profile, Quota};
+#[cfg(feature = "manifest")]
+pub use profile::{BUILT_IN_GROUPS, BuiltInGroup, Group, GroupsFile, Profile};
 
 /// Most bytes of a capability: an action, and a path as long as people write them.
 pub const CAPABILITY_BYTES_MAX: usize = 512;
@@ -84,6 +86,19 @@ pub enum Action {
     NetConnect,
     /// Reserved: uses a secret.
     Secret,
+}
+
+impl Serialize for Action {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Action {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        word.parse().map_err(serde::de::Error::custom)
+    }
 }
 
 impl Action {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::describe::TopicDescription;
 
+#[cfg(feature = "manifest")]
 pub mod admin;
 pub mod backup;
 pub mod dead;

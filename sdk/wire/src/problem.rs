@@ -30,6 +30,8 @@ pub mod codes {
     pub const TOO_LARGE: &str = "too-large";
     /// Too many of something are held or under way.
     pub const TOO_MANY: &str = "too-many";
+    /// A principal used as much as its quota allows; the message says of what, and when it frees.
+    pub const QUOTA_EXCEEDED: &str = "quota.exceeded";
     /// What was said is not well-formed, or not allowed by the receiver's schema.
     pub const INVALID: &str = "invalid";
     /// What was asked for does not exist.

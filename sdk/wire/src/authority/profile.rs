@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Capability;
+use crate::proof::PublicKey;
+use crate::quota::Quota;
 
 /// A group that always exists and cannot be redefined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,9 +70,9 @@ pub struct Profile {
     /// What it may not do, whatever grants it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub revokes: Vec<Capability>,
-    /// Public keys by which it shows who it is: `ed25519:` and the key in base64.
+    /// Public keys by which it proves who it is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub keys: Vec<String>,
+    pub keys: Vec<PublicKey>,
     /// Its part of the machine beside others that are busy.
     #[serde(skip_serializing_if = "is_one")]
     pub weight: u32,
@@ -90,77 +92,6 @@ impl Default for Profile {
             weight: 1,
             quota: Quota::default(),
         }
-    }
-}
-
-/// How much a principal may use (K12). What is absent is not limited.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Quota {
-    /// Units of fuel in a second.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fuel_per_second: Option<u64>,
-    /// Units of fuel for ever.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fuel_total: Option<u64>,
-    /// Bytes of memory of its actors together.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory: Option<u64>,
-    /// Messages that it says in a second.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub messages_per_second: Option<u64>,
-    /// Bytes of bodies that it says in a second.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bytes_per_second: Option<u64>,
-    /// Bytes in the store.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub storage: Option<u64>,
-    /// Programs at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub children: Option<u64>,
-    /// Open connections at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub connections: Option<u64>,
-    /// Messages that are handled or wait for it at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub calls: Option<u64>,
-    /// Milliseconds that one handling may take.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<u64>,
-}
-
-impl Quota {
-    /// Its limits with their names, in a fixed order.
-    #[must_use]
-    pub const fn limits(&self) -> [(&'static str, Option<u64>); 10] {
-        [
-            ("fuel_per_second", self.fuel_per_second),
-            ("fuel_total", self.fuel_total),
-            ("memory", self.memory),
-            ("messages_per_second", self.messages_per_second),
-            ("bytes_per_second", self.bytes_per_second),
-            ("storage", self.storage),
-            ("children", self.children),
-            ("connections", self.connections),
-            ("calls", self.calls),
-            ("timeout", self.timeout),
-        ]
-    }
-
-    /// Whether it limits nothing.
-    #[must_use]
-    pub fn is_unlimited(&self) -> bool {
-        self.limits().iter().all(|(_, limit)| limit.is_none())
-    }
-
-    /// The first limit that is higher here than in `other`, where no limit is the highest.
-    #[must_use]
-    pub fn raised_from(&self, other: &Self) -> Option<&'static str> {
-        self.limits()
-            .into_iter()
-            .zip(other.limits())
-            .find(|((_, new), (_, old))| new.unwrap_or(u64::MAX) > old.unwrap_or(u64::MAX))
-            .map(|((name, _), _)| name)
     }
 }
 

@@ -78,13 +78,13 @@ admin! {
     CapsRevoke = "caps.revoke",
     /// [`Question`]: a [`Checked`].
     CapsCheck = "caps.check",
-    /// [`Question`]: an [`Explained`](crate::authority::Explained).
+    /// [`Question`]: an [`Explained`].
     CapsExplain = "caps.explain",
     /// [`Named`]: a [`QuotaReport`].
     QuotaGet = "quota.get",
     /// [`QuotaSet`]: a [`QuotaReport`].
     QuotaSet = "quota.set",
-    /// [`UsageGet`](super::usage::UsageGet): what was used.
+    /// What was used.
     UsageGet = "usage.get",
 }
 
@@ -181,7 +181,7 @@ pub struct AgentReport {
     /// What it may not do, whatever grants it.
     pub revokes: Vec<Capability>,
     /// Keys by which it proves itself.
-    pub keys: Vec<String>,
+    pub keys: Vec<PublicKey>,
     /// Its share beside others that are busy.
     pub weight: u32,
     /// How much it may use.
@@ -282,6 +282,18 @@ pub struct Question {
 pub struct Checked {
     /// Whether it may.
     pub allowed: bool,
+}
+
+/// Answer to [`Admin::CapsExplain`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explained {
+    /// Whether it may.
+    pub allowed: bool,
+    /// The rule that decided, in words.
+    pub rule: String,
+    /// What would have to change for another decision; absent where it is allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<String>,
 }
 
 /// Body of [`Admin::QuotaSet`]: limits that are named change; `null` takes one away.
