@@ -20,6 +20,7 @@ mod restore;
 mod start;
 mod status;
 mod stop;
+mod usage;
 mod watch;
 mod who;
 
@@ -49,6 +50,8 @@ pub(crate) enum Command {
     Caps(caps::Args),
     Quota(quota::Args),
     Who(who::Args),
+    Usage(usage::UsageArgs),
+    Top(usage::TopArgs),
     Keypair(keypair::Args),
     Backup(backup::Args),
     Restore(restore::Args),
@@ -69,7 +72,9 @@ impl Command {
             | Self::Agent(_)
             | Self::Group(_)
             | Self::Caps(_)
-            | Self::Quota(_) => true,
+            | Self::Quota(_)
+            | Self::Usage(_)
+            | Self::Top(_) => true,
             Self::Capsule(args) => args.talks_to_the_daemon(),
             Self::Process(args) => args.talks_to_the_daemon(),
             Self::Start(_)
@@ -110,6 +115,8 @@ pub(crate) fn run(context: &Context, command: Command) -> anyhow::Result<()> {
         Command::Caps(args) => caps::run(context, args),
         Command::Quota(args) => quota::run(context, args),
         Command::Who(args) => who::run(context, &args),
+        Command::Usage(args) => usage::usage(context, &args),
+        Command::Top(args) => usage::top(context, &args),
         Command::Keypair(args) => keypair::run(context, &args),
         Command::Backup(args) => backup::run(context, &args),
         Command::Restore(args) => restore::run(context, &args),

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::usage;
 use crate::authority::{Action, Capability};
 use crate::proof::PublicKey;
 use crate::{Principal, Quota};
@@ -84,7 +85,7 @@ admin! {
     QuotaGet = "quota.get",
     /// [`QuotaSet`]: a [`QuotaReport`].
     QuotaSet = "quota.set",
-    /// What was used.
+    /// [`UsageGet`]: a [`usage::Page`].
     UsageGet = "usage.get",
 }
 
@@ -304,6 +305,18 @@ pub struct QuotaSet {
     pub name: Principal,
     /// By the names of [`Quota`].
     pub limits: BTreeMap<String, serde_json::Value>,
+}
+
+/// Body of [`Admin::UsageGet`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UsageGet {
+    /// Only this principal's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<Principal>,
+    /// Names after this one: [`usage::Page::next`] of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
 }
 
 /// Answer to [`Admin::QuotaGet`] and [`Admin::QuotaSet`].
