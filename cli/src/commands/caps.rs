@@ -1,8 +1,8 @@
 //! `astrid caps ...`: what a principal may do, and why. Every command is one request to the kernel (`astrid.v1.admin.caps.*`).
 
 use astrid_wire::Principal;
-use astrid_wire::authority::{Action, Capability};
-use astrid_wire::control::admin::{Admin, Change, Checked, Explained, Question};
+use astrid_wire::authority::{Action, Capability, Explanation};
+use astrid_wire::control::admin::{Admin, Change, Checked, Question};
 use clap::Subcommand;
 
 use super::{agent, ask_admin};
@@ -100,7 +100,7 @@ fn check(context: &Context, question: Question) -> anyhow::Result<()> {
 }
 
 fn explain(context: &Context, question: Question) -> anyhow::Result<()> {
-    let explained: Explained = ask_admin(context, Admin::CapsExplain, &question)?;
+    let explained: Explanation = ask_admin(context, Admin::CapsExplain, &question)?;
     if context.output.is_json() {
         return Output::json(&explained);
     }
@@ -122,8 +122,6 @@ fn explain(context: &Context, question: Question) -> anyhow::Result<()> {
         printable(&through),
         printable(&explained.rule)
     );
-    if let Some(change) = &explained.change {
-        text.push_str(&format!("to change that: {}\n", printable(change)));
-    }
+    text.push_str(&format!("to change that: {}\n", printable(&explained.change)));
     Output::bytes(text.as_bytes())
 }

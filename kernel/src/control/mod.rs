@@ -3,6 +3,7 @@
 //! One table, [`Verb`]: a topic, who may ask there (the gate holds that), and a handler here. The kernel is one more receiver on the bus, so
 //! a client asks it as it asks any capsule.
 
+mod admin;
 mod kept;
 
 use std::sync::Arc;
@@ -155,8 +156,7 @@ impl Control {
     /// # Errors
     /// When a constant of ours is not a pattern: a test holds that they are.
     pub fn listen(&self) -> Result<(Arc<Inbox>, Vec<Subscribed>), TopicError> {
-        let patterns = Verb::ALL
-            .iter()
+        let patterns = Verb::all()
             .map(|verb| verb.topic().parse::<Pattern>())
             .collect::<Result<Vec<_>, _>>()?;
         let permits = patterns.into_iter().map(|p| self.host.gate.declared(p)).collect();
@@ -170,7 +170,8 @@ impl Control {
             while waiting.try_join_next().is_some() {}
             let message = Arc::clone(&delivery.message);
             let verb = Verb::of(&message.topic);
-            if let Some(verb @ (Verb::DeadRetry | Verb::DeadDrop | Verb::Backup | Verb::CapsuleForget)) = verb
+            if let Some(verb @ (Verb::DeadRetry | Verb::DeadDrop | Verb::Backup | Verb::CapsuleForget | Verb::Admin(_))) =
+                verb
                 && waiting.len() < WAITING_MAX
             {
                 let control = Arc::clone(&self);
@@ -203,6 +204,7 @@ impl Control {
             Verb::DeadDrop => self.dead_drop(message).await,
             Verb::Backup => self.backup(message).await,
             Verb::CapsuleForget => self.forget(message).await,
+            Verb::Admin(admin) => self.admin(admin, message).await,
             _ => self.answer(message),
         }
     }
@@ -234,7 +236,7 @@ impl Control {
             Verb::Shutdown => Body::json(&serde_json::json!({})),
             Verb::DeadList => self.dead_list(message)?,
             Verb::DeadShow => self.dead_show(message)?,
-            Verb::DeadRetry | Verb::DeadDrop | Verb::Backup | Verb::CapsuleForget => {
+            Verb::DeadRetry | Verb::DeadDrop | Verb::Backup | Verb::CapsuleForget | Verb::Admin(_) => {
                 return Err(Problem::new(codes::TOO_MANY, "too many requests wait for the disk").with_hint("try again"));
             }
         })

@@ -60,10 +60,13 @@ pub enum Verb {
     DeadDrop,
     /// [`backup::REQUEST`].
     Backup,
+    /// One of [`admin::Admin`].
+    #[cfg(feature = "manifest")]
+    Admin(admin::Admin),
 }
 
 impl Verb {
-    /// All of them.
+    /// All of them, but for [`admin::Admin::ALL`].
     pub const ALL: [Self; 12] = [
         Self::Status,
         Self::Capsules,
@@ -82,7 +85,15 @@ impl Verb {
     /// What a message on this topic asks for; `None` when the kernel answers nothing there.
     #[must_use]
     pub fn of(topic: &crate::Topic) -> Option<Self> {
-        Self::ALL.into_iter().find(|verb| verb.topic() == topic.as_str())
+        Self::all().find(|verb| verb.topic() == topic.as_str())
+    }
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let all = Self::ALL.into_iter();
+        #[cfg(feature = "manifest")]
+        let all = all.chain(admin::Admin::ALL.iter().copied().map(Self::Admin));
+        all
     }
 
     /// Where it is asked.
@@ -101,6 +112,8 @@ impl Verb {
             Self::DeadRetry => dead::REQUEST_RETRY,
             Self::DeadDrop => dead::REQUEST_DROP,
             Self::Backup => backup::REQUEST,
+            #[cfg(feature = "manifest")]
+            Self::Admin(admin) => admin.topic(),
         }
     }
 
@@ -118,6 +131,8 @@ impl Verb {
             | Self::DeadRetry
             | Self::DeadDrop
             | Self::Backup => true,
+            #[cfg(feature = "manifest")]
+            Self::Admin(_) => true,
         }
     }
 }

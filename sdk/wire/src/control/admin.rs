@@ -79,7 +79,7 @@ admin! {
     CapsRevoke = "caps.revoke",
     /// [`Question`]: a [`Checked`].
     CapsCheck = "caps.check",
-    /// [`Question`]: an [`Explained`].
+    /// [`Question`]: an [`Explanation`](crate::authority::Explanation).
     CapsExplain = "caps.explain",
     /// [`Named`]: a [`QuotaReport`].
     QuotaGet = "quota.get",
@@ -285,18 +285,6 @@ pub struct Checked {
     pub allowed: bool,
 }
 
-/// Answer to [`Admin::CapsExplain`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Explained {
-    /// Whether it may.
-    pub allowed: bool,
-    /// The rule that decided, in words.
-    pub rule: String,
-    /// What would have to change for another decision; absent where it is allowed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub change: Option<String>,
-}
-
 /// Body of [`Admin::QuotaSet`]: limits that are named change; `null` takes one away.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -338,7 +326,7 @@ mod tests {
         for admin in Admin::ALL {
             let topic: crate::Topic = admin.topic().parse().unwrap();
             assert_eq!(Admin::of(&topic), Some(*admin));
-            assert_eq!(super::super::Verb::of(&topic), None, "one table answers it");
+            assert_eq!(super::super::Verb::of(&topic), Some(super::super::Verb::Admin(*admin)));
             let capability: Capability = format!("admin:{}", admin.verb()).parse().unwrap();
             assert!(capability.allows(Action::Admin, admin.verb()));
         }
