@@ -50,7 +50,7 @@ impl Authority {
         let etc = groups.parent().unwrap_or(home.root());
         let etc = inotify::add_watch(&descriptor, etc, flags | WatchFlags::ONLYDIR)?;
         let profiles = inotify::add_watch(&descriptor, home.profiles_dir(), flags | WatchFlags::ONLYDIR)?;
-        let events = AsyncFd::new(descriptor)?;
+        let events = readable(descriptor)?;
         Ok(Some(Watch { events, etc, profiles }))
     }
 
@@ -84,6 +84,14 @@ impl Authority {
             self.reload_profile(principal);
         }
     }
+}
+
+#[allow(
+    deprecated,
+    reason = "its successor is unsafe, because of descriptors that close while they are registered; this one owns its own"
+)]
+fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(descriptor, tokio::io::Interest::READABLE)
 }
 
 impl Watch {

@@ -292,7 +292,8 @@ fn ask_one(host: &Host, actor: &Arc<Actor>, command: CommandId, ask: &AskRecord)
         Err(denied) => {
             let problem = Problem::new(codes::DENIED, denied.to_string());
             let asks = host.bus.asks();
-            return asks.settle(address, Outcome::Refusal(problem), Source::Kernel);
+            asks.settle(address, Outcome::Refusal(problem), Source::Kernel);
+            return;
         }
     };
     match host.bus.reserve(&say, &saying) {
