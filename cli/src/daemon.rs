@@ -139,7 +139,7 @@ fn hint(error: &BootError) -> Option<String> {
         BootError::Key(error) => Some(error.hint()),
         BootError::Metrics(error) => Some(error.hint()),
         BootError::Config(error) => error.hint(),
-        BootError::Groups(error) => error.hint(),
+        BootError::Policy(error) => error.hint(),
         BootError::Logging(error) => error.hint(),
         BootError::Store(error) => Some(error.hint()),
         BootError::Unreadable(_) => {

@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use crate::authority::Gate;
+use crate::authority::{Authority, Gate, PolicyError};
 use crate::backup;
 use crate::bus::asks::Outcome;
 use crate::bus::message::{Body, Ids, Source};
@@ -32,7 +32,6 @@ use crate::capsule::{Acting, Host, Topics, engine};
 use crate::config::Config;
 use crate::control::Control;
 use crate::deadlines::Deadlines;
-use crate::groups;
 use crate::home::{self, Home};
 use crate::keys::{BootToken, RuntimeKey};
 use crate::ledger::Ledger;
@@ -108,9 +107,9 @@ pub enum BootError {
     /// etc/astrid.toml.
     #[error(transparent)]
     Config(#[from] crate::config::ConfigError),
-    /// etc/groups.toml or a profile.
+    /// etc/groups.toml, or etc/profiles/ as a whole.
     #[error(transparent)]
-    Groups(#[from] groups::GroupsError),
+    Policy(#[from] PolicyError),
     /// The log.
     #[error(transparent)]
     Logging(#[from] logging::LoggingError),
@@ -149,6 +148,7 @@ struct Parts<'a> {
     home: &'a Home,
     config: &'a Config,
     key: &'a RuntimeKey,
+    authority: Arc<Authority>,
     /// Soft limit of open files before this process raised its own.
     open_files: u64,
 }
@@ -187,13 +187,13 @@ pub fn run(options: BootOptions) -> Result<(), BootError> {
     backup::clear(&options.home)?;
     let key = RuntimeKey::open(&options.home)?;
     let config = Config::load(&options.home)?;
-    groups::prepare(&options.home)?;
     logging::start(&options.home, &config.log, options.foreground)?;
+    let authority = Authority::open(&options.home)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(io("cannot start the runtime"))?;
-    let result = runtime.block_on(live(options, config, key, started));
+    let result = runtime.block_on(live(options, config, key, authority, started));
     // Threads that still read a file for somebody are not waited for.
     runtime.shutdown_background();
     drop(lock);
@@ -253,6 +253,7 @@ fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Ins
         home,
         config,
         key,
+        authority,
         open_files,
     } = parts;
     let metrics = Arc::new(Metrics::default());
@@ -274,7 +275,7 @@ fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Ins
         durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
         store,
         bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
-        gate: Gate::default(),
+        gate: Gate::new(authority),
         deadlines,
         ledger: Ledger::default(),
         census: Arc::new(Census::new(config.limits.live_actors, Arc::clone(&metrics))),
@@ -291,7 +292,13 @@ fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Ins
     }))
 }
 
-async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: Instant) -> Result<(), BootError> {
+async fn live(
+    options: BootOptions,
+    config: Config,
+    key: RuntimeKey,
+    authority: Arc<Authority>,
+    started: Instant,
+) -> Result<(), BootError> {
     // Signals are caught before anything exists that a default action would leave behind.
     let mut terminate = signal(SignalKind::terminate()).map_err(io("cannot watch for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("cannot watch for SIGINT"))?;
@@ -301,6 +308,7 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
         home: &home,
         config: &config,
         key: &key,
+        authority,
         open_files: raise_open_files(),
     };
     // A home that is thrown away needs no disk.
@@ -334,6 +342,7 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
     jobs.spawn(Arc::clone(&host.census).run(move || clock.uptime_ms()));
     jobs.spawn(Arc::clone(&host.children).run());
     jobs.spawn(durable::recover::run(Arc::clone(&host)));
+    follow_policy(&host, &mut jobs);
     let (requests, _heard) = control.listen()?;
     jobs.spawn(Arc::clone(&control).run(requests));
     jobs.spawn(keep_status(
@@ -385,6 +394,17 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
     clean_up(&home);
     tracing::info!(ms = started.elapsed().as_millis(), "stopped");
     Ok(())
+}
+
+/// Takes edits of `etc/` by hand, and closes what is taken from somebody.
+fn follow_policy(host: &Arc<Host>, jobs: &mut JoinSet<()>) {
+    jobs.spawn(Arc::clone(host).keep_enforcing());
+    let authority = host.gate.authority();
+    match authority.watch() {
+        Ok(Some(watch)) => drop(jobs.spawn(Arc::clone(authority).follow(watch))),
+        Ok(None) => {}
+        Err(error) => tracing::error!(%error, "etc/ is not watched: edits by hand wait for the next daemon"),
+    }
 }
 
 /// Finds, orders and loads the capsules.

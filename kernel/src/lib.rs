@@ -5,7 +5,7 @@
 //!
 //! Read in this order; each module uses only those before it, and a test holds that.
 //!
-//! - [`home`], [`lock`], [`keys`], [`config`], [`groups`]: what the daemon finds on disk;
+//! - [`home`], [`lock`], [`keys`], [`config`]: what the daemon finds on disk;
 //! - [`metrics`], [`logging`], [`notify`], [`status`]: what it tells about itself;
 //! - [`keeper`]: the process that forks programs;
 //! - [`store`]: what survives;
@@ -27,7 +27,6 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod deadlines;
-pub mod groups;
 pub mod home;
 pub mod identity;
 pub mod keeper;

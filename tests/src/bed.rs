@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use astrid_kernel::authority::{Gate, Permit, Say};
+use astrid_kernel::authority::{Authority, Gate, Permit, Policy, Say};
 use astrid_kernel::bus::asks::Outcome;
 use astrid_kernel::bus::inbox::Inbox;
 use astrid_kernel::bus::message::{Body, Ids, Source};
@@ -53,6 +53,8 @@ pub struct Settings {
     pub live_actors: usize,
     /// What the store keeps, over the lives of several beds.
     pub memory: Memory,
+    /// Who may do what. By default everybody, so that tests can make up principals.
+    pub authority: Arc<Authority>,
 }
 
 impl Default for Settings {
@@ -61,6 +63,7 @@ impl Default for Settings {
             shards: 1,
             live_actors: 4000,
             memory: Memory::default(),
+            authority: Authority::fixed(Policy::open_to_all_for_tests()),
         }
     }
 }
@@ -166,7 +169,7 @@ impl Bed {
             durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
             store,
             bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
-            gate: Gate::default(),
+            gate: Gate::new(settings.authority.clone()),
             deadlines,
             ledger: Ledger::default(),
             census: Arc::new(Census::new(settings.live_actors, Arc::clone(&metrics))),
@@ -197,6 +200,7 @@ impl Bed {
         running.spawn(Arc::clone(&host.deadlines).run());
         running.spawn(Arc::clone(&host.children).run());
         running.spawn(durable::recover::run(Arc::clone(&host)));
+        running.spawn(Arc::clone(&host).keep_enforcing());
         if store_thread.is_none() {
             let sealing = Arc::clone(&host.store);
             running.spawn(async move { sealing.run().await });

@@ -36,9 +36,11 @@ use crate::authority::{Permit, Say};
 use crate::deadlines::Deadlines;
 use crate::metrics::Metrics;
 
-/// What decides who hears a message, besides its topic.
+/// What decides who hears a message.
 #[derive(Clone, Copy, Debug)]
 pub struct Heard<'a> {
+    /// Where it is said.
+    pub topic: &'a Topic,
     /// On whose behalf it is said.
     pub principal: &'a Principal,
     /// Who says it.
@@ -228,6 +230,7 @@ impl Bus {
     /// Who hears a topic, each once, however many of its patterns match; first pattern first.
     fn hearers(&self, topic: &Topic, saying: &Saying) -> SmallVec<[Hearer; 4]> {
         let heard = Heard {
+            topic,
             principal: &saying.principal,
             source: &saying.source,
             public: saying.public,

@@ -28,6 +28,7 @@ use super::loaded::Capsule;
 use super::order::Order;
 use super::report;
 use super::shard::Strand;
+use crate::authority::Standing;
 use crate::bus::Route;
 use crate::bus::asks::OpenAsks;
 use crate::bus::inbox::{Delivery, Inbox, Kept, Next as Entry};
@@ -121,6 +122,8 @@ pub(super) struct Life {
     faults_in_row: u32,
     /// How often the store had failed when the instance was made.
     epoch: u64,
+    /// On whose behalf it handled something last, and what that one may do.
+    standing: Option<Standing>,
     /// Senders that wait behind a message of theirs.
     pub(super) order: Order,
 }
@@ -490,6 +493,9 @@ impl Actor {
             let goes_on = if self.state() == ActorState::Down {
                 self.turn_away(&delivery.message);
                 true
+            } else if let Some(refusal) = self.look_up(&mut life, &delivery.message) {
+                self.give_up(&mut life, delivery, codes::DENIED, &refusal);
+                true
             } else if self.is_stale(&delivery)
                 || self.is_too_large(&delivery.message)
                 || self.is_gone(&delivery, epoch).await
@@ -525,6 +531,24 @@ impl Actor {
             || message
                 .deadline
                 .is_some_and(|deadline| deadline <= self.host.deadlines.now())
+    }
+
+    /// Looks up on whose behalf a message is handled. What is wanted is the policy of now, not of when it was said: on behalf of whoever
+    /// may not act any more nothing is handled. The reason, then. A connection is closed instead.
+    fn look_up(&self, life: &mut Life, message: &Message) -> Option<String> {
+        let principal = self.acts_as(message);
+        let authority = self.host.gate.authority();
+        match &mut life.standing {
+            Some(standing) if *standing.principal() == principal => self.host.gate.refresh(standing),
+            other => *other = Some(authority.standing(&principal)),
+        }
+        let standing = life.standing.as_ref().filter(|_| self.connection().is_none())?;
+        let reason = standing.check_active().err()?;
+        Some(format!(
+            "{}; it needs {}",
+            reason.rule(&principal),
+            reason.change(&principal, "")
+        ))
     }
 
     /// Refuses an ask whose body alone would take a large part of what the actor may have in memory: to handle it would be a
@@ -719,9 +743,11 @@ impl Actor {
         let message = &delivery.message;
         let principal = self.acts_as(message);
         let usage = self.host.ledger.principal(&principal);
-        store
-            .data_mut()
-            .begin(message, principal.clone(), delivery.kept.is_some());
+        let standing = match &life.standing {
+            Some(standing) if *standing.principal() == principal => standing.clone(),
+            _ => self.host.gate.authority().standing(&principal),
+        };
+        store.data_mut().begin(message, &standing, delivery.kept.is_some());
         let prepared = store.set_fuel(self.capsule.fuel);
         store.set_epoch_deadline(1);
         let now = self.host.deadlines.now();

@@ -127,6 +127,20 @@ impl Actors {
         all
     }
 
+    /// After a change of what principals may do: connections whose principal may not be here any more are closed, and others hear only what
+    /// they still may.
+    pub fn narrow_connections(&self) {
+        let connections: Vec<_> = self.connections.iter().map(|a| Arc::clone(&a)).collect();
+        for actor in connections {
+            if let Some(connection) = actor.connection()
+                && !connection.narrow(&self.host.gate)
+            {
+                tracing::warn!(principal = %connection.principal(), "a connection is closed: its principal may not act any more");
+                connection.end();
+            }
+        }
+    }
+
     /// How many there are, and how many of those restart or are down.
     pub fn count(&self) -> (u64, u64, u64) {
         let all = self.all();
@@ -286,7 +300,7 @@ impl ConnectionRoute {
 impl Route for ConnectionRoute {
     fn inboxes(&self, heard: &Heard<'_>, found: &mut dyn FnMut(Arc<Inbox>)) {
         if let Some(actor) = self.0.upgrade()
-            && actor.connection().is_some_and(|c| c.hears(heard))
+            && actor.connection().is_some_and(|c| c.hears(heard, &actor.host().gate))
         {
             found(Arc::clone(actor.inbox()));
         }

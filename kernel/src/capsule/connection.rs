@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::Host;
 use super::host::bindings::astrid::kernel::connection::AuthenticateError;
-use crate::authority::Permit;
+use crate::authority::{Gate, Permit, Standing};
 use crate::bus::{Bus, Heard, Role, Route, Subscribed};
 use crate::deadlines::{DeadlineKey, Deadlines};
 use crate::home::Socket;
@@ -35,6 +35,8 @@ enum Handshake {
 #[derive(Debug)]
 struct State {
     principal: Principal,
+    /// What that one may do, as it was looked up last.
+    standing: Option<Standing>,
     handshake: Handshake,
     subscribed: Vec<Subscribed>,
     /// Who it says it is, until it has proven that.
@@ -79,6 +81,7 @@ impl Connection {
         });
         let state = State {
             principal: Principal::anonymous(),
+            standing: None,
             handshake: Handshake::Pending(key),
             subscribed: Vec::new(),
             claim: None,
@@ -184,19 +187,26 @@ impl Connection {
         self.deadlines.cancel(timer);
         // A child is never its owner, whatever it has got hold of.
         let own = (self.peer.uid == host.own_uid || self.peer.uid == 0) && !self.child;
-        let principal = match state.claim.take() {
-            // A child has no business on the operator socket, whoever it is.
-            Some(claim) => claim
-                .is_proven_by(credential, self.socket, &host.authority.keys_of(&claim.principal))
-                .then_some(claim.principal),
+        let claimed = match state.claim.take() {
+            Some(claim) => {
+                let policy = host.gate.authority().policy();
+                let keys = policy.profile(&claim.principal).map_or(&[][..], |profile| &profile.keys);
+                claim
+                    .is_proven_by(credential, self.socket, keys)
+                    .then_some(claim.principal)
+            }
             None if own && host.token.matches(credential) => Some(Principal::default_owner()),
             None => (credential.is_empty() && self.socket == Socket::Session).then(Principal::anonymous),
         };
-        let Some(principal) = principal else {
+        let standing = claimed.map(|principal| host.gate.authority().standing(&principal));
+        // Whoever is disabled, or not known, is told no more than who shows a wrong credential.
+        let Some(standing) = standing.filter(|standing| standing.check_active().is_ok()) else {
             return Err(self.refuse(&mut state, host));
         };
+        let principal = standing.principal().clone();
         state.handshake = Handshake::Accepted;
         state.principal = principal.clone();
+        state.standing = Some(standing);
         Ok(principal)
     }
 
@@ -233,13 +243,31 @@ impl Connection {
         state.subscribed.len() < before
     }
 
-    /// Whether it hears what that principal says: its own, what is public, and everything for an authenticated operator.
-    pub fn hears(&self, heard: &Heard<'_>) -> bool {
-        let state = self.state.lock();
-        if state.principal.is_anonymous() {
+    /// Whether it hears what that principal says there: its own, what is public, and of others' what it may observe.
+    pub fn hears(&self, heard: &Heard<'_>, gate: &Gate) -> bool {
+        let mut state = self.state.lock();
+        let Some(standing) = &mut state.standing else {
             return false;
-        }
-        heard.public || self.socket == Socket::Operator || *heard.principal == state.principal
+        };
+        gate.refresh(standing);
+        gate.hears(standing, heard.topic, heard.principal, heard.public)
+    }
+
+    /// After a change of what somebody may do: hears nothing any more that its principal may not subscribe to. False when that one may not
+    /// be here at all any more.
+    pub fn narrow(&self, gate: &Gate) -> bool {
+        let mut state = self.state.lock();
+        let State {
+            standing: Some(standing),
+            subscribed,
+            ..
+        } = &mut *state
+        else {
+            return true;
+        };
+        gate.refresh(standing);
+        subscribed.retain(|subscribed| gate.may_keep_hearing(standing, subscribed.pattern()));
+        standing.check_active().is_ok()
     }
 
     /// Ends it: nothing is heard any more, and the stream closes now.

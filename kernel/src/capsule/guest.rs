@@ -13,7 +13,7 @@ use super::commands::Commands;
 use super::shard::TICK_FUEL;
 use super::ticker::TICK;
 use super::working::Working;
-use crate::authority::Subject;
+use crate::authority::{Standing, Subject};
 use crate::bus::message::{Message, MessageId};
 
 /// Why a running guest is stopped from outside.
@@ -123,6 +123,8 @@ pub struct Guest {
     pub actor: Arc<Actor>,
     /// On whose behalf the present message is handled.
     pub principal: Principal,
+    /// What that one may do, as it was looked up last.
+    standing: Standing,
     /// Effects to come.
     pub commands: Commands,
     /// What the present handling has used.
@@ -152,8 +154,10 @@ impl Guest {
             used: Duration::ZERO,
             deadline: None,
         };
+        let principal = actor.own_principal();
         Self {
-            principal: actor.own_principal(),
+            standing: actor.host().gate.authority().standing(&principal),
+            principal,
             commands: Commands::default(),
             meter,
             limits: Limits {
@@ -172,8 +176,8 @@ impl Guest {
     }
 
     /// Begins handling a message.
-    pub fn begin(&mut self, message: &Message, principal: Principal, durable: bool) {
-        self.principal = principal;
+    pub fn begin(&mut self, message: &Message, standing: &Standing, durable: bool) {
+        self.act_for(standing.clone());
         self.durable = durable;
         self.found_full = false;
         self.working.begin(self.actor.shares_table());
@@ -182,6 +186,12 @@ impl Guest {
         self.meter.deadline = message.deadline;
         self.log_lines = 0;
         self.look_at_clocks();
+    }
+
+    /// It is handled on behalf of that one from now on.
+    pub fn act_for(&mut self, standing: Standing) {
+        self.principal = standing.principal().clone();
+        self.standing = standing;
     }
 
     /// Reads the clocks for the guest.
@@ -204,9 +214,14 @@ impl Guest {
     pub fn subject(&self) -> Subject<'_> {
         Subject {
             acl: &self.actor.capsule().acl,
-            principal: &self.principal,
+            standing: &self.standing,
             socket: self.actor.connection().map(|c| c.socket()),
         }
+    }
+
+    /// What whoever acts may do, as it was looked up last.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     /// The message being handled.

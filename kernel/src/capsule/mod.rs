@@ -162,6 +162,33 @@ impl Host {
         *self.acting.borrow() == Acting::NoMore
     }
 
+    /// Closes what principals may not have any more: connections of whoever is disabled or unknown, what connections hear and may not,
+    /// and programs of whoever is disabled or unknown. To be called after a change that took something from somebody.
+    pub fn enforce(&self) {
+        for actors in self.durable.directory.all() {
+            actors.narrow_connections();
+        }
+        let authority = self.gate.authority();
+        let ended = self
+            .children
+            .end_of(|principal| authority.standing(principal).check_active().is_err());
+        if ended > 0 {
+            tracing::warn!(
+                children = ended,
+                "programs were ended: their principal may not act any more"
+            );
+        }
+        self.changed.notify_one();
+    }
+
+    /// [`Host::enforce`] after each change, for as long as the daemon lives.
+    pub async fn keep_enforcing(self: Arc<Self>) {
+        let mut changed = self.gate.authority().changed();
+        while changed.changed().await.is_ok() {
+            self.enforce();
+        }
+    }
+
     /// Milliseconds since the daemon started.
     pub fn uptime_ms(&self) -> u64 {
         let uptime = self.deadlines.now().saturating_duration_since(self.started);

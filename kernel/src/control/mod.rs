@@ -99,6 +99,7 @@ impl Control {
         if let Some(why) = &store.failed {
             reasons.push(format!("the store takes no commits: {why}"));
         }
+        reasons.extend(self.host.gate.authority().problems());
         let mut state = *self.state.lock();
         if state == State::Ready && !reasons.is_empty() {
             state = State::Degraded;

@@ -88,19 +88,6 @@ pub enum Action {
     Secret,
 }
 
-impl Serialize for Action {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
-impl<'de> Deserialize<'de> for Action {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let word = String::deserialize(deserializer)?;
-        word.parse().map_err(serde::de::Error::custom)
-    }
-}
-
 impl Action {
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; 15] = [
@@ -153,6 +140,20 @@ impl Action {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Action {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Action {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -275,6 +276,15 @@ fn check_resource(text: &str, wildcards: bool) -> Result<(), CapabilityError> {
     Ok(())
 }
 
+/// Whether a text can be asked for: a name or a path without empty segments, dots and control characters.
+#[must_use]
+pub fn is_resource(text: &str) -> bool {
+    text.len() <= RESOURCE_ASKED_BYTES_MAX && check_resource(text, false).is_ok()
+}
+
+/// Most bytes of what is asked for: the longest path of the system.
+const RESOURCE_ASKED_BYTES_MAX: usize = 4096;
+
 impl Resource {
     /// As it is written.
     #[must_use]
@@ -291,7 +301,7 @@ impl Resource {
     /// Whether that resource is in this set. What is no resource (empty segments, `..`, control characters) is in none.
     #[must_use]
     pub fn matches(&self, resource: &str) -> bool {
-        check_resource(resource, false).is_ok() && self.matches_valid(resource)
+        is_resource(resource) && self.matches_valid(resource)
     }
 
     /// [`Resource::matches`] for what is known to be a resource, as every topic is. For anything else the answer means nothing.
@@ -384,6 +394,26 @@ impl fmt::Debug for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&*self.0, f)
     }
+}
+
+/// Why somebody may or may not do something: what `explain` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The decision.
+    pub allowed: bool,
+    /// Who.
+    pub principal: String,
+    /// Through which capsule.
+    pub capsule: String,
+    /// What.
+    pub action: Action,
+    /// On what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// The rule that decided, in words that name where it is written.
+    pub rule: String,
+    /// What would have to change for another decision.
+    pub change: String,
 }
 
 /// What somebody may do, or may not. Cloning costs a reference count.

@@ -117,7 +117,17 @@ impl Verb {
         }
     }
 
-    /// Whether only a connection of the operator socket may ask it (A2).
+    /// Its name, as capabilities have it: `admin:<name>`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        let topic = self.topic();
+        topic
+            .strip_prefix("astrid.v1.request.")
+            .or_else(|| topic.strip_prefix("astrid.v1.admin."))
+            .unwrap_or(topic)
+    }
+
+    /// Whether only a connection of the operator socket may ask it (A2). It then needs the capability `admin:<name>` too.
     #[must_use]
     pub const fn operator_only(self) -> bool {
         match self {

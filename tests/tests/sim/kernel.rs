@@ -132,7 +132,9 @@ impl Kernel {
             durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
             store,
             bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
-            gate: Gate::default(),
+            gate: Gate::new(astrid_kernel::authority::Authority::fixed(
+                astrid_kernel::authority::Policy::open_to_all_for_tests(),
+            )),
             started: deadlines.now(),
             deadlines,
             ledger: Ledger::default(),

@@ -31,7 +31,8 @@ impl Host for Guest {
     fn authenticate(&mut self, credential: Vec<u8>) -> Result<String, AuthenticateError> {
         let connection = self.actor.connection().ok_or(AuthenticateError::NoConnection)?;
         let principal = connection.authenticate(&credential, self.host())?;
-        self.principal = principal.clone();
+        let standing = self.host().gate.authority().standing(&principal);
+        self.act_for(standing);
         self.actor.charge_to(&principal);
         Ok(principal.as_str().to_owned())
     }

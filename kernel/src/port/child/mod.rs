@@ -324,7 +324,7 @@ impl Children {
         keeper::includes(&self.home, pid)
     }
 
-    /// Starts a program, for the actor that holds `held`.
+    /// Starts a program, for the actor that holds `held`; or tells that actor why it is not started after all.
     pub fn spawn(
         &self,
         permit: Permit<Program>,
@@ -332,6 +332,7 @@ impl Children {
         launch: Launch,
         owner: Owner,
         (held, inbox): (&Arc<Held>, &Arc<Inbox>),
+        refused: Option<&Problem>,
     ) {
         let program = permit.into_object();
         let key = ChildId {
@@ -383,9 +384,13 @@ impl Children {
         held.insert(Arc::clone(&child));
         let mut table = self.table.lock();
         table.files.extend(files(&child));
-        table.rows.insert(key, child);
+        table.rows.insert(key, Arc::clone(&child));
         let first = table.rows.len() == 1;
         self.running.send_replace(table.rows.len());
+        if let Some(problem) = refused {
+            drop(table);
+            return self.failed(&child, problem);
+        }
         table.requests.push_back(ToKeeper::Spawn {
             id: key,
             spec: Box::new(spec),
@@ -463,6 +468,22 @@ impl Children {
                 reach: Reach::Tree,
             });
         }
+    }
+
+    /// Ends the children of principals of whom that is true, at once, also those that would stay. How many.
+    pub fn end_of(&self, whose: impl Fn(&Principal) -> bool) -> usize {
+        let table = self.table.lock();
+        let theirs = table.rows.values().filter(|child| whose(&child.owner.principal));
+        let theirs: Vec<ChildId> = theirs.map(|child| child.key).collect();
+        drop(table);
+        for id in &theirs {
+            self.request(ToKeeper::Signal {
+                id: *id,
+                signal: rustix::process::Signal::KILL.as_raw(),
+                reach: Reach::Tree,
+            });
+        }
+        theirs.len()
     }
 
     /// Tells a child's owner; false when there is none.

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::usage;
 use crate::authority::{Action, Capability};
 use crate::proof::PublicKey;
 use crate::{Principal, Quota};
@@ -85,7 +84,7 @@ admin! {
     QuotaGet = "quota.get",
     /// [`QuotaSet`]: a [`QuotaReport`].
     QuotaSet = "quota.set",
-    /// [`UsageGet`]: a [`usage::Page`].
+    /// [`UsageGet`]: a [`usage::Page`](super::usage::Page).
     UsageGet = "usage.get",
 }
 
@@ -302,7 +301,7 @@ pub struct UsageGet {
     /// Only this principal's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<Principal>,
-    /// Names after this one: [`usage::Page::next`] of the page before.
+    /// Names after this one: `next` of the page before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }
