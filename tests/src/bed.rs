@@ -161,6 +161,7 @@ impl Bed {
         };
         let children = Children::new(children, boot, Arc::clone(&ids), &metrics, Arc::clone(&changed)).unwrap();
         let topics = Topics::new().unwrap();
+        let ledger = Ledger::new(Arc::clone(&store), Arc::clone(&deadlines));
         let host = Arc::new(Host {
             engine: engine::engine().unwrap(),
             durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
@@ -168,7 +169,7 @@ impl Bed {
             bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
             gate: Gate::default(),
             deadlines,
-            ledger: Ledger::default(),
+            ledger,
             census: Arc::new(Census::new(settings.live_actors, Arc::clone(&metrics))),
             metrics,
             home: home.clone(),

@@ -15,6 +15,7 @@ use crate::authority::Permit;
 use crate::bus::{Bus, Heard, Role, Route, Subscribed};
 use crate::deadlines::{DeadlineKey, Deadlines};
 use crate::home::Socket;
+use crate::ledger::{Hold, Limit};
 use crate::port::listener::{Peer, Seat};
 use crate::port::stream::Stream;
 
@@ -34,6 +35,8 @@ struct State {
     principal: Principal,
     handshake: Handshake,
     subscribed: Vec<Subscribed>,
+    /// Its place among the connections of its principal, once that is known.
+    counted: Option<Hold>,
 }
 
 /// A connection.
@@ -74,6 +77,7 @@ impl Connection {
             principal: Principal::anonymous(),
             handshake: Handshake::Pending(key),
             subscribed: Vec::new(),
+            counted: None,
         };
         Arc::new(Self {
             stream,
@@ -142,6 +146,17 @@ impl Connection {
             }
             return Err(AuthenticateError::Refused);
         };
+        match host.ledger.account(&principal).hold(Limit::Connections, 1) {
+            Ok(counted) => state.counted = Some(counted),
+            Err(exceeded) => {
+                state.handshake = Handshake::Refused;
+                host.metrics.connections_refused.increment();
+                if let Some(peers) = self.seat.turn_away() {
+                    tracing::warn!(peers, peer.uid = self.peer.uid, peer.pid = self.peer.pid, %exceeded, "a connection is turned away");
+                }
+                return Err(AuthenticateError::Refused);
+            }
+        }
         state.handshake = Handshake::Accepted;
         state.principal = principal.clone();
         Ok(principal)
@@ -194,6 +209,7 @@ impl Connection {
         let (subscribed, handshake) = {
             let mut state = self.state.lock();
             let handshake = std::mem::replace(&mut state.handshake, Handshake::Refused);
+            state.counted = None;
             (std::mem::take(&mut state.subscribed), handshake)
         };
         if let Handshake::Pending(key) = handshake {

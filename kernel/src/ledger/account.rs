@@ -87,6 +87,17 @@ impl Hold {
         Ok(())
     }
 
+    /// This much is held from now on, whatever the limit says.
+    pub fn set(&mut self, amount: u64) {
+        let gauge = self.account.gauge(self.what);
+        match amount.checked_sub(self.amount) {
+            Some(0) => {}
+            Some(more) => gauge.force(more),
+            None => gauge.give_back(self.amount - amount),
+        }
+        self.amount = amount;
+    }
+
     /// Somebody else holds it from now on, whatever its limit says.
     pub fn move_to(&mut self, account: &Arc<Account>) {
         account.gauge(self.what).force(self.amount);
@@ -97,6 +108,11 @@ impl Hold {
     /// What was held is counted on without this.
     pub fn keep(mut self) {
         self.amount = 0;
+    }
+
+    /// What it is held for begins: a program.
+    pub fn count_start(&self) {
+        self.account.usage.children.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How much is held.
@@ -296,7 +312,7 @@ impl Account {
     ///
     /// # Errors
     /// [`Exceeded`].
-    pub fn check_fuel(self: &Arc<Self>) -> Result<(), Exceeded> {
+    pub fn check_fuel(&self) -> Result<(), Exceeded> {
         if let Some(max) = self.fuel_max() {
             let used = self.usage.fuel.load(Ordering::Relaxed);
             if used >= max {
@@ -321,7 +337,7 @@ impl Account {
     }
 
     /// Counts the end of one handling.
-    pub fn handled(self: &Arc<Self>, pair: &Pair, fuel: u64, memory: usize, committed: bool) {
+    pub fn handled(&self, pair: &Pair, fuel: u64, memory: usize, committed: bool) {
         self.usage.add(fuel, memory, committed);
         pair.fuel.fetch_add(fuel, Ordering::Relaxed);
         pair.handled.fetch_add(u64::from(committed), Ordering::Relaxed);

@@ -46,6 +46,8 @@ pub(super) struct Book {
     due: AtomicU64,
     /// The fuel that the store counts as used.
     reserved: AtomicU64,
+    /// How often the store had failed when it was told last: what it was told then may be forgotten.
+    epoch: AtomicU64,
     /// The row as the store has it, as far as is known. Writes of one row happen one after another.
     written: Mutex<Option<Row>>,
 }
@@ -55,6 +57,7 @@ impl Default for Book {
         Self {
             due: AtomicU64::new(BLOCK_FUEL_MAX),
             reserved: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
             written: Mutex::new(None),
         }
     }
@@ -273,10 +276,15 @@ impl Bank {
 
     /// Whether the store counts that much fuel as used, now at the latest.
     pub(super) fn is_reserved(&self, account: &Account, fuel: u64) -> bool {
-        if account.book.is_due(fuel) {
+        let book = &account.book;
+        if book.epoch.load(Ordering::Relaxed) != self.store.epoch() {
+            book.reserved.store(0, Ordering::Relaxed);
+            book.look_again();
+        }
+        if book.is_due(fuel) {
             self.note(account);
         }
-        fuel < account.book.reserved.load(Ordering::Relaxed)
+        fuel < book.reserved.load(Ordering::Relaxed)
     }
 
     /// Tells the store, and reserves the next block if a total is limited.
@@ -301,6 +309,8 @@ impl Bank {
             return;
         }
         let reserved = if limited.is_some() { fuel.saturating_add(block) } else { fuel };
+        // Before it is told: a failure in between makes this be done again.
+        book.epoch.store(self.store.epoch(), Ordering::Relaxed);
         let row = Row::of(&account.usage).with_fuel(reserved);
         let put = Write::put(self.table.clone(), Self::key(account.principal()), row.to_bytes());
         if let Err(error) = self.write(vec![put]) {

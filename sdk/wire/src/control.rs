@@ -10,6 +10,7 @@ use crate::describe::TopicDescription;
 
 pub mod backup;
 pub mod dead;
+pub mod usage;
 
 /// Media type of every body here.
 pub const JSON_CONTENT_TYPE: &str = "application/json";

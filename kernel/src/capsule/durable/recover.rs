@@ -18,6 +18,7 @@ use crate::bus::Saying;
 use crate::bus::asks::{Outcome, Waiter};
 use crate::bus::inbox::RowRef;
 use crate::bus::message::{CommandId, Kind, MessageId, Source};
+use crate::ledger::Limit;
 use crate::capsule::actor::Actor;
 use crate::capsule::{Acting, Host};
 use crate::store::engine::{EngineError, Span, Write};
@@ -278,7 +279,11 @@ fn ask_one(host: &Host, actor: &Arc<Actor>, command: CommandId, ask: &AskRecord)
         open: actor.open_asks().clone(),
         kept: true,
     };
-    let address = host.bus.asks().open(&topic, &saying.principal, until, waiter);
+    let hold = host.ledger.account(&saying.principal).hold_anyway(Limit::Calls, 1);
+    let address = host
+        .bus
+        .asks()
+        .open(&topic, (&saying.principal, Some(hold)), until, waiter);
     // It was decided when it was asked first; what may not be asked now is found by who answers.
     let say = host.gate.asked_before(topic);
     match host.bus.reserve(&say, &saying) {

@@ -26,8 +26,10 @@ impl Host for Guest {
     fn authenticate(&mut self, credential: Vec<u8>) -> Result<String, AuthenticateError> {
         let connection = self.actor.connection().ok_or(AuthenticateError::NoConnection)?;
         let principal = connection.authenticate(&credential, self.host())?;
-        self.principal = principal.clone();
-        self.actor.charge_to(&principal);
+        let account = self.host().ledger.account(&principal);
+        self.pay_by(&account);
+        self.limits.charge_to(&account);
+        self.actor.charge_to(&account);
         Ok(principal.as_str().to_owned())
     }
 }

@@ -37,6 +37,7 @@ use crate::authority::Permit;
 use crate::bus::inbox::{Credit, Inbox};
 use crate::bus::message::{Body, ContentType, Ids, PortId};
 use crate::home::Home;
+use crate::ledger::Hold;
 use crate::keeper::protocol::{ChildId, Errors, NOTES_BYTES_MAX, Reach, Spec, ToKeeper};
 use crate::keeper::{self, Usage};
 use crate::metrics::Metrics;
@@ -96,6 +97,8 @@ pub struct Launch {
     pub protect: bool,
     /// Whether it stays when the daemon goes.
     pub adopt: bool,
+    /// Its place among the programs of its principal.
+    pub hold: Hold,
 }
 
 impl std::fmt::Debug for Launch {
@@ -334,6 +337,7 @@ impl Children {
         (held, inbox): (&Arc<Held>, &Arc<Inbox>),
     ) {
         let program = permit.into_object();
+        launch.hold.count_start();
         let key = ChildId {
             boot: self.boot,
             port: id,
@@ -379,7 +383,11 @@ impl Children {
             adopt: launch.adopt,
             notes,
         };
-        child.progress.lock().program = Some(program);
+        *child.progress.lock() = Progress {
+            program: Some(program),
+            hold: Some(launch.hold),
+            ..Progress::default()
+        };
         held.insert(Arc::clone(&child));
         let mut table = self.table.lock();
         table.files.extend(files(&child));
