@@ -393,9 +393,12 @@ impl Bus {
         let slots = self.reserve(&say, &saying)?;
         let (tell, told) = oneshot::channel();
         let until = self.deadlines.now() + timeout;
-        let address = self
-            .asks
-            .open(&say.object().topic, (&saying.principal, None), until, Waiter::InPlace(tell));
+        let address = self.asks.open(
+            &say.object().topic,
+            (&saying.principal, None),
+            until,
+            Waiter::InPlace(tell),
+        );
         let open = OpenRequest {
             asks: &self.asks,
             address,

@@ -26,8 +26,8 @@ use super::host::bindings::astrid::kernel::types;
 use super::host::bus::wire_problem;
 use super::loaded::Capsule;
 use super::order::Order;
-use super::report;
 use super::quota::{self, Parked};
+use super::report;
 use super::shard::Strand;
 use crate::bus::Route;
 use crate::bus::asks::OpenAsks;
@@ -777,9 +777,7 @@ impl Actor {
                 (Some(error), _) => Handled::Unstored(error.to_string().into()),
                 (None, Some(exceeded)) => quota::handled(exceeded, delivery.kept.is_some()),
                 (None, None)
-                    if guest.found_full
-                    && delivery.kept.is_some()
-                    && matches!(rollback, types::Rollback::Retry(_)) =>
+                    if guest.found_full && delivery.kept.is_some() && matches!(rollback, types::Rollback::Retry(_)) =>
                 {
                     Handled::Crowded
                 }

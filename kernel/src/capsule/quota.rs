@@ -50,7 +50,9 @@ impl Parked {
         if state.epoch != epoch {
             return false;
         }
-        let Some(rows) = state.rows.get_mut(principal) else { return false };
+        let Some(rows) = state.rows.get_mut(principal) else {
+            return false;
+        };
         rows.push_back(row);
         true
     }

@@ -278,7 +278,10 @@ mod tests {
     }
 
     fn account(name: &str, weight: u32) -> Arc<Account> {
-        let store = Store::open(Box::new(Memory::default())).now_or_never().unwrap().unwrap();
+        let store = Store::open(Box::new(Memory::default()))
+            .now_or_never()
+            .unwrap()
+            .unwrap();
         let ledger = Ledger::new(store, Arc::default());
         let principal = Principal::stamped(name).unwrap();
         ledger.set_weight(&principal, weight);

@@ -197,7 +197,9 @@ impl Account {
         self.children.set_max(quota.children);
         self.connections.set_max(quota.connections);
         self.calls.set_max(quota.calls);
-        let ms = quota.timeout.map(|t| u64::try_from(t.0.as_millis()).unwrap_or(UNLIMITED));
+        let ms = quota
+            .timeout
+            .map(|t| u64::try_from(t.0.as_millis()).unwrap_or(UNLIMITED));
         self.timeout_ms.store(unless(ms), Ordering::Relaxed);
         self.book.look_again();
     }

@@ -239,7 +239,10 @@ impl Bank {
         *written = Some(row);
         let fuel = account.usage.fuel.load(Ordering::Relaxed);
         account.book.reserved.store(row.fuel(), Ordering::Relaxed);
-        account.book.due.store(fuel.saturating_add(BLOCK_FUEL_MAX), Ordering::Relaxed);
+        account
+            .book
+            .due
+            .store(fuel.saturating_add(BLOCK_FUEL_MAX), Ordering::Relaxed);
         Ok(row)
     }
 
@@ -253,7 +256,11 @@ impl Bank {
             let before = before.map_err(|error| Refused::Unavailable(error.to_string().into()))?;
             let row = Row::of(&account.usage);
             if row != before {
-                writes.push(Write::put(self.table.clone(), Self::key(account.principal()), row.to_bytes()));
+                writes.push(Write::put(
+                    self.table.clone(),
+                    Self::key(account.principal()),
+                    row.to_bytes(),
+                ));
                 rows.push((account, row));
             }
         }
@@ -308,7 +315,11 @@ impl Bank {
             book.due.store(fuel.saturating_add(block), Ordering::Relaxed);
             return;
         }
-        let reserved = if limited.is_some() { fuel.saturating_add(block) } else { fuel };
+        let reserved = if limited.is_some() {
+            fuel.saturating_add(block)
+        } else {
+            fuel
+        };
         // Before it is told: a failure in between makes this be done again.
         book.epoch.store(self.store.epoch(), Ordering::Relaxed);
         let row = Row::of(&account.usage).with_fuel(reserved);
@@ -330,7 +341,9 @@ impl Bank {
     pub(super) fn stored_bytes(&self, principal: &Principal) -> Result<u64, EngineError> {
         let mut bytes = 0;
         for table in self.store.tables(Kind::Kv)? {
-            let of_it = table.owner().is_some_and(|(_, scope)| scope == Scope::Principal(principal.clone()));
+            let of_it = table
+                .owner()
+                .is_some_and(|(_, scope)| scope == Scope::Principal(principal.clone()));
             if of_it {
                 let none = std::collections::BTreeMap::new();
                 self.store.view(&table)?.scan(Span::ALL, &none, &mut |key, value| {

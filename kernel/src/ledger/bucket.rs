@@ -208,7 +208,12 @@ mod tests {
     fn given_back_and_changed() {
         let bucket = bucket(10);
         bucket.take(10, || 0).unwrap();
-        assert_eq!(bucket.take(1, || 0), Err(Empty { frees_in_ns: Some(100_000_000) }));
+        assert_eq!(
+            bucket.take(1, || 0),
+            Err(Empty {
+                frees_in_ns: Some(100_000_000)
+            })
+        );
         bucket.give_back(1);
         bucket.take(1, || 0).unwrap();
         bucket.charge(1000, || 0);

@@ -1,7 +1,7 @@
 //! What was used, by whom and of which capsule, and how much may be (K12, K15).
 //!
 //! - [`account`]: a principal's row, with what it holds; [`bucket`]: what is counted a second; [`gauge`]: what is held;
-//! - [`exceeded`]: what somebody is told who is over quota; `bank`: what survives a restart.
+//! - [`exceeded`]: what somebody is told who is over quota; [`bank`]: what survives a restart.
 //!
 //! Counting is exact under concurrency and takes no lock. Over quota is refused where something enters: when it is published, started,
 //! written, accepted. What was admitted is not taken back.
@@ -13,7 +13,7 @@
 //! Deliberately absent: whose quota is what. That is the policy's, which is asked through [`Quotas`].
 
 pub mod account;
-mod bank;
+pub mod bank;
 pub mod bucket;
 pub mod exceeded;
 pub mod gauge;
@@ -185,9 +185,12 @@ impl Ledger {
             !leaves
         });
         let quotas = Arc::clone(&self.quotas.read());
-        let (known, unknown): (Vec<_>, Vec<_>) =
-            idle.into_iter().partition(|account| quotas.of(account.principal()).is_some());
-        unknown.iter().for_each(|account| Row::of(&account.usage).add_to(&making.others));
+        let (known, unknown): (Vec<_>, Vec<_>) = idle
+            .into_iter()
+            .partition(|account| quotas.of(account.principal()).is_some());
+        unknown
+            .iter()
+            .for_each(|account| Row::of(&account.usage).add_to(&making.others));
         for some in known.chunks(SETTLED_AT_ONCE) {
             if let Err(error) = self.bank.settle(some) {
                 tracing::warn!(%error, "what idle principals used cannot be written");
@@ -284,7 +287,11 @@ impl Ledger {
         }
         let more = found.len() > max;
         let page: Vec<_> = found.into_iter().take(max).collect();
-        let next = if more { page.last().map(|(p, _)| p.to_string()) } else { None };
+        let next = if more {
+            page.last().map(|(p, _)| p.to_string())
+        } else {
+            None
+        };
         let principals = page.into_iter().map(|(principal, row)| {
             let present = self.accounts.get(&principal).map(|account| Arc::clone(&account));
             match present {

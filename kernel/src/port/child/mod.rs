@@ -37,9 +37,9 @@ use crate::authority::Permit;
 use crate::bus::inbox::{Credit, Inbox};
 use crate::bus::message::{Body, ContentType, Ids, PortId};
 use crate::home::Home;
-use crate::ledger::Hold;
 use crate::keeper::protocol::{ChildId, Errors, NOTES_BYTES_MAX, Reach, Spec, ToKeeper};
 use crate::keeper::{self, Usage};
+use crate::ledger::Hold;
 use crate::metrics::Metrics;
 
 /// Requests waiting for the keeper at most: two for each child that one actor may have. One that is stuck must not make the daemon grow.
@@ -383,10 +383,10 @@ impl Children {
             adopt: launch.adopt,
             notes,
         };
-        *child.progress.lock() = Progress {
+        *child.progress.lock() = self::held::Progress {
             program: Some(program),
             hold: Some(launch.hold),
-            ..Progress::default()
+            ..self::held::Progress::default()
         };
         held.insert(Arc::clone(&child));
         let mut table = self.table.lock();
