@@ -16,6 +16,7 @@ use super::bank::{Bank, Book};
 use super::bucket::{Bucket, Empty, UNLIMITED};
 use super::exceeded::{Exceeded, Limit};
 use super::gauge::Gauge;
+use crate::store::engine::EngineError;
 
 /// Capsules that a principal's use is told apart by; what it uses of others is counted together.
 pub const PAIRS_MAX: usize = 64;
@@ -379,7 +380,7 @@ impl Account {
     ///
     /// # Errors
     /// They cannot be read.
-    pub fn measure_storage(&self) -> Result<(), crate::store::engine::EngineError> {
+    pub fn measure_storage(&self) -> Result<(), EngineError> {
         if !self.is_measured.load(Ordering::Acquire) {
             let bytes = self.bank.stored_bytes(&self.principal)?;
             if !self.is_measured.swap(true, Ordering::AcqRel) {
@@ -387,6 +388,14 @@ impl Account {
             }
         }
         Ok(())
+    }
+
+    /// What its actors' tables hold, read anew.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn stored_bytes(&self) -> Result<u64, EngineError> {
+        self.bank.stored_bytes(&self.principal)
     }
 
     /// Whether nothing would be lost without this row but what is written: no window is in use.
