@@ -270,6 +270,7 @@ fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Ins
     let children = Children::new(children, boot, Arc::clone(&ids), &metrics, Arc::clone(&changed))?;
     let deadlines = Arc::new(Deadlines::default());
     let topics = Topics::new()?;
+    let ledger = Ledger::new(Arc::clone(&store), Arc::clone(&deadlines));
     Ok(Arc::new(Host {
         engine: engine::engine().map_err(BootError::Engine)?,
         durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
@@ -277,7 +278,7 @@ fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Ins
         bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
         gate: Gate::new(authority),
         deadlines,
-        ledger: Ledger::default(),
+        ledger,
         census: Arc::new(Census::new(config.limits.live_actors, Arc::clone(&metrics))),
         metrics,
         home: home.clone(),
@@ -570,6 +571,7 @@ async fn stop(host: &Arc<Host>, manager: &Manager, control: &Control) {
     // Before their owners: who ends has children that are ended, and nobody starts them again.
     host.children.end(CHILDREN_GRACE).await;
     manager.stop().await;
+    host.ledger.settle();
 }
 
 /// Seals what was done last, lets what waits for that leave, and closes the store.

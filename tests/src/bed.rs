@@ -164,6 +164,7 @@ impl Bed {
         };
         let children = Children::new(children, boot, Arc::clone(&ids), &metrics, Arc::clone(&changed)).unwrap();
         let topics = Topics::new().unwrap();
+        let ledger = Ledger::new(Arc::clone(&store), Arc::clone(&deadlines));
         let host = Arc::new(Host {
             engine: engine::engine().unwrap(),
             durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
@@ -171,7 +172,7 @@ impl Bed {
             bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
             gate: Gate::new(settings.authority.clone()),
             deadlines,
-            ledger: Ledger::default(),
+            ledger,
             census: Arc::new(Census::new(settings.live_actors, Arc::clone(&metrics))),
             metrics,
             home: home.clone(),

@@ -278,7 +278,7 @@ impl Bus {
                 match inbox.reserve(lane, saying.body.bytes.len()) {
                     Ok(slot) => slots.push(slot, role),
                     // Who only watches does not hold up anybody: it misses this.
-                    Err(NoPlace::Full(_) | NoPlace::TooLarge(_)) if role == Role::Observer => {
+                    Err(NoPlace::Full(_) | NoPlace::TooLarge(_) | NoPlace::OverQuota(_)) if role == Role::Observer => {
                         self.metrics.bus_refused.increment();
                     }
                     // One that has left has no successor, and is forgotten in a moment.
@@ -396,9 +396,12 @@ impl Bus {
         let slots = self.reserve(&say, &saying)?;
         let (tell, told) = oneshot::channel();
         let until = self.deadlines.now() + timeout;
-        let address = self
-            .asks
-            .open(&say.object().topic, &saying.principal, until, Waiter::InPlace(tell));
+        let address = self.asks.open(
+            &say.object().topic,
+            (&saying.principal, None),
+            until,
+            Waiter::InPlace(tell),
+        );
         let open = OpenRequest {
             asks: &self.asks,
             address,

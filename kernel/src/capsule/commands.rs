@@ -19,6 +19,7 @@ use crate::bus::Slots;
 use crate::bus::asks::{Outcome, Waiter};
 use crate::bus::message::{CommandId, Kind, Message, MessageId, PortId, ReplyTo, Source};
 use crate::keeper::protocol::Reach;
+use crate::ledger::Hold;
 use crate::port::child::held::{Child, Owner};
 use crate::port::child::input::InputRoom;
 use crate::port::child::program::Program;
@@ -67,6 +68,8 @@ pub enum Command {
         timeout: Duration,
         /// Whether the store keeps it until its outcome was handled.
         kept: bool,
+        /// Its place among the asks of its principal.
+        hold: Hold,
     },
     /// Answers or refuses an ask.
     Settle {
@@ -314,6 +317,7 @@ fn refuse(command: Command, actor: &Actor, id: CommandId, denied: &Denied) {
             saying,
             timeout,
             kept,
+            hold,
             ..
         } => {
             let until = host.deadlines.now() + timeout;
@@ -324,7 +328,8 @@ fn refuse(command: Command, actor: &Actor, id: CommandId, denied: &Denied) {
                 kept,
             };
             let asks = host.bus.asks();
-            let address = asks.open(&say.object().topic, &saying.principal, until, waiter);
+            let asker = (&saying.principal, Some(hold));
+            let address = asks.open(&say.object().topic, asker, until, waiter);
             let problem = Problem::new(codes::DENIED, denied.to_string());
             asks.settle(address, Outcome::Refusal(problem), Source::Kernel);
         }
@@ -443,6 +448,7 @@ pub(crate) fn carry_out(
                 slots,
                 timeout,
                 kept,
+                hold,
             } => {
                 let until = host.deadlines.now() + timeout;
                 let waiter = Waiter::Actor {
@@ -451,7 +457,8 @@ pub(crate) fn carry_out(
                     open: actor.open_asks().clone(),
                     kept,
                 };
-                let address = bus.asks().open(&say.object().topic, &saying.principal, until, waiter);
+                let asker = (&saying.principal, Some(hold));
+                let address = bus.asks().open(&say.object().topic, asker, until, waiter);
                 bus.send(say, saying, Kind::Ask(address), Some(until), slots);
             }
             Command::Settle { to, outcome } => {

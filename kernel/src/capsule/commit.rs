@@ -286,7 +286,7 @@ impl Actor {
         }
     }
 
-    fn come_again(self: &Arc<Self>, delivery: Delivery, wait: Duration, counts: bool) {
+    pub(super) fn come_again(self: &Arc<Self>, delivery: Delivery, wait: Duration, counts: bool) {
         let inbox = Arc::clone(self.inbox());
         inbox.hold();
         let deadlines = &self.host().deadlines;

@@ -18,6 +18,7 @@ use crate::bus::{Bus, Heard, Role, Route, Subscribed};
 use crate::deadlines::{DeadlineKey, Deadlines};
 use crate::home::Socket;
 use crate::identity::Claim;
+use crate::ledger::{Hold, Limit};
 use crate::port::listener::{Peer, Seat};
 use crate::port::stream::Stream;
 
@@ -41,6 +42,8 @@ struct State {
     subscribed: Vec<Subscribed>,
     /// Who it says it is, until it has proven that.
     claim: Option<Claim>,
+    /// Its place among the connections of its principal, once that is known.
+    counted: Option<Hold>,
 }
 
 /// A connection.
@@ -85,6 +88,7 @@ impl Connection {
             handshake: Handshake::Pending(key),
             subscribed: Vec::new(),
             claim: None,
+            counted: None,
         };
         Arc::new(Self {
             stream,
@@ -204,6 +208,17 @@ impl Connection {
             return Err(self.refuse(&mut state, host));
         };
         let principal = standing.principal().clone();
+        match host.ledger.account(&principal).hold(Limit::Connections, 1) {
+            Ok(counted) => state.counted = Some(counted),
+            Err(exceeded) => {
+                state.handshake = Handshake::Refused;
+                host.metrics.connections_refused.increment();
+                if let Some(peers) = self.seat.turn_away() {
+                    tracing::warn!(peers, peer.uid = self.peer.uid, peer.pid = self.peer.pid, %exceeded, "a connection is turned away");
+                }
+                return Err(AuthenticateError::Refused);
+            }
+        }
         state.handshake = Handshake::Accepted;
         state.principal = principal.clone();
         state.standing = Some(standing);
@@ -275,6 +290,7 @@ impl Connection {
         let (subscribed, handshake) = {
             let mut state = self.state.lock();
             let handshake = std::mem::replace(&mut state.handshake, Handshake::Refused);
+            state.counted = None;
             (std::mem::take(&mut state.subscribed), handshake)
         };
         if let Handshake::Pending(key) = handshake {

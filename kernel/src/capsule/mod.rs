@@ -32,6 +32,7 @@ pub mod host;
 pub mod loaded;
 pub mod manager;
 mod order;
+mod quota;
 mod report;
 pub mod shard;
 pub mod ticker;

@@ -21,6 +21,7 @@ use serde_json::{Map, Value};
 use super::Control;
 use crate::authority::{Authority, Check, EditError, Forbidden, Policy, PolicyError, may_change, may_change_group};
 use crate::bus::message::{Body, Message};
+use crate::store::engine::EngineError;
 
 /// Group of a principal when nothing was said.
 const USUAL_GROUP: &str = "agent";
@@ -435,13 +436,13 @@ impl Control {
         match &asked.name {
             Some(name) => {
                 let known = self.authority().policy().knows(name);
-                let usage = self.host.ledger.usage(name).filter(|_| known);
+                let usage = self.host.ledger.usage(name).map_err(unreadable)?.filter(|_| known);
                 Ok(astrid_wire::control::usage::Page {
                     principals: vec![usage.ok_or_else(|| no_principal(name))?],
                     next: None,
                 })
             }
-            None => Ok(self.host.ledger.all(asked.after.as_deref())),
+            None => self.host.ledger.all(asked.after.as_deref(), PAGE as usize).map_err(unreadable),
         }
     }
 }
@@ -453,6 +454,10 @@ fn finished<T>(edited: Result<Result<T, EditError<Problem>>, tokio::task::JoinEr
         Ok(Err(EditError::Policy(error))) => Err(refused(error)),
         Err(_) => Err(Problem::new(codes::UNAVAILABLE, "the daemon stops")),
     }
+}
+
+fn unreadable(error: EngineError) -> Problem {
+    Problem::new(codes::UNAVAILABLE, error.to_string())
 }
 
 fn not_oneself(actor: &Principal, target: &Principal, what: &str) -> Result<(), Problem> {

@@ -127,6 +127,7 @@ impl Kernel {
         let children = Children::new(children, boot, Arc::clone(&ids), &metrics, Arc::clone(&changed)).unwrap();
         let topics = Topics::new().unwrap();
         let store = ready(Store::open(Box::new(disk))).map_err(|error| EngineError::Io(error.to_string().into()))?;
+        let ledger = Ledger::new(Arc::clone(&store), Arc::clone(&deadlines));
         let host = Arc::new(Host {
             engine: machine.engine.clone(),
             durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
@@ -137,7 +138,7 @@ impl Kernel {
             )),
             started: deadlines.now(),
             deadlines,
-            ledger: Ledger::default(),
+            ledger,
             census: Arc::new(Census::new(4000, Arc::clone(&metrics))),
             metrics,
             home: machine.home.clone(),

@@ -21,6 +21,7 @@ use crate::bus::inbox::RowRef;
 use crate::bus::message::{CommandId, Kind, MessageId, Source};
 use crate::capsule::actor::Actor;
 use crate::capsule::{Acting, Host};
+use crate::ledger::Limit;
 use crate::store::engine::{EngineError, Span, Write};
 use crate::store::table::{self, Table};
 use crate::store::{Batch, Level, Phase, Store};
@@ -279,7 +280,9 @@ fn ask_one(host: &Host, actor: &Arc<Actor>, command: CommandId, ask: &AskRecord)
         open: actor.open_asks().clone(),
         kept: true,
     };
-    let address = host.bus.asks().open(&topic, &saying.principal, until, waiter);
+    let hold = host.ledger.account(&saying.principal).hold_anyway(Limit::Calls, 1);
+    let caller = (&saying.principal, Some(hold));
+    let address = host.bus.asks().open(&topic, caller, until, waiter);
     // Whatever was allowed when it was asked first: it is decided by the policy of now.
     let standing = host.gate.authority().standing(&saying.principal);
     let subject = Subject {

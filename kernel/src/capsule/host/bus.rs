@@ -14,6 +14,7 @@ use crate::bus::message::{BODY_BYTES_MAX, Body, ContentType, ReplyTo, Source};
 use crate::bus::{Saying, Slots};
 use crate::capsule::commands::{Command, Refused};
 use crate::capsule::guest::Guest;
+use crate::ledger::{Exceeded, Hold, Limit};
 
 /// How long an ask waits at most. Longer waits are for `reply_to` kept by the answerer and a published result.
 const ASK_TIMEOUT_MAX: Duration = Duration::from_secs(600);
@@ -39,7 +40,14 @@ impl From<NoPlace> for PublishError {
             NoPlace::Full(name) => Self::Full(name.to_string()),
             NoPlace::Closed(_) => Self::NoSubscriber,
             NoPlace::TooLarge(_) => Self::TooLarge(DURABLE_BODY_BYTES_MAX as u64),
+            NoPlace::OverQuota(exceeded) => (*exceeded).into(),
         }
+    }
+}
+
+impl From<Exceeded> for PublishError {
+    fn from(exceeded: Exceeded) -> Self {
+        Self::Unavailable(exceeded.to_string())
     }
 }
 
@@ -116,13 +124,34 @@ impl Guest {
         let body = body(content_type, bytes)?;
         let say = self.host().gate.say(self.subject(), topic(to)?)?;
         let saying = self.saying(body);
+        self.pay_for_saying(saying.body.bytes.len())?;
         let reserved = self.host().bus.reserve(&say, &saying);
+        if let Err(NoPlace::OverQuota(exceeded)) = &reserved {
+            self.exceeded = Some((**exceeded).clone());
+        }
         self.found_full |= matches!(reserved, Err(NoPlace::Full(_)));
         let slots = reserved?;
         if slots.is_kept() {
             self.check_store()?;
         }
         Ok((say, saying, slots))
+    }
+
+    /// Windows of messages and bytes. Where a client comes in, also its fuel: what it asks for would not be handled.
+    fn pay_for_saying(&mut self, bytes: usize) -> Result<(), Exceeded> {
+        let account = &self.payer.account;
+        let entry = self.actor.connection().is_some();
+        let paid = if entry { account.check_fuel() } else { Ok(()) };
+        paid.and_then(|()| account.say(bytes)).map_err(|e| self.over(e))
+    }
+
+    fn hold_call(&mut self) -> Result<Hold, Exceeded> {
+        self.payer.account.hold(Limit::Calls, 1).map_err(|e| self.over(e))
+    }
+
+    /// How long an ask waits: as it says, as long as its principal may.
+    fn ask_timeout(&self, ms: Option<u32>) -> Duration {
+        timeout(ms).min(self.payer.account.timeout_max())
     }
 
     fn check_store(&self) -> Result<(), PublishError> {
@@ -144,6 +173,7 @@ impl Host for Guest {
     fn publish(&mut self, to: String, content_type: String, bytes: Vec<u8>) -> Result<u32, PublishError> {
         let (say, saying, slots) = self.prepare(&to, &content_type, bytes)?;
         let weight = saying.body.bytes.len();
+        self.payer.says(weight);
         let once = None;
         Ok(self.commands.push(
             Command::Publish {
@@ -169,6 +199,7 @@ impl Host for Guest {
         let (say, saying, slots) = self.prepare(&to, &content_type, bytes)?;
         self.check_store()?;
         let weight = saying.body.bytes.len();
+        self.payer.says(weight);
         let once = Some(id.into());
         Ok(self.commands.push(
             Command::Publish {
@@ -191,6 +222,7 @@ impl Host for Guest {
         if self.actor.open_asks().count() + self.commands.asks() >= ASKS_PER_ACTOR_MAX {
             return Err(PublishError::TooMany(ASKS_PER_ACTOR_MAX));
         }
+        let hold = self.hold_call()?;
         let (say, saying, slots) = self.prepare(&to, &content_type, bytes)?;
         if slots.is_unheard() {
             return Err(PublishError::NoSubscriber);
@@ -200,13 +232,15 @@ impl Host for Guest {
         if kept && weight > DURABLE_BODY_BYTES_MAX {
             return Err(PublishError::TooLarge(DURABLE_BODY_BYTES_MAX as u64));
         }
+        self.payer.says(weight);
         Ok(self.commands.push(
             Command::Ask {
                 say,
                 saying,
                 slots,
-                timeout: timeout(timeout_ms),
+                timeout: self.ask_timeout(timeout_ms),
                 kept,
+                hold,
             },
             weight,
         ))
@@ -247,8 +281,13 @@ impl Host for Guest {
             Ok((say, guest.saying(body)))
         };
         let (say, saying) = prepare(self).map_err(RequestError::Unsent)?;
+        let paid = self.pay_for_saying(saying.body.bytes.len());
+        let held = paid.and_then(|()| self.hold_call());
+        let _hold = held.map_err(|e| RequestError::Unsent(e.into()))?;
+        self.payer.account.published(1, saying.body.bytes.len() as u64);
         // A nested request never waits longer than whoever waits for this actor, nor than the actor may run.
-        let wait = timeout(timeout_ms)
+        let wait = self
+            .ask_timeout(timeout_ms)
             .min(self.meter.time_left())
             .min(self.time_left_of_caller());
         let host = Arc::clone(self.host());
@@ -270,6 +309,9 @@ impl Host for Guest {
         let body = body(&content_type, bytes)?;
         let say = self.host().gate.say(self.subject(), topic(&to)?)?;
         let saying = self.saying(body);
+        let bytes = saying.body.bytes.len();
+        self.pay_for_saying(bytes)?;
+        self.payer.account.published(1, bytes as u64);
         self.host().bus.emit(say, saying);
         Ok(())
     }
@@ -311,7 +353,7 @@ pub(crate) fn wire_problem(problem: types::Problem) -> Problem {
     }
 }
 
-fn guest_problem(problem: &Problem) -> types::Problem {
+pub(crate) fn guest_problem(problem: &Problem) -> types::Problem {
     types::Problem {
         code: problem.code().to_owned(),
         message: problem.message().to_owned(),

@@ -32,8 +32,10 @@ impl Host for Guest {
         let connection = self.actor.connection().ok_or(AuthenticateError::NoConnection)?;
         let principal = connection.authenticate(&credential, self.host())?;
         let standing = self.host().gate.authority().standing(&principal);
-        self.act_for(standing);
-        self.actor.charge_to(&principal);
+        let account = self.host().ledger.account(&principal);
+        self.act_for(standing, &account);
+        self.limits.charge_to(&account);
+        self.actor.charge_to(&account);
         Ok(principal.as_str().to_owned())
     }
 }

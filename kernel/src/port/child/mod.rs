@@ -39,6 +39,7 @@ use crate::bus::message::{Body, ContentType, Ids, PortId};
 use crate::home::Home;
 use crate::keeper::protocol::{ChildId, Errors, NOTES_BYTES_MAX, Reach, Spec, ToKeeper};
 use crate::keeper::{self, Usage};
+use crate::ledger::Hold;
 use crate::metrics::Metrics;
 
 /// Requests waiting for the keeper at most: two for each child that one actor may have. One that is stuck must not make the daemon grow.
@@ -96,6 +97,8 @@ pub struct Launch {
     pub protect: bool,
     /// Whether it stays when the daemon goes.
     pub adopt: bool,
+    /// Its place among the programs of its principal.
+    pub hold: Hold,
 }
 
 impl std::fmt::Debug for Launch {
@@ -335,6 +338,7 @@ impl Children {
         refused: Option<&Problem>,
     ) {
         let program = permit.into_object();
+        launch.hold.count_start();
         let key = ChildId {
             boot: self.boot,
             port: id,
@@ -380,7 +384,11 @@ impl Children {
             adopt: launch.adopt,
             notes,
         };
-        child.progress.lock().program = Some(program);
+        *child.progress.lock() = self::held::Progress {
+            program: Some(program),
+            hold: Some(launch.hold),
+            ..self::held::Progress::default()
+        };
         held.insert(Arc::clone(&child));
         let mut table = self.table.lock();
         table.files.extend(files(&child));
