@@ -187,7 +187,7 @@ fn one_request_can_be_granted() {
 }
 
 fn tester(declares: bool) -> Acl {
-    let mut manifest = "[package]\nname = \"tester\"\nversion = \"1.0.0\"\ndescription = \"asks for all of it\"\n\
+    let mut manifest = "[package]\nname = \"tester\"\nversion = \"1.0.0\"\ndescription = \"asks for all of it\"\nkernel = \">=0.1, <1\"\n\
                         [runtime]\nscope = \"principal\"\n"
         .to_owned();
     if declares {
@@ -356,7 +356,7 @@ fn nothing_is_handled_for_whoever_may_not_act() {
         };
         let bed = Bed::with(&["hello", "probe"], settings).await;
         let ask = |who: &'static str| bed.ask_as(who, "probe.v1.do.state", Body::json(&json!({})));
-        answer(ask("ann").await);
+        let _ = answer(ask("ann").await);
         assert_eq!(refusal(ask("ghost").await), "denied");
         let off = Profile {
             enabled: false,
@@ -365,7 +365,7 @@ fn nothing_is_handled_for_whoever_may_not_act() {
         authority.replace(policy(&[("ann", off)]));
         assert_eq!(refusal(ask("ann").await), "denied");
         authority.replace(policy(&[("ann", member("agent"))]));
-        answer(ask("ann").await);
+        let _ = answer(ask("ann").await);
     });
 }
 

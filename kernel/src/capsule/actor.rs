@@ -123,7 +123,7 @@ pub(super) struct Life {
     /// How often the store had failed when the instance was made.
     epoch: u64,
     /// On whose behalf it handled something last, and what that one may do.
-    standing: Option<Standing>,
+    pub(super) standing: Option<Standing>,
     /// Senders that wait behind a message of theirs.
     pub(super) order: Order,
 }
@@ -386,16 +386,6 @@ impl Actor {
         }
     }
 
-    /// On whose behalf it handles a message: its key's, or the message's for a system actor. What the kernel says to a system actor it
-    /// handles as itself.
-    fn acts_as(&self, message: &Message) -> Principal {
-        match (&self.key, &message.source) {
-            (ScopeKey::System(_), Source::Kernel) if message.public => self.own_principal(),
-            (ScopeKey::System(_), _) => message.principal.clone(),
-            _ => self.own_principal(),
-        }
-    }
-
     /// Somebody else pays from now on.
     pub fn charge_to(&self, principal: &Principal) {
         if let Some(strand) = self.strand.get().and_then(Weak::upgrade) {
@@ -531,24 +521,6 @@ impl Actor {
             || message
                 .deadline
                 .is_some_and(|deadline| deadline <= self.host.deadlines.now())
-    }
-
-    /// Looks up on whose behalf a message is handled. What is wanted is the policy of now, not of when it was said: on behalf of whoever
-    /// may not act any more nothing is handled. The reason, then. A connection is closed instead.
-    fn look_up(&self, life: &mut Life, message: &Message) -> Option<String> {
-        let principal = self.acts_as(message);
-        let authority = self.host.gate.authority();
-        match &mut life.standing {
-            Some(standing) if *standing.principal() == principal => self.host.gate.refresh(standing),
-            other => *other = Some(authority.standing(&principal)),
-        }
-        let standing = life.standing.as_ref().filter(|_| self.connection().is_none())?;
-        let reason = standing.check_active().err()?;
-        Some(format!(
-            "{}; it needs {}",
-            reason.rule(&principal),
-            reason.change(&principal, "")
-        ))
     }
 
     /// Refuses an ask whose body alone would take a large part of what the actor may have in memory: to handle it would be a
@@ -741,12 +713,9 @@ impl Actor {
             Err(reason) => return Handled::Faulted(Fault::Start, reason),
         };
         let message = &delivery.message;
-        let principal = self.acts_as(message);
+        let standing = self.standing_for(life, message);
+        let principal = standing.principal().clone();
         let usage = self.host.ledger.principal(&principal);
-        let standing = match &life.standing {
-            Some(standing) if *standing.principal() == principal => standing.clone(),
-            _ => self.host.gate.authority().standing(&principal),
-        };
         store.data_mut().begin(message, &standing, delivery.kept.is_some());
         let prepared = store.set_fuel(self.capsule.fuel);
         store.set_epoch_deadline(1);

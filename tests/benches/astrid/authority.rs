@@ -48,7 +48,7 @@ pub fn run() {
 
 fn decisions(gate: &Gate) {
     const UNITS: u64 = 200_000;
-    let manifest = "[package]\nname = \"bench\"\nversion = \"1.0.0\"\ndescription = \"says something\"\n\
+    let manifest = "[package]\nname = \"bench\"\nversion = \"1.0.0\"\ndescription = \"says something\"\nkernel = \">=0.1, <1\"\n\
                     [runtime]\nscope = \"principal\"\n[publish]\n\">\" = {}\n";
     let acl = Acl::new(&Manifest::parse(manifest, "Capsule.toml").unwrap(), Vec::new());
     let topic: Topic = "p77.v1.something".parse().unwrap();
@@ -79,7 +79,13 @@ fn decisions(gate: &Gate) {
         })
     };
     let (first, again) = pair(first, again);
-    line("a decision, principal looked up", first, "not looked up again", again, "tens of ns");
+    line(
+        "a decision, principal looked up",
+        first,
+        "not looked up again",
+        again,
+        "tens of ns",
+    );
 }
 
 /// Bytes of this process that are in memory.
