@@ -708,12 +708,12 @@ impl Actor {
 
     async fn handle(self: &Arc<Self>, life: &mut Life, delivery: &Delivery) -> Handled {
         let epoch = life.epoch;
+        let standing = self.standing_for(life, &delivery.message);
         let Instance { store, exports } = match self.instance(&mut life.instance).await {
             Ok(instance) => instance,
             Err(reason) => return Handled::Faulted(Fault::Start, reason),
         };
         let message = &delivery.message;
-        let standing = self.standing_for(life, message);
         let principal = standing.principal().clone();
         let usage = self.host.ledger.principal(&principal);
         store.data_mut().begin(message, &standing, delivery.kept.is_some());
