@@ -160,6 +160,17 @@ impl Authority {
         }
     }
 
+    /// Reads those profiles again that could not be used.
+    pub(super) fn reload_profiles_with_problems(&self) {
+        let files: Vec<String> = self.problems.lock().keys().cloned().collect();
+        for file in files {
+            let name = file.rsplit('/').next().and_then(files::owner_of);
+            if let Some(Ok(principal)) = name {
+                self.reload_profile(&principal);
+            }
+        }
+    }
+
     /// Reads one profile again, after somebody wrote it by hand.
     pub fn reload_profile(&self, principal: &Principal) {
         let Some(home) = &self.home else { return };

@@ -15,19 +15,19 @@ pub const PRINCIPALS_MAX: usize = 10_000;
 pub const GROUPS_MAX: usize = 1_000;
 
 /// Groups of one principal at most: each is looked at in a decision.
-pub const GROUPS_OF_ONE_MAX: usize = 32;
+const GROUPS_OF_ONE_MAX: usize = 32;
 
 /// Grants of one group or profile, and revokes of one profile, at most, for the same reason.
-pub const CAPABILITIES_MAX: usize = 256;
+const CAPABILITIES_MAX: usize = 256;
 
 /// Keys of one profile at most.
-pub const KEYS_MAX: usize = 32;
+const KEYS_MAX: usize = 32;
 
 /// Weight of one profile at most.
-pub const WEIGHT_MAX: u32 = 1_000;
+const WEIGHT_MAX: u32 = 1_000;
 
 /// Most bytes of a group's name.
-pub const GROUP_NAME_BYTES_MAX: usize = 64;
+const GROUP_NAME_BYTES_MAX: usize = 64;
 
 /// A principal of the policy.
 #[derive(Clone, Debug)]

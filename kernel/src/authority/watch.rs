@@ -79,6 +79,10 @@ impl Authority {
         }
         if changed.groups {
             self.reload_groups();
+            if !self.problems().is_empty() {
+                // A profile may have been wrong only because its group was not there.
+                self.reload_profiles_with_problems();
+            }
         }
         for principal in &changed.profiles {
             self.reload_profile(principal);

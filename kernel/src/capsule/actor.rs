@@ -127,7 +127,7 @@ pub(super) struct Life {
     /// How often the store had failed when the instance was made.
     pub(super) epoch: u64,
     /// On whose behalf it handled something last, and what that one may do.
-    standing: Option<Standing>,
+    pub(super) standing: Option<Standing>,
     /// Senders that wait behind a message of theirs.
     pub(super) order: Order,
     /// Who paid for the last handling.
@@ -406,16 +406,6 @@ impl Actor {
         }
     }
 
-    /// On whose behalf it handles a message: its key's, or the message's for a system actor. What the kernel says to a system actor it
-    /// handles as itself.
-    pub(super) fn acts_as(&self, message: &Message) -> Principal {
-        match (&self.key, &message.source) {
-            (ScopeKey::System(_), Source::Kernel) if message.public => self.own_principal(),
-            (ScopeKey::System(_), _) => message.principal.clone(),
-            _ => self.own_principal(),
-        }
-    }
-
     /// Somebody else pays from now on.
     pub fn charge_to(&self, payer: &Arc<Account>) {
         if let Some(strand) = self.strand.get().and_then(Weak::upgrade) {
@@ -554,24 +544,6 @@ impl Actor {
             || message
                 .deadline
                 .is_some_and(|deadline| deadline <= self.host.deadlines.now())
-    }
-
-    /// Looks up on whose behalf a message is handled. What is wanted is the policy of now, not of when it was said: on behalf of whoever
-    /// may not act any more nothing is handled. The reason, then. A connection is closed instead.
-    fn look_up(&self, life: &mut Life, message: &Message) -> Option<String> {
-        let principal = self.acts_as(message);
-        let authority = self.host.gate.authority();
-        match &mut life.standing {
-            Some(standing) if *standing.principal() == principal => self.host.gate.refresh(standing),
-            other => *other = Some(authority.standing(&principal)),
-        }
-        let standing = life.standing.as_ref().filter(|_| self.connection().is_none())?;
-        let reason = standing.check_active().err()?;
-        Some(format!(
-            "{}; it needs {}",
-            reason.rule(&principal),
-            reason.change(&principal, "")
-        ))
     }
 
     /// Refuses an ask whose body alone would take a large part of what the actor may have in memory: to handle it would be a
@@ -766,6 +738,7 @@ impl Actor {
     async fn handle(self: &Arc<Self>, life: &mut Life, delivery: &Delivery) -> Handled {
         let epoch = life.epoch;
         let payer = self.payer(life, &delivery.message);
+        let standing = self.standing_for(life, &delivery.message);
         let Instance { store, exports } = match self.instance(&mut life.instance).await {
             Ok(instance) => instance,
             Err(error) => {
@@ -776,11 +749,7 @@ impl Actor {
             }
         };
         let message = &delivery.message;
-        let principal = payer.principal().clone();
-        let standing = match &life.standing {
-            Some(standing) if *standing.principal() == principal => standing.clone(),
-            _ => self.host.gate.authority().standing(&principal),
-        };
+        let principal = standing.principal().clone();
         store
             .data_mut()
             .begin(message, &standing, &payer, delivery.kept.is_some());

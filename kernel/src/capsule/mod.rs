@@ -15,6 +15,7 @@
 pub mod actor;
 pub mod actors;
 pub mod aot;
+mod behalf;
 pub mod bundle;
 mod call;
 pub mod census;
