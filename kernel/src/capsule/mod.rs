@@ -18,6 +18,7 @@ pub mod aot;
 pub mod bundle;
 mod call;
 pub mod census;
+mod comeback;
 mod commands;
 mod commit;
 pub mod connection;
