@@ -305,6 +305,7 @@ fn kept_messages_wait_for_their_window() {
 fn children() {
     run(async {
         let bed = Bed::new(&["runner"]).await;
+        let (started, _s) = bed.hear("runner.v1.event.started");
         let (exited, _e) = bed.hear("runner.v1.event.exited");
         limit(
             &bed,
@@ -327,9 +328,14 @@ fn children() {
             ),
             (1, 1)
         );
+        let _ = started.next().await.unwrap();
         let _ = answer(bed.ask("runner.v1.do.kill", json!({"port": port, "tree": true})).await);
         let _ = exited.next().await.unwrap();
+        while usage(&bed, "default").children.now > 0 {
+            tokio::task::yield_now().await;
+        }
         let port = answer(bed.ask("runner.v1.do.run", program).await)["port"].clone();
+        let _ = started.next().await.unwrap();
         let _ = answer(bed.ask("runner.v1.do.kill", json!({"port": port, "tree": true})).await);
         let _ = exited.next().await.unwrap();
     });
