@@ -571,11 +571,11 @@ async fn stop(host: &Arc<Host>, manager: &Manager, control: &Control) {
     // Before their owners: who ends has children that are ended, and nobody starts them again.
     host.children.end(CHILDREN_GRACE).await;
     manager.stop().await;
-    host.ledger.settle();
 }
 
 /// Seals what was done last, lets what waits for that leave, and closes the store.
 async fn finish_store(host: &Arc<Host>, store: StoreThread) {
+    host.ledger.settle();
     if tokio::time::timeout(STORE_TIME_MAX, store.stop()).await.is_err() {
         tracing::error!("the store does not end in time: what was not sealed is lost, as in a crash");
     }

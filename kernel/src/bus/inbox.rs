@@ -11,6 +11,8 @@
 //! the rest as row numbers, which whoever receives reads from the store when their turn comes: a long queue costs a few bytes
 //! a message. What is here is a copy: a receiver that ends, or a store that fails, loses nothing.
 
+mod place;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
@@ -18,8 +20,9 @@ use std::task::{Context, Poll, Waker};
 use astrid_wire::manifest::Overflow;
 use parking_lot::Mutex;
 
+pub use self::place::NoPlace;
 use super::message::{CommandId, Message, PortId};
-use crate::ledger::{Account, Exceeded, Hold, Limit};
+use crate::ledger::{Account, Hold, Limit};
 use crate::store::VALUE_BYTES_MAX;
 use crate::store::table::Table;
 
@@ -126,23 +129,6 @@ impl Delivery {
     fn weight(&self) -> usize {
         self.message.body.bytes.len()
     }
-}
-
-/// Why there is no place.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoPlace {
-    /// The queue is full and says so.
-    #[error("the queue of {0} is full")]
-    Full(Arc<str>),
-    /// The receiver has ended.
-    #[error("{0} has ended")]
-    Closed(Arc<str>),
-    /// The receiver keeps its messages on disk, where this one is too large for.
-    #[error("{0} keeps its messages on disk and takes bodies of at most {DURABLE_BODY_BYTES_MAX} bytes")]
-    TooLarge(Arc<str>),
-    /// The receiver's principal keeps as much in the store as it may.
-    #[error("{0}")]
-    OverQuota(Box<Exceeded>),
 }
 
 /// What a receiver gets.

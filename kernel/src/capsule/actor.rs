@@ -4,11 +4,9 @@
 //! if it has none, calls `handle`, and then either commits what that recorded or drops the instance. The instance is the
 //! only thing that a guest can spoil, and the only thing that is thrown away.
 
-use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::Poll;
-use std::time::Duration;
 
 use astrid_wire::problem::codes;
 use astrid_wire::{Principal, Problem};
@@ -20,7 +18,7 @@ use super::call::{classify, guest_message};
 use super::connection::Connection;
 use super::durable::{self, Owner};
 use super::guest::Guest;
-use super::health::{Fault, Health, Next};
+use super::health::{Fault, Health};
 use super::host::bindings::Capsule as Exports;
 use super::host::bindings::astrid::kernel::types;
 use super::host::bus::wire_problem;
@@ -639,44 +637,7 @@ impl Actor {
         true
     }
 
-    /// Waits for the next generation's time, or goes down.
-    async fn come_back(self: &Arc<Self>, next: Option<Next>) {
-        match next {
-            None => {}
-            Some(Next::Restart(wait)) => {
-                self.set_state(ActorState::Restarting);
-                self.wait_for_restart(wait).await;
-                self.set_state(ActorState::Up);
-            }
-            Some(Next::Down) => {
-                self.set_state(ActorState::Down);
-                self.host.census.left(self);
-                return;
-            }
-        }
-        self.hear_about_itself(&self.host.topics.restarted);
-    }
-
-    /// Waits, and tells those who would have stopped waiting before the restart that they need not.
-    async fn wait_for_restart(&self, wait: Duration) {
-        let up = self.host.deadlines.now() + wait;
-        let mut sleep = std::pin::pin!(self.host.deadlines.until(up));
-        std::future::poll_fn(|cx| {
-            for late in self
-                .inbox
-                .poll_chosen(cx, |m| m.deadline.is_some_and(|deadline| deadline <= up))
-            {
-                let left = up.saturating_duration_since(self.host.deadlines.now());
-                let text = format!("{} failed and restarts in {:.0?}", self.capsule.name, left);
-                let problem = Problem::new(codes::UNAVAILABLE, text).with_hint("try again then");
-                report::refuse(&self.host.bus, &late.message, problem);
-            }
-            sleep.as_mut().poll(cx)
-        })
-        .await;
-    }
-
-    fn set_state(&self, state: ActorState) {
+    pub(super) fn set_state(&self, state: ActorState) {
         self.state.store(state as u8, Ordering::Relaxed);
         self.host.changed.notify_one();
     }
@@ -704,16 +665,8 @@ impl Actor {
         connection.end();
     }
 
-    /// Refuses a message because this actor is down.
-    fn turn_away(&self, message: &Message) {
-        let text = format!("{} failed too often and stays down", self.capsule.name);
-        let problem =
-            Problem::new(codes::UNAVAILABLE, text).with_hint("see `astrid status`; `astrid restart` starts it anew");
-        report::refuse(&self.host.bus, message, problem);
-    }
-
     /// Tells the actor about its own life, ahead of what waits, if it wants to hear that.
-    fn hear_about_itself(&self, topic: &astrid_wire::Topic) {
+    pub(super) fn hear_about_itself(&self, topic: &astrid_wire::Topic) {
         if self.capsule.wants_lifecycle(topic.as_str()) {
             // An inbox that is closed has nobody to tell.
             self.inbox.push_first(report::lifecycle(&self.host, self, topic));

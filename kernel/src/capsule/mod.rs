@@ -19,6 +19,7 @@ mod behalf;
 pub mod bundle;
 mod call;
 pub mod census;
+mod comeback;
 mod commands;
 mod commit;
 pub mod connection;

@@ -1,3 +1,5 @@
+//! What the ledger promises, by a clock that stands still and on a store in memory.
+
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::time::Duration;

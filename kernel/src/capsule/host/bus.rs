@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use astrid_wire::problem::codes;
 use astrid_wire::{Pattern, Problem, Topic};
 
 use super::bindings::astrid::kernel::bus::{Answer, Host, PublishError, ReplyError, RequestError, SubscribeError};
@@ -145,6 +146,14 @@ impl Guest {
         paid.and_then(|()| account.say(bytes)).map_err(|e| self.over(e))
     }
 
+    /// Calls that a quota refuses fail with a variant that guests know, and a guest passes that on. Who asked is told of the quota.
+    fn true_problem(&self, problem: Problem) -> Problem {
+        match (&self.exceeded, problem.code()) {
+            (Some(exceeded), codes::UNAVAILABLE | codes::TOO_MANY) => exceeded.problem(),
+            _ => problem,
+        }
+    }
+
     fn hold_call(&mut self) -> Result<Hold, Exceeded> {
         self.payer.account.hold(Limit::Calls, 1).map_err(|e| self.over(e))
     }
@@ -263,7 +272,7 @@ impl Host for Guest {
     }
 
     fn refuse(&mut self, to: types::ReplyTo, problem: types::Problem) -> Result<u32, ReplyError> {
-        let problem = wire_problem(problem);
+        let problem = self.true_problem(wire_problem(problem));
         let weight = problem.message().len();
         self.settle(to, Outcome::Refusal(problem), weight)
     }
