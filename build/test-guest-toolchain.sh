@@ -8,7 +8,7 @@ HERE=$(cd "$(dirname "$0")" && pwd)
 . "$HERE/testing.sh"
 
 TARGET=wasm32-unknown-unknown
-PLAIN_TOOLS="awk bash cat chmod cp cut df dirname env flock grep ln ls mkdir mktemp mv readlink rm sed sh sort tail tar timeout touch tr uname"
+PLAIN_TOOLS="awk bash cat chmod cp cut dirname env flock grep ln ls mkdir mktemp mv readlink rm sed sh sort tail tar timeout touch tr uname"
 
 # Each case starts with its own home and a PATH of plain tools.
 setup() {
@@ -102,6 +102,12 @@ echo "cargo $* RUSTC=$RUSTC FLAGS=$CARGO_ENCODED_RUSTFLAGS" >>"$BOX/log"
 [ ! -e "$BOX/std-fails" ] || exit 101
 deps=$CARGO_TARGET_DIR/wasm32-unknown-unknown/release/deps
 mkdir -p "$deps" && touch "$deps/libstd-1.rlib" "$deps/libsysroot_probe-1.rlib"
+PROGRAM
+    # The disk has room, however much the one of this machine has.
+    fake "$BOX/bin/df" <<'PROGRAM'
+free=4194304
+[ ! -e "$BOX/no-room" ] || free=1048576
+printf 'Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/fake 8388608 1 %s 1%% /\n' "$free"
 PROGRAM
     fake_rustc "$BOX/web-rustc" "$CACHE/sysroot/lib/rustlib/$TARGET/lib"
 }
@@ -262,6 +268,17 @@ test_libraries_that_the_machine_lacks_come_along_but_never_the_c_library() {
     says "this machine lacks libedit.so.2"
     logged "download libedit2"
     not_logged libc6
+}
+
+test_a_full_disk_is_said_before_anything_is_fetched() {
+    setup
+    fake_debian
+    touch "$BOX/no-room"
+    run CAPSULE_NO_RUSTUP=1
+    fails
+    says "has 1024 MiB free, and making a toolchain takes 2048"
+    says "make room"
+    not_logged "apt-get"
 }
 
 test_no_packages_is_an_error_that_leaves_nothing() {

@@ -20,7 +20,10 @@ use astrid_kernel::capsule::{bundle, describe, engine};
 use astrid_kernel::config::Config;
 use astrid_kernel::home::{HomeError, Socket};
 pub(crate) use astrid_kernel::keeper;
-use astrid_kernel::lock::{self, LockError};
+use astrid_kernel::keys::RuntimeKey;
+use astrid_kernel::lock::{self, Lock, LockError};
+use astrid_kernel::store::surreal::Disk;
+use astrid_kernel::store::thread::StoreThread;
 use astrid_wire::control::backup::Written;
 use astrid_wire::control::{Mode, Status};
 
@@ -104,6 +107,33 @@ pub(crate) fn check_config(home: &Home) -> anyhow::Result<()> {
     })
 }
 
+/// Whether the store of a home can be used, by opening it; of one whose daemon runs, that daemon knows.
+pub(crate) fn check_store(home: &Home) -> anyhow::Result<()> {
+    let disk = Disk::new(home.store_dir());
+    if !home.run_dir().is_dir() || disk.was_never_made() {
+        return Ok(());
+    }
+    let _lock = match Lock::acquire(home) {
+        Ok(lock) => lock,
+        Err(LockError::Held(_)) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .context("cannot start a runtime")?;
+    runtime.block_on(async {
+        let opened = StoreThread::start(Box::new(disk)).await;
+        opened.map_err(|error| hinted(&error.hint(), error))?.stop().await;
+        Ok(())
+    })
+}
+
+/// Whether the keys of a home can be used; none is made.
+pub(crate) fn check_keys(home: &Home) -> anyhow::Result<()> {
+    RuntimeKey::check(home).map_err(|error| hinted(&error.hint(), error))
+}
+
 /// Runs the daemon until it is told to end. Tells `ready` when it serves.
 pub(crate) fn run(home: &Home, mode: Mode, safe: bool, ready: Option<File>) -> anyhow::Result<()> {
     let options = BootOptions {
@@ -173,6 +203,8 @@ fn idle_timeout(mode: Mode) -> anyhow::Result<Option<Duration>> {
 
 /// Saves a home whose daemon does not run, and keeps one from starting meanwhile.
 pub(crate) fn backup_at_rest(home: &Home, file: &Path, force: bool) -> anyhow::Result<Written> {
+    // What cannot be opened is no backup.
+    check_store(home)?;
     backup::create_at_rest(home, file, force).map_err(|error| hinted(&error.hint(), error))
 }
 

@@ -13,6 +13,7 @@ mod body;
 mod cli;
 mod client;
 mod commands;
+mod confirm;
 mod daemon;
 mod ephemeral;
 mod failure;

@@ -46,12 +46,15 @@ const PRIVATE: u32 = 0o700;
 /// Names a home by the environment.
 pub const HOME_VARIABLE: &str = "ASTRID_HOME";
 
+/// Where the store is.
+const STORE: &str = "var/store";
+
 /// Directories of the tree, and whether nobody else may even look into them.
 const DIRECTORIES: [(&str, bool); 10] = [
     ("etc", false),
     ("etc/profiles", false),
     ("var", false),
-    ("var/store", true),
+    (STORE, true),
     ("run", true),
     ("keys", true),
     ("capsules", false),
@@ -127,6 +130,12 @@ impl HomeError {
         match self {
             HomeError::Nowhere => format!("set {HOME_VARIABLE}, or give --home DIRECTORY"),
             HomeError::TooLong { .. } => format!("choose a shorter path with {HOME_VARIABLE} or --home"),
+            HomeError::NotADirectory { path } if path.ends_with(STORE) => {
+                format!(
+                    "put the directory itself at {}; to keep it on another disk, move the whole home",
+                    path.display()
+                )
+            }
             HomeError::NotADirectory { path } => format!("move {} away; it is made anew", path.display()),
             HomeError::Owner { .. } => format!("run this as that user, or choose another home with {HOME_VARIABLE}"),
             HomeError::Mode {
@@ -225,6 +234,10 @@ impl Home {
         check(&self.root, false)?;
         for (name, private) in DIRECTORIES {
             let path = self.root.join(name);
+            // The store makes its own: that it is missing says something.
+            if name == STORE && path.symlink_metadata().is_err() {
+                continue;
+            }
             make(&path, false)?;
             check(&path, private)?;
         }
@@ -304,7 +317,7 @@ impl Home {
     /// `var/store/`: the state of capsules, and messages that wait.
     #[must_use]
     pub fn store_dir(&self) -> PathBuf {
-        self.root.join("var/store")
+        self.root.join(STORE)
     }
 
     /// `run/keeper.sock`: where a daemon finds the keeper that an earlier one left.

@@ -124,6 +124,15 @@ impl RuntimeKey {
         }
     }
 
+    /// Whether the home's key can be used, if it has one. Makes none.
+    ///
+    /// # Errors
+    ///
+    /// As [`RuntimeKey::open`].
+    pub fn check(home: &Home) -> Result<(), KeyError> {
+        read_secret(&home.keys_dir().join("runtime.key")).map(drop)
+    }
+
     /// A key for one purpose. `context` is a constant of this program, different for each purpose, as BLAKE3's key
     /// derivation wants it.
     #[must_use]

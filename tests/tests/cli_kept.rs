@@ -272,7 +272,7 @@ fn a_bundle_that_breaks() {
     assert!(
         status
             .stdout
-            .contains("relay-c: it is not installed; what is said to it is kept (1 waiting)"),
+            .contains("relay-c: it is not loaded; what is said to it is kept (1 waiting)"),
         "{status:?}"
     );
     let _ = astrid.run(&["stop"]).ok();
@@ -291,22 +291,61 @@ fn a_bundle_that_breaks() {
     }
     assert_eq!(report()["out_of_order"], serde_json::json!([]));
 
-    assert_eq!(astrid.run(&["capsule", "forget", "relay-c"]).code(), 1, "it runs");
+    assert_eq!(
+        astrid.run(&["capsule", "forget", "relay-c", "--yes"]).code(),
+        1,
+        "it runs"
+    );
     let _ = astrid.run(&["stop"]).ok();
     fs::remove_file(&installed).unwrap();
     let _ = astrid.run(&["start"]).ok();
     say(4);
-    let said = astrid.run(&["capsule", "forget", "relay-c"]).ok();
+    assert_eq!(
+        astrid.run(&["capsule", "forget", "relay-c"]).code(),
+        2,
+        "nobody was asked"
+    );
+    let said = astrid.run(&["capsule", "forget", "relay-c", "--yes"]).ok();
     assert_eq!(
         said.stdout,
-        "relay-c is forgotten, with 1 messages and 0 timers that waited for it\n"
+        "relay-c is forgotten, with 1 message and 0 timers that waited for it\n"
     );
     assert_eq!(states(), "none");
     assert_eq!(
-        astrid.run(&["capsule", "forget", "relay-c"]).code(),
+        astrid.run(&["capsule", "forget", "relay-c", "--yes"]).code(),
         1,
         "nothing is left of it"
     );
+}
+
+/// A home whose store is gone or cannot be opened is not started, not backed up over what was good, and `doctor` says what `start` would.
+#[test]
+fn a_store_that_is_lost() {
+    let astrid = Astrid::started();
+    let _ = astrid.run(&["stop"]).ok();
+    let (store, away) = (astrid.home().join("var/store"), astrid.home().join("away"));
+    let outside = tempfile::tempdir().unwrap();
+    let file = outside.path().join("good.tgz");
+    let backup = ["backup", file.to_str().unwrap(), "--force"];
+    let _ = astrid.run(&backup).ok();
+    assert_eq!(astrid.run(&["doctor"]).code(), 0);
+    let good = fs::read(&file).unwrap();
+    fs::rename(&store, &away).unwrap();
+    for arguments in [&["start"][..], &["doctor"], &backup] {
+        let outcome = astrid.run(arguments);
+        assert_eq!(outcome.code(), 1, "{outcome:?}");
+        let said = format!("{}{}", outcome.stdout, outcome.stderr);
+        assert!(said.contains("is gone") && said.contains("store.made"), "{outcome:?}");
+    }
+    assert!(!store.exists(), "nothing takes its place");
+    fs::rename(&away, &store).unwrap();
+    let _ = astrid.run(&["start"]).ok();
+    let _ = astrid.run(&["stop"]).ok();
+    fs::write(store.join("format"), "garbage").unwrap();
+    for arguments in [&["start"][..], &["doctor"], &backup] {
+        assert_eq!(astrid.run(arguments).code(), 1);
+    }
+    assert_eq!(fs::read(&file).unwrap(), good, "the last good backup stays");
 }
 
 /// K22: online, while messages are accepted; into a fresh home; and everything is there.

@@ -48,8 +48,12 @@ async fn submit(bed: &Bed, topic: &str, body: Value, id: Option<&str>) -> Result
 }
 
 async fn number(bed: &Bed, number: u64) {
+    number_to(bed, "relay.v1.submit", number).await;
+}
+
+async fn number_to(bed: &Bed, topic: &str, number: u64) {
     let body = json!({ "client": "c", "number": number });
-    assert!(submit(bed, "relay.v1.submit", body, None).await.unwrap());
+    assert!(submit(bed, topic, body, None).await.unwrap());
 }
 
 /// Waits until nothing waits any more, anywhere.
@@ -331,7 +335,8 @@ fn a_capsule_that_is_not_there() {
         );
         let full = submit(&bed, "relay.v1.third", body, None).await.unwrap_err();
         assert!(
-            full.to_string().contains("relay-c (which is not loaded) is full"),
+            full.to_string()
+                .contains("relay-c (which is not loaded: see `astrid capsule list`) is full"),
             "{full}"
         );
         drop(bed);
@@ -366,6 +371,34 @@ fn a_capsule_that_is_not_there() {
             3,
             "what was forgotten did not come back, its state did"
         );
+    });
+}
+
+/// A capsule is only forgotten when that is on disk: one whose forgetting the store refuses is stood in for as before.
+#[test]
+fn a_forgetting_that_fails() {
+    run(async {
+        let memory = Memory::default();
+        let bed = Bed::of(vec![read_bundle("relay-c")], over(&memory)).await;
+        number_to(&bed, "relay.v1.third", 1).await;
+        settled(&bed).await;
+        drop(bed);
+        let disk = Faulty::over(&memory);
+        let bed = Bed::on(vec![], over(&memory), Box::new(disk.clone())).await;
+        number_to(&bed, "relay.v1.third", 2).await;
+        disk.full.store(true, Ordering::SeqCst);
+        durable::absent::forget(&bed.host, "relay-c").await.unwrap_err();
+        assert!(bed.host.durable.absent.has("relay-c"));
+        disk.full.store(false, Ordering::SeqCst);
+        let mut phase = bed.host.store.phase();
+        let open = |p: &astrid_kernel::store::Phase| *p == astrid_kernel::store::Phase::Open;
+        phase.wait_for(open).await.unwrap();
+        number_to(&bed, "relay.v1.third", 3).await;
+        assert!(bed.host.durable.absent.keeps("relay-c").unwrap().contains("2 waiting"));
+        drop(bed);
+        let bed = Bed::of(CHAIN.iter().map(|name| read_bundle(name)).collect(), over(&memory)).await;
+        settled(&bed).await;
+        assert_eq!(report(&bed).await["count"], 3);
     });
 }
 

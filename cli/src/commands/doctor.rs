@@ -1,4 +1,5 @@
-//! `astrid doctor`: looks at what a daemon needs and leaves behind, and says what is wrong with it. Changes nothing.
+//! `astrid doctor`: looks at what a daemon needs and leaves behind, and says what is wrong with it. Changes nothing
+//! but what opening the store of a daemon that does not run puts in order.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
@@ -88,6 +89,8 @@ pub(super) fn run(context: &Context, _: &Args) -> anyhow::Result<()> {
     if home.root().exists() {
         checks.push(check_room(&home));
         checks.push(check_config(&home));
+        checks.push(checked("keys", &home.keys_dir(), daemon::check_keys(&home)));
+        checks.push(checked("store", &home.store_dir(), daemon::check_store(&home)));
         checks.extend(check_daemon(&home));
     }
     let ok = checks.iter().all(|check| check.verdict != Verdict::Bad);
@@ -156,10 +159,13 @@ fn check_sandbox() -> Check {
 }
 
 fn check_config(home: &Home) -> Check {
-    const NAME: &str = "config";
-    match daemon::check_config(home) {
-        Ok(()) => Check::ok(NAME, home.config_file().display().to_string()),
-        Err(error) => Check::bad(NAME, &error),
+    checked("config", &home.config_file(), daemon::check_config(home))
+}
+
+fn checked(name: &'static str, path: &Path, found: anyhow::Result<()>) -> Check {
+    match found {
+        Ok(()) => Check::ok(name, path.display().to_string()),
+        Err(error) => Check::bad(name, &error),
     }
 }
 
@@ -177,11 +183,16 @@ fn check_daemon(home: &Home) -> Vec<Check> {
             ),
         },
     };
-    vec![
+    let mut checks = vec![
         lock,
         check_token(&home.token_file(), running),
         check_socket(home, running),
-    ]
+    ];
+    if running && let Ok(Some(status)) = daemon::saved_status(home) {
+        let reasons = status.reasons.into_iter();
+        checks.extend(reasons.map(|reason| Check::warning("daemon", reason, "`astrid status` shows it in full")));
+    }
+    checks
 }
 
 fn check_token(path: &Path, running: bool) -> Check {

@@ -20,6 +20,8 @@ pub(super) fn run(context: &Context, _: &Args) -> anyhow::Result<()> {
             .map(|status| status.mode),
         None => None,
     };
+    // What the next daemon would refuse is better said while this one runs.
+    daemon::check_config(&home)?;
     stop::stop(&home)?;
     start::start(context, &home, mode.unwrap_or(Mode::Persistent), false)
 }

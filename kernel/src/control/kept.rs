@@ -23,7 +23,7 @@ impl From<ForgetError> for Problem {
         let problem = |code: &str| Problem::new(code, error.to_string());
         match &error {
             ForgetError::Runs(_) => {
-                problem("exists").with_hint("remove its bundle from the home's capsules/, and `astrid restart`")
+                problem("exists").with_hint("only what is kept for a capsule that is not loaded can be forgotten")
             }
             ForgetError::Nothing(_) => problem(codes::NOT_FOUND).with_hint("see `astrid capsule list`"),
             ForgetError::Unreadable(_) | ForgetError::Refused(_) => problem(codes::UNAVAILABLE),

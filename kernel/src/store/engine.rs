@@ -196,11 +196,15 @@ impl OpenError {
         match self {
             Self::Newer { .. } => "run the newer version again, or restore a backup that this one made".to_owned(),
             Self::Lost { .. } => {
-                format!("restore a backup; or remove {place}/head to go on without what is lost")
+                format!("move the home away and restore a backup; or remove {place}/head to go on without what is lost")
             }
-            Self::Gone => format!("restore a backup; or remove {place}.made to begin with an empty one"),
+            Self::Gone => format!(
+                "put it back; or move the home away and restore a backup; or remove {place}.made to begin with an empty one"
+            ),
             Self::Engine(EngineError::NoSpace(_)) => "make room on the disk".to_owned(),
-            Self::Engine(EngineError::Damaged(_)) => format!("restore a backup; {place} is left as it was found"),
+            Self::Engine(EngineError::Damaged(_)) => {
+                format!("move the home away and restore a backup; {place} is left as it was found")
+            }
             Self::Engine(_) => format!("look at {place}: it must be writable, and used by nobody else"),
         }
     }

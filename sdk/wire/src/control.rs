@@ -295,7 +295,7 @@ pub enum Origin {
     Directory,
     /// In the home's `capsules/`.
     Home,
-    /// Nowhere any more; something is kept for it.
+    /// Loaded from nowhere now; something is kept for it.
     Gone,
 }
 

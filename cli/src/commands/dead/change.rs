@@ -1,16 +1,12 @@
 //! `astrid dead retry` and `astrid dead drop`.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
-
 use astrid_wire::control::dead::{Done, IDS_MAX, REQUEST_DROP, REQUEST_RETRY, Selection};
 
 use super::{ask, list};
 use crate::cli::Context;
+use crate::confirm::confirmed;
 use crate::failure::Failure;
 use crate::output::{Output, printable};
-
-/// Bytes of an answer on a terminal that are read.
-const ANSWER_BYTES_MAX: u64 = 64;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -52,7 +48,7 @@ pub(super) fn retry(context: &Context, args: &Args) -> anyhow::Result<()> {
 }
 
 pub(super) fn drop_letters(context: &Context, args: &DropArgs) -> anyhow::Result<()> {
-    if !args.yes && !confirmed(&question(&args.which))? {
+    if !args.yes && !confirmed(&question(&args.which), "whether they shall be forgotten for good")? {
         return Err(Failure::failed("nothing was dropped").into());
     }
     change(context, &args.which, REQUEST_DROP, "dropped")
@@ -65,21 +61,6 @@ fn question(which: &Args) -> String {
         (false, _, 1) => format!("Drop {}?", printable(&which.ids[0])),
         (false, _, count) => format!("Drop {count} dead letters?"),
     }
-}
-
-/// Asks a person; whoever is none has to say so with `--yes`.
-fn confirmed(question: &str) -> anyhow::Result<bool> {
-    let stdin = std::io::stdin();
-    if !stdin.is_terminal() || !std::io::stderr().is_terminal() {
-        let failure = Failure::usage("there is no terminal to ask on whether they shall be forgotten for good");
-        return Err(failure.hint("say so with --yes").into());
-    }
-    let mut stderr = std::io::stderr().lock();
-    write!(stderr, "{question} [y/N] ")?;
-    stderr.flush()?;
-    let mut answer = String::new();
-    std::io::Read::take(stdin.lock(), ANSWER_BYTES_MAX).read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
 /// Does it in parts, as many as it takes.

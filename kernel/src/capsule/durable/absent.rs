@@ -71,7 +71,7 @@ impl Kept {
             // What cannot be read is not counted; nothing can be committed then either, and after that it is looked at again.
             let rows = recover::waiting_rows(&self.store, &table).unwrap_or_default();
             let inbox = Inbox::of_absent(
-                format!("{} (which is not loaded)", self.name).into(),
+                format!("{} (which is not loaded: see `astrid capsule list`)", self.name).into(),
                 &self.lanes,
                 table,
             );
@@ -148,7 +148,7 @@ impl StandIn {
             origin: Origin::Gone,
             state: CapsuleState::Absent,
             reason: Some(format!(
-                "it is not installed; {}, until it is, or `astrid capsule forget {}`",
+                "it is not loaded; {}; `astrid capsule forget {}` would drop that",
                 self.keeps(),
                 self.route.name
             )),
@@ -330,44 +330,57 @@ pub enum ForgetError {
 /// Ends the durable subscriptions of a capsule that does not run, and forgets what waits for it: messages, timers, asks, pins. Its
 /// own state and its dead letters stay.
 ///
+/// That it hears durably is forgotten last: until then, whatever ends this, it is stood in for.
+///
 /// # Errors
 /// [`ForgetError`]. What was forgotten until then stays so.
 pub async fn forget(host: &Host, capsule: &str) -> Result<Forgotten, ForgetError> {
     if host.durable.directory.actors(capsule).is_some() {
         return Err(ForgetError::Runs(capsule.to_owned()));
     }
-    // Nobody adds to it from here on.
-    let stood_in = host.durable.absent.0.lock().remove(capsule);
     let mut forgotten = Forgotten::default();
-    let kinds = [
-        table::Kind::Subscriptions,
+    for kind in [
         table::Kind::Inbox,
         table::Kind::Timer,
         table::Kind::Ask,
         table::Kind::Pin,
-    ];
-    for kind in kinds {
-        for table in host.store.tables(kind)? {
-            let Some(owner) = Owner::of(&table).filter(|owner| *owner.capsule == *capsule) else {
-                continue;
-            };
-            let rows = delete_all(host, &table).await?;
-            match kind {
-                table::Kind::Inbox => forgotten.messages += rows,
-                table::Kind::Timer => {
-                    forgotten.timers += rows;
-                    host.durable.timers.forget(&owner);
-                }
-                table::Kind::Subscriptions => forgotten.subscriptions = true,
-                _ => forgotten.others += rows,
-            }
-        }
+    ] {
+        forget_kind(host, capsule, kind, &mut forgotten).await?;
     }
+    forgotten.subscriptions = delete_all(host, &table_of(capsule)).await? > 0;
+    // Nobody adds to it from here on; what was said meanwhile goes as well.
+    let stood_in = host.durable.absent.0.lock().remove(capsule);
     if stood_in.is_none() && forgotten == Forgotten::default() {
         return Err(ForgetError::Nothing(capsule.to_owned()));
     }
+    forget_kind(host, capsule, table::Kind::Inbox, &mut forgotten).await?;
     host.changed.notify_one();
     Ok(forgotten)
+}
+
+async fn forget_kind(
+    host: &Host,
+    capsule: &str,
+    kind: table::Kind,
+    forgotten: &mut Forgotten,
+) -> Result<(), ForgetError> {
+    for table in host.store.tables(kind)? {
+        let Some(owner) = Owner::of(&table).filter(|owner| *owner.capsule == *capsule) else {
+            continue;
+        };
+        let rows = delete_all(host, &table).await?;
+        match kind {
+            table::Kind::Inbox => forgotten.messages += rows,
+            table::Kind::Timer => {
+                forgotten.timers += rows;
+                host.durable.timers.forget(&owner);
+            }
+            _ => forgotten.others += rows,
+        }
+    }
+    // What it counts as waiting is what is there.
+    host.durable.absent.look_again();
+    Ok(())
 }
 
 /// Deletes all rows of a table, on disk when this returns, and says how many there were.

@@ -121,6 +121,12 @@ impl Disk {
         }
     }
 
+    /// Whether there is no store here, and never was one.
+    #[must_use]
+    pub fn was_never_made(&self) -> bool {
+        !self.directory.exists() && !self.made().exists()
+    }
+
     /// The file that says that there was a store.
     fn made(&self) -> PathBuf {
         let mut name = self.directory.clone().into_os_string();
