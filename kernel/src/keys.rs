@@ -163,7 +163,10 @@ impl AuditSeed {
     ///
     /// [`KeyError::Io`].
     pub fn promote_next(home: &Home) -> Result<(), KeyError> {
-        let (next, path) = (home.keys_dir().join("audit.key.next"), home.keys_dir().join("audit.key"));
+        let (next, path) = (
+            home.keys_dir().join("audit.key.next"),
+            home.keys_dir().join("audit.key"),
+        );
         let renamed = std::fs::rename(next, &path).and_then(|()| File::open(home.keys_dir())?.sync_all());
         renamed.map_err(|source| KeyError::Io {
             action: "write",

@@ -1,5 +1,6 @@
 //! One file for each command: its arguments, whose documentation is the help text, and what it does.
 
+mod audit;
 mod backup;
 mod capsule;
 mod completions;
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Request(request::Args),
     Watch(watch::Args),
     Dead(dead::Args),
+    Audit(audit::Args),
     Backup(backup::Args),
     Restore(restore::Args),
     Completions(completions::Args),
@@ -52,6 +54,7 @@ impl Command {
             | Self::Stop(_)
             | Self::Restart(_)
             | Self::Logs(_)
+            | Self::Audit(_)
             | Self::Backup(_)
             | Self::Restore(_)
             | Self::Completions(_)
@@ -74,6 +77,7 @@ pub(crate) fn run(context: &Context, command: Command) -> anyhow::Result<()> {
         Command::Request(args) => request::run(context, args),
         Command::Watch(args) => watch::run(context, &args),
         Command::Dead(args) => dead::run(context, args),
+        Command::Audit(args) => audit::run(context, args),
         Command::Backup(args) => backup::run(context, &args),
         Command::Restore(args) => restore::run(context, &args),
         Command::Completions(args) => completions::run(&args),

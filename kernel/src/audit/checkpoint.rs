@@ -90,7 +90,9 @@ fn decode(mut bytes: &[u8]) -> Option<State> {
     let head: Hash = array(from)?;
     let key = PublicKey::new(array(from)?);
     let [anywhere] = array(from)?;
-    let open = (0..number(from)?).map(|_| number(from)).collect::<Option<BTreeSet<u64>>>()?;
+    let open = (0..number(from)?)
+        .map(|_| number(from))
+        .collect::<Option<BTreeSet<u64>>>()?;
     let mut links = Links::default();
     links.begin_anywhere(anywhere == 1);
     for _ in 0..number(from)? {

@@ -6,7 +6,7 @@ use super::entry::Hash;
 
 /// Principals whose last entry is known at most, some 100 bytes each. The chain of one that comes when there are so many begins anew with
 /// each of its entries; the log's own chain covers those as it covers all.
-pub const PRINCIPALS_MAX: usize = 200_000;
+pub(super) const PRINCIPALS_MAX: usize = 200_000;
 
 /// Before the first entry of a principal.
 pub(super) const NONE: Hash = [0; 32];

@@ -53,7 +53,7 @@ pub use self::verify::{Finding, Report};
 use self::key::Signer;
 use self::query::{Recorded, headers};
 use self::queue::{Order, Pending, Shared};
-use self::verify::{State, VerifyError};
+use self::verify::VerifyError;
 use self::writer::Writer;
 use crate::home::{Durability, Home, PRIVATE_FILE, replace_file};
 use crate::keys::{AuditSeed, KeyError};
@@ -85,6 +85,18 @@ pub enum AuditError {
         /// Why not.
         source: io::Error,
     },
+}
+
+impl AuditError {
+    /// What the operator could do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Key(error) => Some(error.hint()),
+            Self::Read(_) => Some("see that var/audit can be read; a log that is moved away is begun anew".to_owned()),
+            Self::Io { .. } => None,
+        }
+    }
 }
 
 /// How a log is opened.
@@ -134,6 +146,15 @@ impl Future for Receipt {
 }
 
 impl Receipt {
+    /// The answer, if it is there.
+    pub fn now(&mut self) -> Option<Result<u64, Refused>> {
+        match self.0.try_recv() {
+            Ok(answer) => Some(answer),
+            Err(oneshot::error::TryRecvError::Empty) => None,
+            Err(oneshot::error::TryRecvError::Closed) => Some(Err(Refused::Closed)),
+        }
+    }
+
     /// Waits on this thread.
     ///
     /// # Errors
@@ -165,20 +186,18 @@ impl Audit {
         let public = signer.public();
         publish(directory, &public);
         let from = checkpoint::read(directory, &public);
-        let resumed = from.as_ref().map_or(0, |state| state.sequence);
-        let (mut report, state) = verify::verify_from(directory, Some(&public), from)?;
-        if !report.is_ok() && resumed > 0 {
-            // It is about more than what came since: all that is wrong is to be known.
-            report = verify::verify(directory, Some(&public))?;
+        let resumed = from.is_some();
+        let (mut report, mut state) = verify::verify_from(directory, Some(&public), from)?;
+        if !report.is_ok() && resumed {
+            // Something is wrong since: all that is wrong is to be known.
+            (report, state) = verify::verify_from(directory, Some(&public), None)?;
         }
         let last = verify::segments(directory)?.last().map_or(0, |(number, _)| *number);
         let next = (!report.is_ok()).then_some(last + 1);
         let unknown: Vec<u64> = state.open.iter().copied().collect();
-        if report.unknown_count == 0 {
-            // Until now there was no later boot.
-            report.unknown_count = unknown.len() as u64;
-            report.unknown_outcomes = unknown.iter().copied().take(verify::UNKNOWN_MAX).collect();
-        }
+        // What an earlier boot was told is not told again.
+        report.unknown_count = unknown.len() as u64;
+        report.unknown_outcomes = unknown.iter().copied().take(verify::UNKNOWN_MAX).collect();
         let shared = Shared::new(options.metrics, options.changed);
         let writer = Writer::new(
             directory.to_path_buf(),
@@ -198,7 +217,10 @@ impl Audit {
         for intent in unknown {
             // Told once: from here on it has an outcome.
             let entry = Entry::outcome_of(intent, entry::KERNEL, "audit.boot", Outcome::Unknown);
-            if audit.write(entry.detail("the daemon ended before it was known")).is_err() {
+            if audit
+                .write(entry.detail("the daemon ended before it was known"))
+                .is_err()
+            {
                 break;
             }
         }
@@ -379,10 +401,4 @@ fn publish(directory: &Path, key: &PublicKey) {
 pub fn key_beside(directory: &Path) -> Option<PublicKey> {
     let text = std::fs::read_to_string(directory.join(KEY_FILE)).ok()?;
     text.parse().ok()
-}
-
-/// Where a log was, for who continues it.
-#[cfg(test)]
-fn state_of(directory: &Path, key: &PublicKey) -> Option<State> {
-    verify::verify_from(directory, Some(key), None).ok().map(|(_, state)| state)
 }

@@ -15,7 +15,11 @@ pub(super) fn receipt(removed: &Header, next: &Header) -> Entry {
     let last = next.first.saturating_sub(1);
     Entry::kernel(Kind::Prune, ACTION)
         .resource(&file_name(removed.number))
-        .detail(&format!("{HEAD}{} first={} last={last}", hex::encode(next.previous), removed.first))
+        .detail(&format!(
+            "{HEAD}{} first={} last={last}",
+            hex::encode(next.previous),
+            removed.first
+        ))
         .count(next.first.saturating_sub(removed.first))
 }
 

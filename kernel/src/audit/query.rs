@@ -191,11 +191,7 @@ fn open(path: &Path) -> Result<Option<(Header, Reader)>, VerifyError> {
 }
 
 /// What is in a segment, each entry with its hash and place; `each` says whether to go on.
-fn read(
-    path: &Path,
-    name: &str,
-    each: &mut dyn FnMut(Item<'_>) -> bool,
-) -> Result<bool, VerifyError> {
+fn read(path: &Path, name: &str, each: &mut dyn FnMut(Item<'_>) -> bool) -> Result<bool, VerifyError> {
     let Some((_, mut reader)) = open(path)? else {
         return Ok(true);
     };
@@ -278,11 +274,7 @@ pub fn show(directory: &Path, sequence: u64) -> Result<Option<Recorded>, VerifyE
 ///
 /// # Errors
 /// [`VerifyError`], when files cannot be read.
-pub fn export(
-    directory: &Path,
-    filter: &Filter,
-    each: &mut dyn FnMut(Recorded) -> bool,
-) -> Result<(), VerifyError> {
+pub fn export(directory: &Path, filter: &Filter, each: &mut dyn FnMut(Recorded) -> bool) -> Result<(), VerifyError> {
     for (number, path) in segments(directory)? {
         let go_on = read(&path, &file_name(number), &mut |item| match item {
             Item::Entry(view, hash, name, offset) if filter.wants(view) => {

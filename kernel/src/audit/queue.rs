@@ -47,9 +47,7 @@ pub enum Reason {
 
 impl Reason {
     pub(super) fn of(error: &io::Error) -> Self {
-        use io::ErrorKind::{
-            FileTooLarge, NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
-        };
+        use io::ErrorKind::{FileTooLarge, NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
         match error.kind() {
             StorageFull | QuotaExceeded | FileTooLarge => Self::Full,
             ReadOnlyFilesystem | PermissionDenied | NotFound => Self::ReadOnly,
@@ -162,7 +160,10 @@ impl Queue {
 
     /// Makes entries of what was counted, when its time is over or the end is near.
     fn close_window(&mut self, now: Instant) {
-        let ends = self.orders.iter().any(|order| matches!(order, Order::Stop(_) | Order::Flush(_)));
+        let ends = self
+            .orders
+            .iter()
+            .any(|order| matches!(order, Order::Stop(_) | Order::Flush(_)));
         if !ends && self.counted_since.is_none_or(|since| now < since + WINDOW) {
             return;
         }

@@ -37,7 +37,8 @@ pub const AROUND_BYTES: usize = FRAME_BYTES + 32;
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// What the hashes of this log are made with, so that they are no hashes of anything else.
-static HASH_KEY: std::sync::LazyLock<Hash> = std::sync::LazyLock::new(|| blake3::derive_key("astrid 2026 audit chain v1", b""));
+static HASH_KEY: std::sync::LazyLock<Hash> =
+    std::sync::LazyLock::new(|| blake3::derive_key("astrid 2026 audit chain v1", b""));
 
 /// Before what is signed, so that one signature is never taken for another.
 const HEADER_DOMAIN: &[u8] = b"astrid audit header v1";

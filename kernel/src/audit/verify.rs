@@ -181,6 +181,12 @@ impl Report {
         self.findings_count == 0
     }
 
+    /// The hash of the last record, in hexadecimal digits.
+    #[must_use]
+    pub fn head_hex(&self) -> String {
+        hex::encode(self.head)
+    }
+
     fn find(&mut self, file: &str, entry: Option<u64>, offset: u64, fault: Fault) {
         self.findings_count += 1;
         if self.findings.len() < FINDINGS_MAX {
@@ -366,7 +372,8 @@ impl<'a> Run<'a> {
             }
         } else if head.seal.sequence > self.state.sequence.saturating_sub(self.state.unsealed) {
             let fault = Fault::CutOff(head.seal.sequence);
-            self.report.find(&name, Some(self.state.sequence), self.state.offset, fault);
+            self.report
+                .find(&name, Some(self.state.sequence), self.state.offset, fault);
         }
     }
 
@@ -420,8 +427,7 @@ impl<'a> Run<'a> {
         }
         self.first_of_file = self.state.sequence + 1;
         self.last_seal = None;
-        self.records(&name, file, length, last)
-            .map_err(io("read"))
+        self.records(&name, file, length, last).map_err(io("read"))
     }
 
     /// Compares a header with what was before it.

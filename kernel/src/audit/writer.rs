@@ -35,6 +35,8 @@ pub(super) struct Writer {
     pub(super) segment_bytes: u64,
     /// What is at the end must not be continued: the next record begins a segment of this number.
     pub(super) next_segment: Option<u64>,
+    /// Something before is wrong: no checkpoint hides that from the next boot.
+    damaged: bool,
     /// The segment that is written.
     pub(super) file: Option<File>,
     /// Bytes may lie behind the end.
@@ -63,6 +65,7 @@ impl Writer {
             signer,
             state,
             segment_bytes,
+            damaged: next_segment.is_some(),
             next_segment,
             file: None,
             // What was torn when the last daemon ended is behind the end.
@@ -197,7 +200,9 @@ impl Writer {
             file.set_len(self.state.offset)?;
         }
         self.dirty = true;
-        let written = file.write_all_at(bytes, self.state.offset).and_then(|()| file.sync_data());
+        let written = file
+            .write_all_at(bytes, self.state.offset)
+            .and_then(|()| file.sync_data());
         if let Err(error) = written {
             // If that fails too it is done before anything else is written.
             self.dirty = file.set_len(self.state.offset).is_err();
@@ -282,7 +287,7 @@ impl Writer {
     }
 
     fn checkpoint(&self) {
-        if self.state.unsealed > 0 || self.state.segment == 0 || self.next_segment.is_some() {
+        if self.damaged || self.state.unsealed > 0 || self.state.segment == 0 {
             return;
         }
         if let Err(error) = checkpoint::write(&self.directory, &self.state, &self.signer) {
@@ -293,9 +298,8 @@ impl Writer {
     /// Removes segments that were ended before that time, and leaves receipts. Returns how many.
     fn prune(&mut self, before_ms: u64) -> Result<u64, Refused> {
         let refused = |error: io::Error| Refused::Failing(Reason::of(&error));
-        let all = super::query::headers(&self.directory).map_err(|error| {
-            Refused::Failing(Reason::Other(error.to_string().into()))
-        })?;
+        let all = super::query::headers(&self.directory)
+            .map_err(|error| Refused::Failing(Reason::Other(error.to_string().into())))?;
         let old: Vec<_> = all
             .windows(2)
             .filter_map(|pair| match pair {
@@ -311,7 +315,10 @@ impl Writer {
         if old.is_empty() {
             return Ok(0);
         }
-        let receipts: Vec<Pending> = old.iter().map(|(_, receipt, _)| Pending::now(receipt.clone())).collect();
+        let receipts: Vec<Pending> = old
+            .iter()
+            .map(|(_, receipt, _)| Pending::now(receipt.clone()))
+            .collect();
         self.append(&receipts).map_err(refused)?;
         for (path, ..) in &old {
             fs::remove_file(path).map_err(refused)?;

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::Host;
 use super::host::bindings::astrid::kernel::connection::AuthenticateError;
+use crate::audit::{Entry, Kind};
 use crate::authority::Permit;
 use crate::bus::{Bus, Heard, Role, Route, Subscribed};
 use crate::deadlines::{DeadlineKey, Deadlines};
@@ -131,6 +132,7 @@ impl Connection {
         } else {
             state.handshake = Handshake::Refused;
             host.metrics.connections_unauthenticated.increment();
+            host.audit.count("", "", "connection.refused", self.socket.as_str());
             if let Some(peers) = self.seat.turn_away() {
                 tracing::warn!(
                     peers,
@@ -144,6 +146,11 @@ impl Connection {
         };
         state.handshake = Handshake::Accepted;
         state.principal = principal.clone();
+        let entry =
+            Entry::new(Kind::Connection, principal.as_str(), "connection.accepted").resource(self.socket.as_str());
+        let peer = format!("uid={} pid={}", self.peer.uid, self.peer.pid);
+        // A log that takes nothing must not keep out who could repair it.
+        drop(host.audit.write(entry.detail(&peer)));
         Ok(principal)
     }
 

@@ -13,7 +13,7 @@ use super::commands::Commands;
 use super::shard::TICK_FUEL;
 use super::ticker::TICK;
 use super::working::Working;
-use crate::authority::Subject;
+use crate::authority::{Denied, Subject};
 use crate::bus::message::{Message, MessageId};
 
 /// Why a running guest is stopped from outside.
@@ -207,6 +207,19 @@ impl Guest {
             principal: &self.principal,
             socket: self.actor.connection().map(|c| c.socket()),
         }
+    }
+
+    /// Counts what it was refused, for the audit log.
+    pub fn refused(&self, denied: Denied) -> Denied {
+        let subject = self.subject();
+        let audit = &self.host().audit;
+        audit.count(
+            subject.principal.as_str(),
+            &subject.acl.capsule,
+            "denied",
+            &denied.to_string(),
+        );
+        denied
     }
 
     /// The message being handled.

@@ -98,6 +98,9 @@ impl Control {
         if let Some(why) = &store.failed {
             reasons.push(format!("the store takes no commits: {why}"));
         }
+        if let Some(why) = self.host.audit.failing() {
+            reasons.push(format!("what must be recorded is refused: {why}; {}", why.hint()));
+        }
         let mut state = *self.state.lock();
         if state == State::Ready && !reasons.is_empty() {
             state = State::Degraded;

@@ -38,6 +38,8 @@ pub(super) struct Progress {
     pub(super) unread: Vec<(OwnedFd, Stream)>,
     /// Held until it runs, so that its file's number stays its own.
     pub(super) program: Option<Program>,
+    /// The entry of the audit log that says that it is about to start, until it is known what became of that.
+    pub(super) intent: Option<u64>,
 }
 
 /// A child.

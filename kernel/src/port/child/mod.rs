@@ -12,6 +12,7 @@ pub mod input;
 pub mod launch;
 mod link;
 pub mod program;
+mod record;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::OwnedFd;
@@ -33,6 +34,7 @@ use self::launch::{BaseEnvironment, Output};
 use self::program::Program;
 use super::sink::{FileSink, Sink, SinkCredit, Sinks};
 use super::tell;
+use crate::audit::{Audit, Outcome, Receipt};
 use crate::authority::Permit;
 use crate::bus::inbox::{Credit, Inbox};
 use crate::bus::message::{Body, ContentType, Ids, PortId};
@@ -172,6 +174,8 @@ struct Table {
     files: HashSet<PathBuf>,
     /// What the keeper is to be told.
     requests: VecDeque<ToKeeper>,
+    /// What must be recorded before a program is started.
+    intents: HashMap<ChildId, Receipt>,
     keeper: Option<u32>,
     /// The daemon stops: nothing more is started.
     ending: bool,
@@ -190,6 +194,7 @@ pub struct Children {
     /// Tells this daemon's children from another's.
     boot: u64,
     ids: Arc<Ids>,
+    audit: Audit,
     topics: Arc<ChildTopics>,
     sinks: Sinks,
     changed: Arc<Notify>,
@@ -224,6 +229,8 @@ pub struct ChildrenOptions {
     pub secret: [u8; 32],
     /// Soft limit of open files that children get back.
     pub open_files: u64,
+    /// Where starts and ends are recorded.
+    pub audit: Audit,
 }
 
 impl std::fmt::Debug for ChildrenOptions {
@@ -251,6 +258,7 @@ impl Children {
             own_program,
             secret,
             open_files,
+            audit,
         } = options;
         Ok(Arc::new(Self {
             home,
@@ -260,6 +268,7 @@ impl Children {
             base: BaseEnvironment::of_this_process(),
             boot,
             ids,
+            audit,
             topics: Arc::new(ChildTopics::new()?),
             sinks: Sinks::new(Arc::clone(metrics)),
             changed,
@@ -379,11 +388,13 @@ impl Children {
             adopt: launch.adopt,
             notes,
         };
+        let intent = self.audit.seal(record::intent(&child, &program.path));
         child.progress.lock().program = Some(program);
         held.insert(Arc::clone(&child));
         let mut table = self.table.lock();
         table.files.extend(files(&child));
         table.rows.insert(key, child);
+        table.intents.insert(key, intent);
         let first = table.rows.len() == 1;
         self.running.send_replace(table.rows.len());
         table.requests.push_back(ToKeeper::Spawn {
@@ -492,6 +503,7 @@ impl Children {
         }
         let mut table = self.table.lock();
         table.rows.remove(&child.key);
+        let intent = table.intents.remove(&child.key);
         for file in files(child) {
             table.files.remove(&file);
         }
@@ -501,6 +513,10 @@ impl Children {
         let last = table.rows.is_empty();
         self.running.send_replace(table.rows.len());
         drop(table);
+        // Recorded by now, unless nobody ever waited for it.
+        if let Some(Some(Ok(sequence))) = intent.map(|mut intent| intent.now()) {
+            child.progress.lock().intent = Some(sequence);
+        }
         if last {
             self.changed.notify_one();
         }
@@ -508,11 +524,16 @@ impl Children {
 
     fn failed(&self, child: &Child, problem: &Problem) {
         self.forget(child);
+        let intent = child.progress.lock().intent.take();
+        if let Some(intent) = intent {
+            record::outcome(&self.audit, child, intent, Outcome::Failed, &problem.to_string());
+        }
         self.tell(child, &self.topics.failed, Body::problem(problem));
     }
 
     fn exited(&self, child: &Child, exit: Exit, cpu_ms: u64, left_behind: u32) {
         self.forget(child);
+        record::exited(&self.audit, child, &exit);
         let exited = wire::Exited {
             tag: child.tag.to_string(),
             exit,
