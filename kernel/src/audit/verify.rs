@@ -298,6 +298,8 @@ struct Run<'a> {
     /// Segments were removed before this hash; a receipt names it.
     pruned: Option<(String, Hash)>,
     first_of_file: u64,
+    /// The last file, when it ends before its header does.
+    torn_header: Option<String>,
     last_seal: Option<(u64, Hash, Seal)>,
 }
 
@@ -322,6 +324,7 @@ impl<'a> Run<'a> {
             next_key: None,
             pruned: None,
             first_of_file: 1,
+            torn_header: None,
             last_seal: None,
         }
     }
@@ -372,8 +375,11 @@ impl<'a> Run<'a> {
             }
         } else if head.seal.sequence > self.state.sequence.saturating_sub(self.state.unsealed) {
             let fault = Fault::CutOff(head.seal.sequence);
-            self.report
-                .find(&name, Some(self.state.sequence), self.state.offset, fault);
+            let (file, offset) = match self.torn_header.take() {
+                Some(torn) => (torn, self.report.torn_bytes),
+                None => (name, self.state.offset),
+            };
+            self.report.find(&file, Some(self.state.sequence), offset, fault);
         }
     }
 
@@ -409,6 +415,7 @@ impl<'a> Run<'a> {
                 if last {
                     // The daemon ended when it began the file: nothing was in it.
                     self.report.torn_bytes = length;
+                    self.torn_header = Some(name);
                 } else {
                     self.report.find(&name, None, length, Fault::Torn);
                     self.lost = true;

@@ -12,6 +12,7 @@
     reason = "a program that prints figures"
 )]
 
+mod audit;
 mod bare;
 mod daemon;
 mod durable;
@@ -90,7 +91,8 @@ fn main() {
         "{:<58} {:>11} {:>11}  {:<34} {:>7}  goal",
         "what", "ours", "limit", "the limit is", "ratio"
     );
-    let parts: [(&str, fn()); 6] = [
+    let parts: [(&str, fn()); 7] = [
+        ("audit", audit::run),
         ("kernel", kernel::run),
         ("durable", durable::run),
         ("principals", durable::principals),

@@ -27,7 +27,7 @@ pub(super) struct PruneArgs {
 
 pub(super) fn prune(context: &Context, args: &PruneArgs) -> anyhow::Result<()> {
     let before_ms = time::now_ms().saturating_sub(u64::from(args.older_than) * DAY_MS);
-    let removed = with_log(&context.home()?, async |_, audit| {
+    let removed = with_log(context, async |_, audit| {
         audit.prune(before_ms).await.map_err(|refused| {
             let failure = Failure::failed(refused.to_string());
             anyhow::Error::from(failure.hint("make room, and see that var/audit can be written"))
@@ -47,9 +47,7 @@ pub(super) fn prune(context: &Context, args: &PruneArgs) -> anyhow::Result<()> {
 pub(super) struct RotateArgs {}
 
 pub(super) fn rotate(context: &Context, _: &RotateArgs) -> anyhow::Result<()> {
-    let key = with_log(&context.home()?, async |home, audit| {
-        Ok(audit.rotate(home).await?.to_string())
-    })?;
+    let key = with_log(context, async |home, audit| Ok(audit.rotate(home).await?.to_string()))?;
     if context.output.is_json() {
         return Output::json(&json!({ "key": key }));
     }
@@ -57,7 +55,8 @@ pub(super) fn rotate(context: &Context, _: &RotateArgs) -> anyhow::Result<()> {
 }
 
 /// Opens the log as a daemon would, and closes it.
-fn with_log<T>(home: &Home, work: impl AsyncFnOnce(&Home, &Audit) -> anyhow::Result<T>) -> anyhow::Result<T> {
+fn with_log<T>(context: &Context, work: impl AsyncFnOnce(&Home, &Audit) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let home = &context.home()?;
     if !home.audit_dir().exists() {
         let failure = Failure::failed(format!("there is no audit log in {}", home.audit_dir().display()));
         return Err(failure.hint("a daemon makes it when it first starts").into());
@@ -70,9 +69,9 @@ fn with_log<T>(home: &Home, work: impl AsyncFnOnce(&Home, &Audit) -> anyhow::Res
     let result = runtime.block_on(async {
         let (audit, report) = Audit::open(home, AuditOptions::default())?;
         if !report.is_ok() {
-            audit.stop().await;
-            let failure = Failure::failed("the audit log is not what was written");
-            return Err(failure.hint("`astrid audit verify` tells what is wrong").into());
+            context
+                .output
+                .say("the audit log is not what was written; `astrid audit verify` tells what is wrong");
         }
         let result = work(home, &audit).await;
         tokio::time::timeout(Duration::from_secs(10), audit.stop()).await?;

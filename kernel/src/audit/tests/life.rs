@@ -167,8 +167,9 @@ fn fill(root: &Path) {
     let key = key_beside(&directory).unwrap();
     let big = |n: u64| entry(n).detail(&"x".repeat(1000));
     let mut acknowledged = 0;
-    for round in 0..3 {
-        fs::write(root.join("ballast"), vec![1; 2 << 20]).unwrap();
+    for ballast_bytes in [3 << 20, 3 << 19, 1 << 19] {
+        // Others fill the disk too.
+        fs::write(root.join("ballast"), vec![1; ballast_bytes]).unwrap();
         let refused = loop {
             match audit.seal(big(acknowledged)).wait() {
                 Ok(sequence) => acknowledged = sequence,
@@ -186,7 +187,7 @@ fn fill(root: &Path) {
             report.findings
         );
         fs::remove_file(root.join("ballast")).unwrap();
-        acknowledged = audit.seal(big(round)).wait().unwrap();
+        acknowledged = audit.seal(big(1)).wait().unwrap();
     }
     block(audit.stop());
     assert!(verify(&directory, Some(&key)).unwrap().is_ok());
