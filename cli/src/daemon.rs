@@ -164,6 +164,7 @@ pub(crate) fn run(home: &Home, mode: Mode, safe: bool, ready: Option<File>) -> a
 fn hint(error: &BootError) -> Option<String> {
     match error {
         BootError::Home(error) => Some(error.hint()),
+        BootError::Audit(error) => error.hint(),
         BootError::Lock(error) => Some(error.hint()),
         BootError::Unfinished(error) => Some(error.hint()),
         BootError::Key(error) => Some(error.hint()),

@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use crate::audit::{self, Audit, AuditOptions, Entry, Report};
 use crate::authority::{Authority, Gate, PolicyError};
 use crate::backup;
 use crate::bus::asks::Outcome;
@@ -62,6 +63,9 @@ const WORK_LOOK_MIN: Duration = Duration::from_secs(1);
 
 /// How long the store may take to end.
 const STORE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How long the audit log may take to end.
+const AUDIT_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// How long whoever starts a daemon for itself may take to connect, however short its idle time (K5).
 const STARTUP_GRACE: Duration = Duration::from_secs(10);
@@ -116,6 +120,9 @@ pub enum BootError {
     /// The metrics exporter.
     #[error(transparent)]
     Metrics(#[from] metrics::MetricsError),
+    /// The audit log cannot be read.
+    #[error(transparent)]
+    Audit(#[from] audit::AuditError),
     /// The store does not open.
     #[error(transparent)]
     Store(#[from] store::thread::StartError),
@@ -151,6 +158,9 @@ struct Parts<'a> {
     authority: Arc<Authority>,
     /// Soft limit of open files before this process raised its own.
     open_files: u64,
+    audit: Audit,
+    metrics: Arc<Metrics>,
+    changed: Arc<Notify>,
 }
 
 /// Context of the key by which a keeper knows the next daemon of its home.
@@ -255,17 +265,19 @@ fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Ins
         key,
         authority,
         open_files,
+        audit,
+        metrics,
+        changed,
     } = parts;
-    let metrics = Arc::new(Metrics::default());
     let boot = rand::random();
     let ids = Arc::new(Ids::new(boot));
-    let changed = Arc::new(Notify::new());
     let children = ChildrenOptions {
         home: home.clone(),
         // Not by its path: what is put there later is another program.
         own_program: "/proc/self/exe".into(),
         secret: *key.derive(KEEPER_CONTEXT),
         open_files,
+        audit: audit.clone(),
     };
     let children = Children::new(children, boot, Arc::clone(&ids), &metrics, Arc::clone(&changed))?;
     let deadlines = Arc::new(Deadlines::default());
@@ -277,6 +289,7 @@ fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Ins
         store,
         bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
         gate: Gate::new(authority),
+        audit,
         deadlines,
         ledger,
         census: Arc::new(Census::new(config.limits.live_actors, Arc::clone(&metrics))),
@@ -305,12 +318,17 @@ async fn live(
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("cannot watch for SIGINT"))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(io("cannot watch for SIGHUP"))?;
     let home = options.home.clone();
+    let (metrics, changed) = (Arc::<Metrics>::default(), Arc::<Notify>::default());
+    let (audit, verified) = open_audit(&options, &metrics, &changed)?;
     let parts = Parts {
         home: &home,
         config: &config,
         key: &key,
         authority,
         open_files: raise_open_files(),
+        audit,
+        metrics,
+        changed,
     };
     // A home that is thrown away needs no disk.
     let opener: Box<dyn Open> = match options.mode {
@@ -334,6 +352,7 @@ async fn live(
     let manager =
         Manager::new(Arc::clone(&host), Arc::clone(&shards), aot, home.clone(), caps).map_err(BootError::Engine)?;
     let control = Control::new(Arc::clone(&host), Arc::clone(&manager), home.clone(), options.mode);
+    tell_verified(&verified, &control);
 
     let mut jobs = JoinSet::new();
     let threads = ShardThreads::start(&shards[1..])?;
@@ -391,6 +410,7 @@ async fn live(
     }
     drop(threads);
     finish_store(&host, store).await;
+    finish_audit(&host.audit).await;
     jobs.shutdown().await;
     clean_up(&home);
     tracing::info!(ms = started.elapsed().as_millis(), "stopped");
@@ -405,6 +425,72 @@ fn follow_policy(host: &Arc<Host>, jobs: &mut JoinSet<()>) {
         Ok(Some(watch)) => drop(jobs.spawn(Arc::clone(authority).follow(watch))),
         Ok(None) => {}
         Err(error) => tracing::error!(%error, "etc/ is not watched: edits by hand wait for the next daemon"),
+    }
+}
+
+/// Opens the audit log, and records that a daemon begins.
+fn open_audit(
+    options: &BootOptions,
+    metrics: &Arc<Metrics>,
+    changed: &Arc<Notify>,
+) -> Result<(Audit, Report), BootError> {
+    // A home that is thrown away needs no proof.
+    let (audit, report) = match options.mode {
+        Mode::Private => (Audit::memory(), Report::default()),
+        Mode::Persistent | Mode::Ephemeral => {
+            let with = AuditOptions {
+                metrics: Arc::clone(metrics),
+                changed: Arc::clone(changed),
+                ..AuditOptions::default()
+            };
+            Audit::open(&options.home, with)?
+        }
+    };
+    let detail = format!(
+        "version={} pid={} mode={:?} safe={} unsealed={}",
+        env!("CARGO_PKG_VERSION"),
+        std::process::id(),
+        options.mode,
+        options.safe,
+        report.unsealed_tail
+    );
+    // A log that takes nothing says so itself.
+    drop(audit.write(Entry::kernel(audit::Kind::Boot, "boot").detail(&detail)));
+    Ok((audit, report))
+}
+
+/// Says what is wrong with the audit log, loudly, and goes on (K13).
+fn tell_verified(report: &Report, control: &Control) {
+    for finding in &report.findings {
+        tracing::error!(%finding, "the audit log is not what was written");
+    }
+    if let Some(first) = report.findings.first() {
+        let count = report.findings_count;
+        control.missing(&format!(
+            "the audit log is not what was written, {count} findings: {first}; `astrid audit verify` tells all"
+        ));
+    }
+    if report.unknown_count > 0 {
+        let (count, first) = (
+            report.unknown_count,
+            report.unknown_outcomes.first().copied().unwrap_or_default(),
+        );
+        tracing::warn!(
+            count,
+            first,
+            "what was begun before the last daemon ended may have happened or not"
+        );
+        control.missing(&format!(
+            "{count} things that the last daemon began may have happened or not, the first is entry {first} of the audit log"
+        ));
+    }
+}
+
+/// Records the end, and has everything on disk.
+async fn finish_audit(audit: &Audit) {
+    drop(audit.write(Entry::kernel(audit::Kind::Stop, "stop")));
+    if tokio::time::timeout(AUDIT_TIME_MAX, audit.stop()).await.is_err() {
+        tracing::error!("the audit log does not end in time: what was not sealed is lost, as in a crash");
     }
 }
 

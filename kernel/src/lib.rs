@@ -10,6 +10,7 @@
 //! - [`keeper`]: the process that forks programs;
 //! - [`store`]: what survives;
 //! - [`backup`]: all of it in one file, and back;
+//! - [`audit`]: what happened, signed;
 //! - [`clock`], [`deadlines`], [`ledger`]: time, and what was used;
 //! - [`keeper`]: the processes that start and end programs;
 //! - [`bus`]: messages; [`authority`]: who may say and hear them;
@@ -18,6 +19,7 @@
 //! - [`control`]: what the kernel itself answers;
 //! - [`boot`]: puts it together, and takes it apart again.
 
+pub mod audit;
 pub mod authority;
 pub mod backup;
 pub mod boot;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use astrid_kernel::audit::Audit;
 use astrid_kernel::authority::{Authority, Gate, Permit, Policy, Say};
 use astrid_kernel::bus::asks::Outcome;
 use astrid_kernel::bus::inbox::Inbox;
@@ -156,11 +157,13 @@ impl Bed {
         let boot = BOOTS.fetch_add(1, Ordering::Relaxed);
         let ids = Arc::new(Ids::new(boot));
         let changed = Arc::default();
+        let audit = Audit::memory();
         let children = ChildrenOptions {
             home: home.clone(),
             own_program: binary(),
             secret: [7; 32],
             open_files: 1024,
+            audit: audit.clone(),
         };
         let children = Children::new(children, boot, Arc::clone(&ids), &metrics, Arc::clone(&changed)).unwrap();
         let topics = Topics::new().unwrap();
@@ -171,6 +174,7 @@ impl Bed {
             store,
             bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
             gate: Gate::new(settings.authority.clone()),
+            audit,
             deadlines,
             ledger,
             census: Arc::new(Census::new(settings.live_actors, Arc::clone(&metrics))),

@@ -53,6 +53,7 @@ impl Connection {
             minor: VERSION.minor,
             credential: token.trim().as_bytes().to_vec().into(),
             client: "test".into(),
+            principal: None,
         };
         connection.send(&FromClient::Hello(hello).into_frame())?;
         match connection.receive()? {

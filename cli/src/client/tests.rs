@@ -277,10 +277,10 @@ fn large_bodies_are_uploaded() {
 fn what_is_not_there_is_not_reachable() {
     let directory = tempfile::tempdir().unwrap();
     let home = daemon::home(Some(directory.path())).unwrap();
-    assert_eq!(exit(Client::connect(&home)), 3);
+    assert_eq!(exit(Client::connect(&home, None)), 3);
     std::fs::create_dir(directory.path().join("run")).unwrap();
     let listener = UnixListener::bind(daemon::operator_socket(&home)).unwrap();
-    assert_eq!(exit(Client::connect(&home)), 3);
+    assert_eq!(exit(Client::connect(&home, None)), 3);
     drop(listener);
-    assert_eq!(exit(Client::connect(&home)), 3);
+    assert_eq!(exit(Client::connect(&home, None)), 3);
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use astrid_wire::authority::Capability;
+use astrid_wire::authority::{Capability, WEIGHT_MAX};
 use astrid_wire::control::admin::{Admin, AgentCreate, AgentModify, AgentReport, Agents, Named, PAGE_MAX, Page};
 use astrid_wire::proof::PublicKey;
 use astrid_wire::{Principal, Quota};
@@ -81,7 +81,7 @@ struct ModifyArgs {
     #[arg(long, value_name = "KEY")]
     remove_key: Vec<PublicKey>,
     /// Its share beside others that are busy
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(WEIGHT_MAX)))]
     weight: Option<u32>,
 }
 

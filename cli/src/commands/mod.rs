@@ -1,6 +1,7 @@
 //! One file for each command: its arguments, whose documentation is the help text, and what it does.
 
 mod agent;
+mod audit;
 mod backup;
 mod caps;
 mod capsule;
@@ -53,6 +54,7 @@ pub(crate) enum Command {
     Usage(usage::UsageArgs),
     Top(usage::TopArgs),
     Keypair(keypair::Args),
+    Audit(audit::Args),
     Backup(backup::Args),
     Restore(restore::Args),
     Completions(completions::Args),
@@ -82,6 +84,7 @@ impl Command {
             | Self::Restart(_)
             | Self::Logs(_)
             | Self::Keypair(_)
+            | Self::Audit(_)
             | Self::Backup(_)
             | Self::Restore(_)
             | Self::Completions(_)
@@ -118,6 +121,7 @@ pub(crate) fn run(context: &Context, command: Command) -> anyhow::Result<()> {
         Command::Usage(args) => usage::usage(context, &args),
         Command::Top(args) => usage::top(context, &args),
         Command::Keypair(args) => keypair::run(context, &args),
+        Command::Audit(args) => audit::run(context, args),
         Command::Backup(args) => backup::run(context, &args),
         Command::Restore(args) => restore::run(context, &args),
         Command::Completions(args) => completions::run(&args),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use astrid_wire::Principal;
-use astrid_wire::authority::{BUILT_IN_GROUPS, Capability, GroupsFile, Profile};
+use astrid_wire::authority::{BUILT_IN_GROUPS, Capability, GroupsFile, Profile, WEIGHT_MAX};
 
 use super::rules::{CompiledGroup, Entry, RuleSet};
 
@@ -22,9 +22,6 @@ const CAPABILITIES_MAX: usize = 256;
 
 /// Keys of one profile at most.
 const KEYS_MAX: usize = 32;
-
-/// Weight of one profile at most.
-const WEIGHT_MAX: u32 = 1_000;
 
 /// Most bytes of a group's name.
 const GROUP_NAME_BYTES_MAX: usize = 64;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use astrid_wire::Principal;
-use astrid_wire::authority::{Action, Capability, Group, Profile, Quota};
+use astrid_wire::Quota;
+use astrid_wire::authority::{Action, Capability, Group, Profile};
+use astrid_wire::manifest::ByteSize;
 use astrid_wire::manifest::Manifest;
 
 use super::files::DEFAULT_PROFILE;
@@ -384,7 +386,7 @@ fn edits() {
     };
     edit(&|p| p.revokes = capabilities(&["publish:a.>"])).unwrap();
     assert!(authority.epoch() > epoch && !allows(&authority, "ann", Action::Publish, "a.b"));
-    edit(&|p| (p.weight, p.quota.calls, p.quota.memory) = (1, Some(9), Some(4096))).unwrap();
+    edit(&|p| (p.weight, p.quota.calls, p.quota.memory) = (1, Some(9), Some(ByteSize(4096)))).unwrap();
     let file = || fs::read_to_string(home.profiles_dir().join("ann.toml")).unwrap();
     for comment in ["# Ann, of the second floor", "# why these", "# and no more", "# small"] {
         assert!(file().contains(comment), "{}", file());

@@ -20,7 +20,7 @@ use crate::bus::message::{Body, PortId, Source};
 use crate::bus::{Heard, Role, Route, Subscribed};
 use crate::home::Socket;
 use crate::port;
-use crate::port::listener::{Accept, Peer, Seat};
+use crate::port::listener::{Accept, Peer, Seat, TurnedAway};
 use crate::port::stream::{Stream, StreamTopics};
 use crate::store::table;
 
@@ -323,12 +323,25 @@ impl AcceptInto {
 }
 
 impl Accept for AcceptInto {
+    fn turned_away(&self, kind: Socket, reason: &TurnedAway) {
+        let Some(actors) = self.actors.upgrade() else { return };
+        let rule = format!("{}: {reason}", kind.as_str());
+        actors
+            .host
+            .audit
+            .count("", &actors.capsule.acl.capsule, "connection.refused", &rule);
+    }
+
     fn accept(&self, socket: UnixStream, peer: Peer, kind: Socket, seat: Seat) {
         let Some(actors) = self.actors.upgrade() else { return };
         // A program that this daemon runs is never taken for who runs it.
         let child = actors.host.children.includes(peer.pid);
         if child && kind == Socket::Operator {
             actors.host.metrics.connections_refused.increment();
+            actors
+                .host
+                .audit
+                .count("", &actors.capsule.acl.capsule, "connection.refused", "a child");
             if let Some(peers) = seat.turn_away() {
                 tracing::warn!(peers, peer.pid, "a child is turned away from the operator socket");
             }

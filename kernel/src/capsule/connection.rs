@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use super::Host;
 use super::host::bindings::astrid::kernel::connection::AuthenticateError;
+use crate::audit::{Entry, Kind};
 use crate::authority::{Gate, Permit, Standing};
 use crate::bus::{Bus, Heard, Role, Route, Subscribed};
 use crate::deadlines::{DeadlineKey, Deadlines};
@@ -166,6 +167,7 @@ impl Connection {
     fn refuse(&self, state: &mut State, host: &Host) -> AuthenticateError {
         state.handshake = Handshake::Refused;
         host.metrics.connections_unauthenticated.increment();
+        host.audit.count("", "", "connection.refused", self.socket.as_str());
         if let Some(peers) = self.seat.turn_away() {
             tracing::warn!(
                 peers,
@@ -194,7 +196,9 @@ impl Connection {
         let claimed = match state.claim.take() {
             Some(claim) => {
                 let policy = host.gate.authority().policy();
-                let keys = policy.profile(&claim.principal).map_or(&[][..], |profile| &profile.keys);
+                let keys = policy
+                    .profile(&claim.principal)
+                    .map_or(&[][..], |profile| &profile.keys);
                 claim
                     .is_proven_by(credential, self.socket, keys)
                     .then_some(claim.principal)
@@ -222,6 +226,11 @@ impl Connection {
         state.handshake = Handshake::Accepted;
         state.principal = principal.clone();
         state.standing = Some(standing);
+        let entry =
+            Entry::new(Kind::Connection, principal.as_str(), "connection.accepted").resource(self.socket.as_str());
+        let peer = format!("uid={} pid={}", self.peer.uid, self.peer.pid);
+        // A log that takes nothing must not keep out who could repair it.
+        drop(host.audit.write(entry.detail(&peer)));
         Ok(principal)
     }
 

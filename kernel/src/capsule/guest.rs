@@ -13,7 +13,7 @@ use super::commands::Commands;
 use super::shard::TICK_FUEL;
 use super::ticker::TICK;
 use super::working::Working;
-use crate::authority::{Standing, Subject};
+use crate::authority::{Denied, Standing, Subject};
 use crate::bus::message::{Message, MessageId};
 use crate::ledger::{Account, Exceeded, Hold, Limit, Pair};
 
@@ -295,6 +295,19 @@ impl Guest {
     /// What whoever acts may do, as it was looked up last.
     pub fn standing(&self) -> &Standing {
         &self.standing
+    }
+
+    /// Counts what it was refused, for the audit log.
+    pub fn refused(&self, denied: Denied) -> Denied {
+        let subject = self.subject();
+        let audit = &self.host().audit;
+        audit.count(
+            subject.standing.principal().as_str(),
+            &subject.acl.capsule,
+            "denied",
+            &denied.to_string(),
+        );
+        denied
     }
 
     /// The message being handled.

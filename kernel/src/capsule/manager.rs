@@ -26,6 +26,7 @@ use super::host;
 use super::loaded::Capsule;
 use super::shard::Shard;
 use super::{Acting, Host};
+use crate::audit::{self, Entry};
 use crate::bus::inbox::RowRef;
 use crate::home::{Home, Socket};
 use crate::port::listener::{Accept, Caps, Inherited, Listener, Seats};
@@ -206,12 +207,14 @@ impl Manager {
         let stage = match self.try_start(bundle).await {
             Ok(actors) => {
                 tracing::info!(capsule = name, ms = began.elapsed().as_millis(), "a capsule is ready");
+                self.record_load(&name, None);
                 self.order.lock().push(name.clone());
                 Stage::Running(actors)
             }
             Err(error) => {
                 let reason = chain(&error);
                 tracing::error!(capsule = name, reason, "a capsule cannot be started");
+                self.record_load(&name, Some(&reason));
                 Stage::Refused(reason)
             }
         };
@@ -219,6 +222,18 @@ impl Manager {
             row.stage = stage;
         }
         self.host.changed.notify_one();
+    }
+
+    fn record_load(&self, name: &str, failed: Option<&str>) {
+        let entry = Entry::kernel(audit::Kind::Load, "capsule.load")
+            .capsule(name)
+            .resource(name);
+        let entry = match failed {
+            None => entry,
+            Some(reason) => entry.outcome(audit::Outcome::Failed).detail(reason),
+        };
+        // A log that takes nothing says so itself.
+        drop(self.host.audit.write(entry));
     }
 
     async fn try_start(&self, bundle: Bundle) -> Result<Arc<Actors>, StartError> {

@@ -50,6 +50,7 @@ use wasmtime::Engine;
 
 use self::census::Census;
 use self::durable::Durable;
+use crate::audit::Audit;
 use crate::authority::Gate;
 use crate::bus::Bus;
 use crate::deadlines::Deadlines;
@@ -116,6 +117,8 @@ pub struct Host {
     pub bus: Arc<Bus>,
     /// Decides.
     pub gate: Gate,
+    /// Records.
+    pub audit: Audit,
     /// Does things later.
     pub deadlines: Arc<Deadlines>,
     /// Counts what is used.

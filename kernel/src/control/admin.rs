@@ -442,7 +442,11 @@ impl Control {
                     next: None,
                 })
             }
-            None => self.host.ledger.all(asked.after.as_deref(), PAGE as usize).map_err(unreadable),
+            None => self
+                .host
+                .ledger
+                .all(asked.after.as_deref(), PAGE as usize)
+                .map_err(unreadable),
         }
     }
 }

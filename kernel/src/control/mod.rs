@@ -100,6 +100,9 @@ impl Control {
             reasons.push(format!("the store takes no commits: {why}"));
         }
         reasons.extend(self.host.gate.authority().problems());
+        if let Some(why) = self.host.audit.failing() {
+            reasons.push(format!("what must be recorded is refused: {why}; {}", why.hint()));
+        }
         let mut state = *self.state.lock();
         if state == State::Ready && !reasons.is_empty() {
             state = State::Degraded;

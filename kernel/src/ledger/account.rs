@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use astrid_wire::authority::WEIGHT_MAX;
 use astrid_wire::quota::Quota;
 use astrid_wire::{Principal, control};
 use parking_lot::Mutex;
@@ -20,9 +21,6 @@ use crate::store::engine::EngineError;
 
 /// Capsules that a principal's use is told apart by; what it uses of others is counted together.
 pub const PAIRS_MAX: usize = 64;
-
-/// The largest share of a thread, as a multiple of the smallest.
-pub const WEIGHT_MAX: u32 = 100;
 
 /// What somebody used.
 #[derive(Debug, Default)]

@@ -22,13 +22,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+pub use astrid_wire::authority::WEIGHT_MAX;
 use astrid_wire::control::usage;
 use astrid_wire::quota::Quota;
 use astrid_wire::{Principal, control};
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
 
-pub use self::account::{Account, Hold, Pair, Usage, WEIGHT_MAX};
+pub use self::account::{Account, Hold, Pair, Usage};
 use self::bank::{Bank, Row};
 pub use self::exceeded::{Exceeded, Limit};
 use crate::deadlines::Deadlines;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use astrid_kernel::audit::Audit;
 use astrid_kernel::authority::Gate;
 use astrid_kernel::bus::Bus;
 use astrid_kernel::bus::inbox::Inbox;
@@ -118,11 +119,13 @@ impl Kernel {
         let deadlines = Arc::new(Deadlines::new(Clock::paused(wall)));
         let ids = Arc::new(Ids::new(boot));
         let changed = Arc::default();
+        let audit = Audit::memory();
         let children = ChildrenOptions {
             home: machine.home.clone(),
             own_program: "astrid".into(),
             secret: [7; 32],
             open_files: 1024,
+            audit: audit.clone(),
         };
         let children = Children::new(children, boot, Arc::clone(&ids), &metrics, Arc::clone(&changed)).unwrap();
         let topics = Topics::new().unwrap();
@@ -136,6 +139,7 @@ impl Kernel {
             gate: Gate::new(astrid_kernel::authority::Authority::fixed(
                 astrid_kernel::authority::Policy::open_to_all_for_tests(),
             )),
+            audit,
             started: deadlines.now(),
             deadlines,
             ledger,

@@ -123,7 +123,8 @@ impl Guest {
             return Err(PublishError::Unavailable("the daemon stops".to_owned()));
         }
         let body = body(content_type, bytes)?;
-        let say = self.host().gate.say(self.subject(), topic(to)?)?;
+        let said = self.host().gate.say(self.subject(), topic(to)?);
+        let say = said.map_err(|denied| self.refused(denied))?;
         let saying = self.saying(body);
         self.pay_for_saying(saying.body.bytes.len())?;
         let reserved = self.host().bus.reserve(&say, &saying);
@@ -286,7 +287,8 @@ impl Host for Guest {
     ) -> Result<Answer, RequestError> {
         let prepare = |guest: &Self| -> Result<_, PublishError> {
             let body = body(&content_type, bytes)?;
-            let say = guest.host().gate.request(guest.subject(), topic(&to)?)?;
+            let said = guest.host().gate.request(guest.subject(), topic(&to)?);
+            let say = said.map_err(|denied| guest.refused(denied))?;
             Ok((say, guest.saying(body)))
         };
         let (say, saying) = prepare(self).map_err(RequestError::Unsent)?;
@@ -316,7 +318,8 @@ impl Host for Guest {
 
     fn emit(&mut self, to: String, content_type: String, bytes: Vec<u8>) -> Result<(), PublishError> {
         let body = body(&content_type, bytes)?;
-        let say = self.host().gate.say(self.subject(), topic(&to)?)?;
+        let said = self.host().gate.say(self.subject(), topic(&to)?);
+        let say = said.map_err(|denied| self.refused(denied))?;
         let saying = self.saying(body);
         let bytes = saying.body.bytes.len();
         self.pay_for_saying(bytes)?;
@@ -333,7 +336,7 @@ impl Host for Guest {
             .host()
             .gate
             .hear(self.subject(), pattern)
-            .map_err(|denied| SubscribeError::Denied(denied.to_string()))?;
+            .map_err(|denied| SubscribeError::Denied(self.refused(denied).to_string()))?;
         let Some(connection) = self.actor.connection() else {
             return Err(SubscribeError::Denied(
                 "only a connection subscribes while it runs".into(),

@@ -135,7 +135,7 @@ impl Guest {
     /// Everything that can be checked now.
     fn prepare_launch(&self, spec: Spec, hold: Hold) -> Result<(Permit<Program>, Launch), SpawnError> {
         let host = self.host();
-        let denied = |denied: crate::authority::Denied| SpawnError::Denied(denied.to_string());
+        let denied = |denied: crate::authority::Denied| SpawnError::Denied(self.refused(denied).to_string());
         host.gate.may_run(self.subject(), &spec.program).map_err(denied)?;
         launch::check_strings(&spec.tag, &spec.args, &spec.env)?;
         if spec.adopt && !matches!(self.actor.key(), ScopeKey::Principal(_)) {

@@ -87,7 +87,8 @@ impl Guest {
             return Err(KvError::Denied("nothing of a connection outlives it".into()));
         };
         let host = self.host();
-        let permit = host.gate.table(self.subject(), table.clone())?;
+        let permit = host.gate.table(self.subject(), table.clone());
+        let permit = permit.map_err(|denied| self.refused(denied))?;
         Ok((Arc::clone(&host.store), permit))
     }
 }

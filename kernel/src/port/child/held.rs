@@ -41,6 +41,8 @@ pub(super) struct Progress {
     pub(super) program: Option<Program>,
     /// Its place among the programs of its principal; given back with the child.
     pub(super) hold: Option<Hold>,
+    /// The entry of the audit log that says that it is about to start, until it is known what became of that.
+    pub(super) intent: Option<u64>,
 }
 
 /// A child.

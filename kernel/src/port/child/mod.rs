@@ -12,6 +12,7 @@ pub mod input;
 pub mod launch;
 mod link;
 pub mod program;
+mod record;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::OwnedFd;
@@ -33,6 +34,7 @@ use self::launch::{BaseEnvironment, Output};
 use self::program::Program;
 use super::sink::{FileSink, Sink, SinkCredit, Sinks};
 use super::tell;
+use crate::audit::{Audit, Outcome, Receipt};
 use crate::authority::Permit;
 use crate::bus::inbox::{Credit, Inbox};
 use crate::bus::message::{Body, ContentType, Ids, PortId};
@@ -175,6 +177,8 @@ struct Table {
     files: HashSet<PathBuf>,
     /// What the keeper is to be told.
     requests: VecDeque<ToKeeper>,
+    /// What must be recorded before a program is started.
+    intents: HashMap<ChildId, Receipt>,
     keeper: Option<u32>,
     /// The daemon stops: nothing more is started.
     ending: bool,
@@ -193,6 +197,7 @@ pub struct Children {
     /// Tells this daemon's children from another's.
     boot: u64,
     ids: Arc<Ids>,
+    audit: Audit,
     topics: Arc<ChildTopics>,
     sinks: Sinks,
     changed: Arc<Notify>,
@@ -227,6 +232,8 @@ pub struct ChildrenOptions {
     pub secret: [u8; 32],
     /// Soft limit of open files that children get back.
     pub open_files: u64,
+    /// Where starts and ends are recorded.
+    pub audit: Audit,
 }
 
 impl std::fmt::Debug for ChildrenOptions {
@@ -254,6 +261,7 @@ impl Children {
             own_program,
             secret,
             open_files,
+            audit,
         } = options;
         Ok(Arc::new(Self {
             home,
@@ -263,6 +271,7 @@ impl Children {
             base: BaseEnvironment::of_this_process(),
             boot,
             ids,
+            audit,
             topics: Arc::new(ChildTopics::new()?),
             sinks: Sinks::new(Arc::clone(metrics)),
             changed,
@@ -384,6 +393,10 @@ impl Children {
             adopt: launch.adopt,
             notes,
         };
+        // What is refused already is not about to happen.
+        let intent = refused
+            .is_none()
+            .then(|| self.audit.seal(record::intent(&child, &program.path)));
         *child.progress.lock() = self::held::Progress {
             program: Some(program),
             hold: Some(launch.hold),
@@ -393,6 +406,7 @@ impl Children {
         let mut table = self.table.lock();
         table.files.extend(files(&child));
         table.rows.insert(key, Arc::clone(&child));
+        table.intents.extend(intent.map(|intent| (key, intent)));
         let first = table.rows.len() == 1;
         self.running.send_replace(table.rows.len());
         if let Some(problem) = refused {
@@ -521,6 +535,7 @@ impl Children {
         }
         let mut table = self.table.lock();
         table.rows.remove(&child.key);
+        let intent = table.intents.remove(&child.key);
         for file in files(child) {
             table.files.remove(&file);
         }
@@ -530,6 +545,10 @@ impl Children {
         let last = table.rows.is_empty();
         self.running.send_replace(table.rows.len());
         drop(table);
+        // Recorded by now, unless nobody ever waited for it.
+        if let Some(Some(Ok(sequence))) = intent.map(|mut intent| intent.now()) {
+            child.progress.lock().intent = Some(sequence);
+        }
         if last {
             self.changed.notify_one();
         }
@@ -537,11 +556,16 @@ impl Children {
 
     fn failed(&self, child: &Child, problem: &Problem) {
         self.forget(child);
+        let intent = child.progress.lock().intent.take();
+        if let Some(intent) = intent {
+            record::outcome(&self.audit, child, intent, Outcome::Failed, &problem.to_string());
+        }
         self.tell(child, &self.topics.failed, Body::problem(problem));
     }
 
     fn exited(&self, child: &Child, exit: Exit, cpu_ms: u64, left_behind: u32) {
         self.forget(child);
+        record::exited(&self.audit, child, &exit);
         let exited = wire::Exited {
             tag: child.tag.to_string(),
             exit,

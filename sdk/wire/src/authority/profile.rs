@@ -10,6 +10,9 @@ use super::Capability;
 use crate::proof::PublicKey;
 use crate::quota::Quota;
 
+/// The largest weight of a profile: its share of a thread, as a multiple of the smallest.
+pub const WEIGHT_MAX: u32 = 100;
+
 /// A group that always exists and cannot be redefined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BuiltInGroup {

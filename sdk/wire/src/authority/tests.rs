@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::quota::Quota;
 
 fn capability(text: &str) -> Capability {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))

@@ -327,7 +327,7 @@ mod tests {
             assert_eq!(Admin::of(&topic), Some(*admin));
             assert_eq!(super::super::Verb::of(&topic), Some(super::super::Verb::Admin(*admin)));
             let capability: Capability = format!("admin:{}", admin.verb()).parse().unwrap();
-            assert!(capability.allows(Action::Admin, admin.verb()));
+            assert!(capability.allows(Action::Admin, Some(admin.verb())));
         }
         assert_eq!(Admin::of(&"astrid.v1.admin.agent".parse().unwrap()), None);
     }

@@ -32,6 +32,7 @@ fn round_trips() {
             minor: 0,
             credential: Bytes::from_static(&[0, 255]),
             client: "test".into(),
+            principal: None,
         }),
         FromClient::Publish(publish()),
         FromClient::Unsubscribe(Unsubscribe { id: 0 }),
