@@ -511,6 +511,10 @@ mod tests {
         home.create().unwrap();
         home.create().unwrap();
         for (name, _) in DIRECTORIES {
+            if name == STORE {
+                assert!(!home.store_dir().exists(), "the store makes its own");
+                continue;
+            }
             let mode = fs::metadata(home.root().join(name)).unwrap().permissions().mode() & 0o7777;
             assert_eq!(mode, 0o700, "{name}");
         }
@@ -522,6 +526,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let home = home_in(&directory);
         home.create().unwrap();
+        fs::create_dir(home.store_dir()).unwrap();
+        chmod(&home.store_dir(), PRIVATE);
         for (name, private) in DIRECTORIES {
             let path = home.root().join(name);
             for (mode, wrong) in [

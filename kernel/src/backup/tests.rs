@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
 
 use flate2::Compression;
 use flate2::read::GzDecoder;
@@ -35,7 +35,7 @@ impl crate::store::engine::Engine for Files {
     fn checkpoint(&self, into: &Path) -> Result<(), EngineError> {
         let write = |name: &str, bytes: &[u8]| {
             let path = into.join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            make(path.parent().unwrap());
             fs::write(path, bytes).unwrap();
         };
         write("manifest/1", b"levels");
@@ -89,7 +89,7 @@ impl Bed {
 
     fn write(&self, name: &str, bytes: &[u8], mode: u32) {
         let path = self.home.root().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        make(path.parent().unwrap());
         fs::write(&path, bytes).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
@@ -108,6 +108,11 @@ impl Bed {
     fn other(&self, name: &str) -> Home {
         Home::resolve(Some(&self.directory.path().join(name))).unwrap()
     }
+}
+
+/// A directory as a home has them.
+fn make(path: &Path) {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).unwrap();
 }
 
 /// Every file of what is saved, with its mode.
@@ -273,7 +278,7 @@ fn a_home_with_something_in_it_stays_as_it_is() {
         let other = bed.other(&name.replace('/', "-"));
         other.create().unwrap();
         let path = other.root().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        make(path.parent().unwrap());
         fs::write(&path, "precious").unwrap();
         let error = restore(&bed.file(), &other).unwrap_err();
         assert!(matches!(error, RestoreError::NotEmpty(_)), "{name}: {error}");
@@ -294,10 +299,10 @@ fn a_half_restored_home_is_not_whole() {
     other.create().unwrap();
     fs::write(other.root().join(MARKER), MARKER).unwrap();
     // As left behind in the middle of putting things in place.
-    fs::create_dir_all(other.root().join("var/store/old")).unwrap();
+    make(&other.root().join("var/store/old"));
     fs::write(other.root().join("var/store/old/x"), "half").unwrap();
     fs::write(other.root().join("etc/astrid.toml"), "half").unwrap();
-    fs::create_dir_all(other.root().join(STAGING).join("keys")).unwrap();
+    make(&other.root().join(STAGING).join("keys"));
     fs::write(other.root().join(STAGING).join("keys/runtime.key"), "half").unwrap();
     let error = check(&other).unwrap_err();
     assert!(error.hint().contains("astrid restore"), "{error}");
