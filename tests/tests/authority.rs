@@ -216,10 +216,10 @@ fn one_request_can_be_granted() {
 
 fn tester(declares: bool) -> Acl {
     let mut manifest = "[package]\nname = \"tester\"\nversion = \"1.0.0\"\ndescription = \"asks for all of it\"\nkernel = \">=0.1, <1\"\n\
-                        [runtime]\nscope = \"principal\"\n"
+                        [runtime]\nscope = \"connection\"\n[capabilities]\n\
+                        listen = { allow = [\"session\"], reason = \"is tested\" }\n"
         .to_owned();
     if declares {
-        manifest.push_str("[publish]\n\"notes.>\" = {}\n[capabilities]\n");
         for (what, allow) in [
             ("child", "*"),
             ("document", "tester.toml"),
@@ -232,6 +232,9 @@ fn tester(declares: bool) -> Acl {
                 "{what} = {{ allow = [\"{allow}\"], reason = \"is tested\" }}\n"
             ));
         }
+    }
+    if declares {
+        manifest.push_str("[publish]\n\"notes.>\" = {}\n");
     }
     let imports = if declares {
         vec!["notes.>".parse().unwrap()]
