@@ -315,7 +315,10 @@ impl Session {
                 .challenge(claim)
                 .ok_or_else(|| End::new(codes::CREDENTIAL, "no claim is accepted on this socket"))?;
             self.phase = Phase::Proof;
-            self.send(kernel, FromServer::Challenge(envelope::Challenge { nonce: nonce.into() }));
+            self.send(
+                kernel,
+                FromServer::Challenge(envelope::Challenge { nonce: nonce.into() }),
+            );
             return Ok(());
         }
         self.open(kernel, &hello.credential)
@@ -550,7 +553,7 @@ impl Session {
 
     fn end(&mut self, kernel: &mut impl Kernel, End { code, message }: End) {
         let (code, message) = (code.to_owned(), message);
-        let frame = if self.phase == Phase::Hello {
+        let frame = if matches!(self.phase, Phase::Hello | Phase::Proof) {
             FromServer::HelloNack(envelope::HelloNack { code, message })
         } else {
             FromServer::Goodbye(envelope::Goodbye { code, message })

@@ -341,6 +341,10 @@ impl Writer {
             self.signer = old;
             return Err(refused(error));
         }
+        // A seal by the new key, so that the head is its own. Without it the next entry brings one.
+        if let Err(error) = self.append(&[]) {
+            tracing::warn!(%error, "the new key of the audit log has not sealed yet");
+        }
         Ok(())
     }
 }

@@ -50,7 +50,9 @@ impl Reason {
             Self::Anonymous => "a credential".to_owned(),
             Self::NotItsOwnCode => "a principal whom that is granted asks for it".to_owned(),
             Self::NoGrant => format!("a grant: `astrid caps grant {principal} {what}`"),
-            Self::Revoked(rule) => format!("the revoke `{rule}` of {principal}, by somebody else than {principal}"),
+            Self::Revoked(rule) => format!(
+                "somebody else than {principal} to take the revoke `{rule}` away: `astrid caps grant {principal} {rule}`"
+            ),
             Self::NoResource => "names and paths without empty segments, dots and control characters".to_owned(),
         }
     }

@@ -536,6 +536,14 @@ fn with_limits(quota: Quota, limits: std::collections::BTreeMap<String, Value>) 
     let Value::Object(mut all) = serde_json::to_value(quota).map_err(wrong)? else {
         return Ok(quota);
     };
+    for (name, limit) in &limits {
+        // One by one, so that it is said which is wrong.
+        let alone = Value::Object(Map::from_iter([(name.clone(), limit.clone())]));
+        serde_json::from_value::<Quota>(alone).map_err(|error| {
+            Problem::new(codes::INVALID, format!("`{name}` cannot be {limit}: {error}"))
+                .with_hint("sizes are written as \"100MiB\", times as \"30s\", everything else as whole numbers")
+        })?;
+    }
     all.extend(limits);
     all.retain(|_, limit| !limit.is_null());
     serde_json::from_value(Value::Object(all)).map_err(wrong)
