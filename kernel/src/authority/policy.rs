@@ -275,7 +275,7 @@ fn compile_guards(file: &GroupsFile) -> Result<Guards, Wrong> {
         };
         let patterns = capsule.grants.iter().map(|grant| {
             pattern(grant).ok_or_else(|| {
-                let what = format!("`{grant}` is granted to no capsule: only guards are, as `guard:tool.v1.>`");
+                let what = format!("`{grant}` is granted to no capsule: only guards are, as `guard:files.v1.>`");
                 let hint = "what else it does is in its manifest, which was approved when it was installed";
                 Wrong::new(what, &grant.to_string(), Some(hint.to_owned()))
             })

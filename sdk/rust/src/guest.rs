@@ -9,6 +9,7 @@ use std::thread::LocalKey;
 
 use crate::bindings::astrid::kernel::log::Level;
 use crate::bindings::astrid::kernel::types;
+use crate::bindings::guarding;
 use crate::context::Context;
 use crate::dispatch::Capsule;
 use crate::guard::{Guard, Guarded, Verdict};
@@ -33,12 +34,12 @@ pub fn handle<C: Capsule>(cell: &'static LocalKey<Cell<C>>, message: types::Mess
 }
 
 /// The export `guard`.
-pub fn guard<C: Guard>(message: types::Message) -> types::Verdict {
+pub fn guard<C: Guard>(message: types::Message) -> guarding::Verdict {
     say_panics();
     match C::guard(&Guarded::of(message)) {
-        Verdict::Allow => types::Verdict::Allow,
-        Verdict::Replace(body) => types::Verdict::Replace(body),
-        Verdict::Deny(reason) => types::Verdict::Deny(reason),
+        Verdict::Allow => guarding::Verdict::Allow,
+        Verdict::Replace(body) => guarding::Verdict::Replace(body),
+        Verdict::Deny(reason) => guarding::Verdict::Deny(reason),
     }
 }
 
