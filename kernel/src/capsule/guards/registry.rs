@@ -17,6 +17,9 @@ use crate::bus::trie::Trie;
 /// Guards that run at once: each takes memory maps and an instance's memory, and takes long only when it misbehaves. Others wait.
 const AT_ONCE_MAX: usize = 64;
 
+/// Guards that are not there, of which status speaks.
+const MISSING_SHOWN_MAX: usize = 16;
+
 /// The epoch of a set that was never made. No policy has it.
 const NEVER: u64 = 0;
 
@@ -84,6 +87,19 @@ impl Guards {
             declared.insert(manifest.name().into(), (order, patterns.cloned().collect()));
         }
         self.set.store(Arc::default());
+    }
+
+    /// What is closed because the operator trusts a capsule with it that is not there, for status.
+    pub fn missing(&self, gate: &Gate) -> Vec<String> {
+        let policy = gate.authority().policy();
+        let declared = self.declared.lock();
+        let missing = policy.guards().filter(|(capsule, _)| !declared.contains_key(*capsule));
+        let shown = missing.map(|(capsule, patterns)| {
+            let patterns: Vec<&str> = patterns.iter().map(Pattern::as_str).collect();
+            let patterns = patterns.join(", ");
+            format!("nothing can be said on {patterns}: {capsule} guards that, by etc/groups.toml, and is not there")
+        });
+        shown.take(MISSING_SHOWN_MAX).collect()
     }
 
     /// Who guards a topic against what that capsule says.
