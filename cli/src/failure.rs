@@ -115,6 +115,8 @@ impl Failure {
         use envelope::codes as protocol;
         let exit = match code {
             problem::codes::DENIED
+            | problem::codes::GUARD_DENIED
+            | problem::codes::GUARD_FAILED
             | protocol::PERMISSION_DENIED
             | protocol::SESSION_ERROR_PERMISSION_DENIED
             | protocol::SESSION_ERROR_INVALID

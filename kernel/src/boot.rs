@@ -26,6 +26,7 @@ use crate::capsule::census::Census;
 use crate::capsule::discover::{self, Embedded};
 use crate::capsule::durable::{self, Durable};
 use crate::capsule::graph;
+use crate::capsule::guards::Guards;
 use crate::capsule::manager::Manager;
 use crate::capsule::shard::Shard;
 use crate::capsule::ticker::Ticker;
@@ -306,6 +307,7 @@ fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Ins
         store,
         bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
         gate: Gate::new(authority),
+        guards: Guards::default(),
         audit,
         deadlines,
         ledger,

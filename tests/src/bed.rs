@@ -18,6 +18,7 @@ use astrid_kernel::capsule::aot::{Aot, Compiler};
 use astrid_kernel::capsule::bundle::{Bundle, Origin};
 use astrid_kernel::capsule::census::Census;
 use astrid_kernel::capsule::durable::{self, Durable};
+use astrid_kernel::capsule::guards::Guards;
 use astrid_kernel::capsule::manager::Manager;
 use astrid_kernel::capsule::shard::Shard;
 use astrid_kernel::capsule::ticker::Ticker;
@@ -174,6 +175,7 @@ impl Bed {
             store,
             bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
             gate: Gate::new(settings.authority.clone()),
+            guards: Guards::default(),
             audit,
             deadlines,
             ledger,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use astrid_wire::control::{self, CapsuleState, State, Status};
+use astrid_wire::control::{self, State, Status};
 use serde::Serialize;
 use serde_json::json;
 
@@ -138,11 +138,7 @@ fn human(status: &Status, live: bool, style: Style) -> String {
         text.push('\n');
         text.push_str(&capsule::table(&status.capsules, style));
     }
-    for report in status
-        .capsules
-        .iter()
-        .filter(|report| report.state != CapsuleState::Ready)
-    {
+    for report in &status.capsules {
         if let Some(reason) = &report.reason {
             let _ = writeln!(text, "{}: {}", printable(&report.name), printable(reason));
         }

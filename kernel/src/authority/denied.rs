@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use astrid_wire::authority::{Action, Capability};
-use astrid_wire::{Principal, Topic};
+use astrid_wire::{Pattern, Principal, Topic};
 
 /// Why a principal may not do something, whatever the capsule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +100,11 @@ impl std::fmt::Display for Refusal {
     }
 }
 
+/// What would let a capsule guard something.
+pub(super) fn guard_grant(capsule: &str, pattern: &dyn std::fmt::Display) -> String {
+    format!("`grants = [\"guard:{pattern}\"]` under [capsule.{capsule}] in etc/groups.toml")
+}
+
 /// A refusal, in words that name what is lacking.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
@@ -121,6 +126,14 @@ pub enum Denied {
     /// Needs the operator socket.
     #[error("{0} is for operators: it is refused on the session socket")]
     OperatorOnly(Topic),
+    /// A capsule guards only what the operator has granted it.
+    #[error("capsule {capsule} may not guard {pattern}: nothing grants it; it needs {}", guard_grant(.capsule, .pattern))]
+    Guard {
+        /// Which capsule.
+        capsule: Arc<str>,
+        /// What it wants to guard.
+        pattern: Pattern,
+    },
     /// The principal may not.
     #[error("{0}")]
     Principal(Box<Refusal>),

@@ -4,6 +4,7 @@ use astrid_wire::authority::{Action, Explanation, is_resource};
 use astrid_wire::control::Verb;
 use astrid_wire::{Pattern, Principal, Topic};
 
+use super::denied;
 use super::gate::{Acl, Gate};
 use super::rules::Object;
 
@@ -53,6 +54,14 @@ impl Gate {
             Some(resource) if is_resource(resource) || pattern.is_some() => format!("{action}:{resource}"),
             _ => action.to_string(),
         };
+        if let (Ok(()), Action::Guard, Some(name)) = (&declared, action, principal.as_capsule()) {
+            let allowed = pattern.as_ref().is_some_and(|p| self.authority().policy().may_guard(name, p));
+            let grant = denied::guard_grant(name, &resource.unwrap_or("<pattern>"));
+            return match allowed {
+                true => answer(true, format!("granted by {grant}"), "that grant taken out".to_owned()),
+                false => answer(false, format!("nothing grants it to {principal}"), grant),
+            };
+        }
         match (declared, standing.why(capsule, action, object)) {
             (Err(section), _) => {
                 let rule = format!("the manifest of {capsule} does not declare it");
@@ -125,7 +134,8 @@ impl Acl {
                 },
                 "[publish]",
             ),
-            Action::Guard | Action::ActAs | Action::FsRead | Action::FsWrite | Action::NetConnect | Action::Secret => {
+            Action::Guard => (covered(&self.guards), "[capabilities] guard"),
+            Action::ActAs | Action::FsRead | Action::FsWrite | Action::NetConnect | Action::Secret => {
                 (false, "something that no capsule can declare yet")
             }
         };

@@ -40,6 +40,7 @@ pub struct Acl {
     pub(super) documents: Vec<DocumentName>,
     pub(super) kv: bool,
     pub(super) pin: bool,
+    pub(super) guards: Vec<Pattern>,
 }
 
 impl Acl {
@@ -59,6 +60,7 @@ impl Acl {
             documents: capabilities.document.iter().flat_map(|c| &c.allow).cloned().collect(),
             kv: capabilities.kv.is_some(),
             pin: capabilities.pin.is_some(),
+            guards: capabilities.guard.iter().flat_map(|c| &c.allow).cloned().collect(),
         }
     }
 }
@@ -306,6 +308,26 @@ impl Gate {
             object: held,
             epoch: FOR_EVER,
         }
+    }
+
+    /// May this capsule stand before that pattern? Its manifest declares it, and that is not enough: a guard refuses what others say, so it
+    /// needs the operator's grant besides.
+    ///
+    /// # Errors
+    /// [`Denied`] names the grant.
+    pub fn guard(&self, capsule: &Arc<str>, pattern: &Pattern) -> Result<Permit<Pattern>, Denied> {
+        // In this order: what is found is at least as new as its epoch says.
+        let epoch = self.0.epoch();
+        if !self.0.policy().may_guard(capsule, pattern) {
+            return Err(Denied::Guard {
+                capsule: Arc::clone(capsule),
+                pattern: pattern.clone(),
+            });
+        }
+        Ok(Permit {
+            object: pattern.clone(),
+            epoch,
+        })
     }
 
     /// What the kernel says itself.

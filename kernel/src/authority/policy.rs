@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use astrid_wire::Principal;
-use astrid_wire::authority::{BUILT_IN_GROUPS, Capability, GroupsFile, Profile, WEIGHT_MAX};
+use astrid_wire::authority::{Action, BUILT_IN_GROUPS, Capability, GroupsFile, Profile, WEIGHT_MAX};
+use astrid_wire::{Pattern, Principal};
 
 use super::rules::{CompiledGroup, Entry, RuleSet};
 
@@ -40,9 +40,14 @@ pub enum Known {
 pub struct Policy {
     principals: HashMap<Principal, Known, ahash::RandomState>,
     groups: BTreeMap<Arc<str>, Arc<CompiledGroup>>,
+    /// What capsules may guard, by name.
+    guards: Arc<Guards>,
     /// Whoever is not there may do everything.
     open: bool,
 }
+
+/// What capsules may guard, by name.
+type Guards = BTreeMap<Arc<str>, Vec<Pattern>>;
 
 /// Why a profile or the groups are refused: what is wrong, the word in the file that is, and what could be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +84,7 @@ impl Policy {
     pub fn with_groups(file: &GroupsFile) -> Result<Self, Wrong> {
         Ok(Self {
             groups: compile_groups(file)?,
+            guards: Arc::new(compile_guards(file)?),
             ..Self::default()
         })
     }
@@ -112,6 +118,7 @@ impl Policy {
         Self {
             principals: self.principals.clone(),
             groups: self.groups.clone(),
+            guards: Arc::clone(&self.guards),
             open: self.open,
         }
     }
@@ -180,6 +187,17 @@ impl Policy {
         self.groups.get(name).map(|g| g.grants.capabilities())
     }
 
+    /// Capsules that may guard something, and what; in order.
+    pub fn guards(&self) -> impl Iterator<Item = (&str, &[Pattern])> {
+        self.guards.iter().map(|(capsule, patterns)| (&**capsule, &**patterns))
+    }
+
+    /// Whether a capsule may guard all of that pattern.
+    pub fn may_guard(&self, capsule: &str, pattern: &Pattern) -> bool {
+        let granted = self.guards.get(capsule);
+        self.open || granted.is_some_and(|granted| granted.iter().any(|g| g.covers(pattern)))
+    }
+
     /// How many principals there are.
     pub fn len(&self) -> usize {
         self.principals.len()
@@ -232,6 +250,37 @@ fn compile_groups(file: &GroupsFile) -> Result<BTreeMap<Arc<str>, Arc<CompiledGr
     for (name, group) in &file.group {
         check_group(name, group)?;
         add(name, &group.grants);
+    }
+    Ok(compiled)
+}
+
+fn compile_guards(file: &GroupsFile) -> Result<Guards, Wrong> {
+    if file.capsule.len() > GROUPS_MAX {
+        let what = format!("there are {} capsules, the limit is {GROUPS_MAX}", file.capsule.len());
+        return Err(Wrong::new(what, "", None));
+    }
+    let mut compiled = Guards::new();
+    for (name, capsule) in &file.capsule {
+        let name = name.as_str();
+        if capsule.grants.len() > CAPABILITIES_MAX {
+            let what = format!(
+                "the capsule `{name}` has {} grants, the limit is {CAPABILITIES_MAX}",
+                capsule.grants.len()
+            );
+            return Err(Wrong::new(what, name, None));
+        }
+        let pattern = |grant: &Capability| match grant {
+            Capability::Of(Action::Guard, Some(resource)) => resource.as_str().parse().ok(),
+            _ => None,
+        };
+        let patterns = capsule.grants.iter().map(|grant| {
+            pattern(grant).ok_or_else(|| {
+                let what = format!("`{grant}` is granted to no capsule: only guards are, as `guard:files.v1.>`");
+                let hint = "what else it does is in its manifest, which was approved when it was installed";
+                Wrong::new(what, &grant.to_string(), Some(hint.to_owned()))
+            })
+        });
+        compiled.insert(name.into(), patterns.collect::<Result<_, _>>()?);
     }
     Ok(compiled)
 }

@@ -93,6 +93,8 @@ impl Standing {
         match &self.is {
             Is::Known(entry) => entry.allows(action, object),
             Is::Everybody => true,
+            // To stand before others it needs more than its manifest: `Gate::guard`.
+            Is::Capsule if action == Action::Guard => false,
             Is::Capsule => HARMLESS.contains(&action) || self.principal.as_capsule() == Some(capsule),
             Is::Anonymous | Is::Disabled | Is::Unreadable | Is::Unknown => false,
         }

@@ -79,6 +79,16 @@ const TABLE_ENTRY_BYTES: usize = 16;
 const PARTS_MAX: usize = 32;
 
 impl Limits {
+    /// Up to so many bytes, which that one's quota counts.
+    pub fn new(max: usize, account: &Arc<Account>) -> Self {
+        Self {
+            max,
+            used: 0,
+            hold: account.hold_anyway(Limit::Memory, 0),
+            refused: false,
+        }
+    }
+
     fn grow(&mut self, current: usize, desired: usize) -> Result<bool, Exceeded> {
         let total = self.used.saturating_add(desired.saturating_sub(current));
         let allowed = total <= self.max;
@@ -204,12 +214,7 @@ impl Guest {
             stored: (None, 0),
             commands: Commands::default(),
             meter,
-            limits: Limits {
-                max,
-                used: 0,
-                hold: own.hold_anyway(Limit::Memory, 0),
-                refused: false,
-            },
+            limits: Limits::new(max, &own),
             now: Now::default(),
             log_lines: 0,
             working: Working::default(),

@@ -27,6 +27,7 @@ use super::loaded::Capsule;
 use super::shard::Shard;
 use super::{Acting, Host};
 use crate::audit::{self, Entry};
+use crate::authority::Gate;
 use crate::bus::inbox::RowRef;
 use crate::home::{Home, Socket};
 use crate::port::listener::{Accept, Caps, Inherited, Listener, Seats};
@@ -153,6 +154,9 @@ impl Manager {
     pub async fn start(&self, plan: Plan) {
         {
             let mut rows = self.rows.lock();
+            let refused = plan.refused.iter().map(|refused| &refused.bundle);
+            let all = plan.levels.iter().flatten().chain(refused);
+            self.host.guards.declare(all.map(|bundle| &bundle.manifest));
             for bundle in plan.levels.iter().flatten() {
                 rows.insert(bundle.name().to_owned(), Row::new(bundle, Stage::Loading));
             }
@@ -404,7 +408,7 @@ impl Manager {
     /// Every capsule's row, by name.
     pub fn reports(&self) -> Vec<CapsuleReport> {
         let rows = self.rows.lock();
-        let mut reports: Vec<_> = rows.values().map(Row::report).collect();
+        let mut reports: Vec<_> = rows.values().map(|row| row.report(&self.host.gate)).collect();
         for report in &mut reports {
             if let (Some(keeps), Some(reason)) = (self.host.durable.absent.keeps(&report.name), &mut report.reason) {
                 *reason = format!("{reason}; {keeps}");
@@ -481,7 +485,7 @@ impl Row {
         }
     }
 
-    fn report(&self) -> CapsuleReport {
+    fn report(&self, gate: &Gate) -> CapsuleReport {
         let manifest = &self.manifest;
         let mut report = CapsuleReport {
             name: manifest.name().to_owned(),
@@ -519,7 +523,25 @@ impl Row {
             }
             Stage::Running(actors) => fill(&mut report, actors),
         }
+        if let Some(idle) = self.guards_nothing(gate) {
+            report.reason = Some(match report.reason {
+                Some(reason) => format!("{reason}; {idle}"),
+                None => idle,
+            });
+        }
         report
+    }
+
+    /// Why it does not guard what it would, where that is so.
+    fn guards_nothing(&self, gate: &Gate) -> Option<String> {
+        let asked = &self.manifest.capabilities.guard.as_ref()?.allow;
+        let name = self.manifest.name().into();
+        let mut denied = asked.iter().filter_map(|pattern| gate.guard(&name, pattern).err());
+        let first = denied.next()?;
+        Some(match denied.count() {
+            0 => first.to_string(),
+            others => format!("{first} (and so with {others} more)"),
+        })
     }
 }
 
@@ -533,6 +555,7 @@ fn reasons(capabilities: &Capabilities) -> BTreeMap<String, String> {
         document,
         kv,
         pin,
+        guard,
     } = capabilities;
     let mut reasons = BTreeMap::new();
     let mut add = |name: &str, reason: Option<&String>| reasons.extend(reason.map(|r| (name.to_owned(), r.clone())));
@@ -543,6 +566,7 @@ fn reasons(capabilities: &Capabilities) -> BTreeMap<String, String> {
     add("document", document.as_ref().map(|c| &c.reason));
     add("kv", kv.as_ref().map(|c| &c.reason));
     add("pin", pin.as_ref().map(|c| &c.reason));
+    add("guard", guard.as_ref().map(|c| &c.reason));
     reasons
 }
 

@@ -9,6 +9,7 @@
 //! - [`actors`], [`actor`]: identities, and the life of one; [`health`] how one that fails comes back; [`report`] who is told;
 //! - [`connection`]: what a connection-scope actor serves;
 //! - [`guest`], [`host`], [`commands`]: one instance, what it can call, and what it asked for;
+//! - [`guards`]: who is asked before others are heard;
 //! - [`shard`], [`ticker`], [`census`]: whose turn it is, for how long, and who must give way;
 //! - [`manager`]: all of it together.
 
@@ -28,6 +29,7 @@ pub mod discover;
 pub mod durable;
 pub mod engine;
 pub mod graph;
+pub mod guards;
 pub mod guest;
 pub mod health;
 pub mod host;
@@ -50,6 +52,7 @@ use wasmtime::Engine;
 
 use self::census::Census;
 use self::durable::Durable;
+use self::guards::Guards;
 use crate::audit::Audit;
 use crate::authority::Gate;
 use crate::bus::Bus;
@@ -117,6 +120,8 @@ pub struct Host {
     pub bus: Arc<Bus>,
     /// Decides.
     pub gate: Gate,
+    /// Are asked before others are heard.
+    pub guards: Guards,
     /// Records.
     pub audit: Audit,
     /// Does things later.

@@ -102,6 +102,7 @@ impl Control {
             reasons.push(format!("the store takes no commits: {why}"));
         }
         reasons.extend(self.host.gate.authority().problems());
+        reasons.extend(self.host.guards.missing(&self.host.gate));
         if let Some(why) = self.host.audit.failing() {
             reasons.push(format!("what must be recorded is refused: {why}; {}", why.hint()));
         }

@@ -44,7 +44,7 @@ use crate::Pattern;
 mod profile;
 
 #[cfg(feature = "manifest")]
-pub use profile::{BUILT_IN_GROUPS, BuiltInGroup, Group, GroupsFile, Profile, WEIGHT_MAX};
+pub use profile::{BUILT_IN_GROUPS, BuiltInGroup, CapsuleGrants, Group, GroupsFile, Profile, WEIGHT_MAX};
 
 /// Most bytes of a capability: an action, and a path as long as people write them.
 pub const CAPABILITY_BYTES_MAX: usize = 512;

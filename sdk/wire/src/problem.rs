@@ -24,6 +24,10 @@ pub mod codes {
     pub const NO_SUBSCRIBER: &str = "no-subscriber";
     /// The gate refused: somebody lacks the authority.
     pub const DENIED: &str = "denied";
+    /// A guard of the topic refused what was to be said there.
+    pub const GUARD_DENIED: &str = "guard.denied";
+    /// A guard of the topic could not be asked, or gave no answer: nothing is said there.
+    pub const GUARD_FAILED: &str = "guard.failed";
     /// The receiver's queue is full and rejects.
     pub const FULL: &str = "full";
     /// A body or a document is over its limit.

@@ -14,6 +14,7 @@ use astrid_kernel::capsule::actors::Actors;
 use astrid_kernel::capsule::bundle::Bundle;
 use astrid_kernel::capsule::census::Census;
 use astrid_kernel::capsule::durable::{self, Durable};
+use astrid_kernel::capsule::guards::Guards;
 use astrid_kernel::capsule::guest::Guest;
 use astrid_kernel::capsule::loaded::Capsule;
 use astrid_kernel::capsule::shard::Shard;
@@ -139,6 +140,7 @@ impl Kernel {
             gate: Gate::new(astrid_kernel::authority::Authority::fixed(
                 astrid_kernel::authority::Policy::open_to_all_for_tests(),
             )),
+            guards: Guards::default(),
             audit,
             started: deadlines.now(),
             deadlines,

@@ -79,6 +79,12 @@ impl From<types::ReplyTo> for ReplyTo {
     }
 }
 
+impl From<Box<Problem>> for PublishError {
+    fn from(refused: Box<Problem>) -> Self {
+        Self::Guarded(guest_problem(&refused))
+    }
+}
+
 fn topic(text: &str) -> Result<Topic, PublishError> {
     text.parse()
         .map_err(|e: astrid_wire::topic::TopicError| PublishError::InvalidTopic(e.to_string()))
@@ -111,22 +117,49 @@ impl Guest {
         }
     }
 
+    fn may_say(&self, topic: Topic) -> Result<Permit<Say>, Denied> {
+        let said = self.host().gate.say(self.subject(), topic);
+        said.map_err(|denied| self.refused(denied))
+    }
+
+    fn may_request(&self, topic: Topic) -> Result<Permit<Say>, Denied> {
+        let said = self.host().gate.request(self.subject(), topic);
+        said.map_err(|denied| self.refused(denied))
+    }
+
+    /// Asks the guards of a topic on which this may be said. Who has lost the right meanwhile is refused.
+    async fn guarded(
+        &mut self,
+        say: Permit<Say>,
+        saying: &mut Saying,
+        kind: types::Kind,
+        decide: fn(&Self, Topic) -> Result<Permit<Say>, Denied>,
+    ) -> Result<Permit<Say>, PublishError> {
+        let asked = self.pass_guards(&say.object().topic, saying, kind).await?;
+        if !asked || self.host().gate.still(&say) {
+            return Ok(say);
+        }
+        Ok(decide(self, say.into_object().topic)?)
+    }
+
     /// Checks and reserves, in the order in which a mistake is cheapest to find.
-    fn prepare(
+    async fn prepare(
         &mut self,
         to: &str,
         content_type: &str,
         bytes: Vec<u8>,
+        kind: types::Kind,
     ) -> Result<(Permit<Say>, Saying, Slots), PublishError> {
         self.commands.room(bytes.len())?;
         if self.host().is_stopping() {
             return Err(PublishError::Unavailable("the daemon stops".to_owned()));
         }
-        let body = body(content_type, bytes)?;
-        let said = self.host().gate.say(self.subject(), topic(to)?);
-        let say = said.map_err(|denied| self.refused(denied))?;
-        let saying = self.saying(body);
+        let mut saying = self.saying(body(content_type, bytes)?);
+        let say = self.may_say(topic(to)?)?;
         self.pay_for_saying(saying.body.bytes.len())?;
+        let say = self.guarded(say, &mut saying, kind, Self::may_say).await?;
+        // A guard may have made it longer.
+        self.commands.room(saying.body.bytes.len())?;
         let reserved = self.host().bus.reserve(&say, &saying);
         if let Err(NoPlace::OverQuota(exceeded)) = &reserved {
             self.exceeded = Some((**exceeded).clone());
@@ -180,8 +213,8 @@ impl Guest {
 }
 
 impl Host for Guest {
-    fn publish(&mut self, to: String, content_type: String, bytes: Vec<u8>) -> Result<u32, PublishError> {
-        let (say, saying, slots) = self.prepare(&to, &content_type, bytes)?;
+    async fn publish(&mut self, to: String, content_type: String, bytes: Vec<u8>) -> Result<u32, PublishError> {
+        let (say, saying, slots) = self.prepare(&to, &content_type, bytes, types::Kind::Event).await?;
         let weight = saying.body.bytes.len();
         self.payer.says(weight);
         let once = None;
@@ -196,7 +229,7 @@ impl Host for Guest {
         ))
     }
 
-    fn publish_once(
+    async fn publish_once(
         &mut self,
         id: String,
         to: String,
@@ -206,7 +239,7 @@ impl Host for Guest {
         if id.is_empty() || id.len() > ID_BYTES_MAX as usize {
             return Err(PublishError::InvalidId(ID_BYTES_MAX));
         }
-        let (say, saying, slots) = self.prepare(&to, &content_type, bytes)?;
+        let (say, saying, slots) = self.prepare(&to, &content_type, bytes, types::Kind::Event).await?;
         self.check_store()?;
         let weight = saying.body.bytes.len();
         self.payer.says(weight);
@@ -222,7 +255,7 @@ impl Host for Guest {
         ))
     }
 
-    fn ask(
+    async fn ask(
         &mut self,
         to: String,
         content_type: String,
@@ -233,7 +266,7 @@ impl Host for Guest {
             return Err(PublishError::TooMany(ASKS_PER_ACTOR_MAX));
         }
         let hold = self.hold_call()?;
-        let (say, saying, slots) = self.prepare(&to, &content_type, bytes)?;
+        let (say, saying, slots) = self.prepare(&to, &content_type, bytes, types::Kind::Ask).await?;
         if slots.is_unheard() {
             return Err(PublishError::NoSubscriber);
         }
@@ -286,15 +319,15 @@ impl Host for Guest {
         timeout_ms: Option<u32>,
     ) -> Result<Answer, RequestError> {
         let prepare = |guest: &Self| -> Result<_, PublishError> {
-            let body = body(&content_type, bytes)?;
-            let said = guest.host().gate.request(guest.subject(), topic(&to)?);
-            let say = said.map_err(|denied| guest.refused(denied))?;
-            Ok((say, guest.saying(body)))
+            let saying = guest.saying(body(&content_type, bytes)?);
+            Ok((guest.may_request(topic(&to)?)?, saying))
         };
-        let (say, saying) = prepare(self).map_err(RequestError::Unsent)?;
+        let (say, mut saying) = prepare(self).map_err(RequestError::Unsent)?;
         let paid = self.pay_for_saying(saying.body.bytes.len());
         let held = paid.and_then(|()| self.hold_call());
         let _hold = held.map_err(|e| RequestError::Unsent(e.into()))?;
+        let guarded = self.guarded(say, &mut saying, types::Kind::Ask, Self::may_request);
+        let say = guarded.await.map_err(RequestError::Unsent)?;
         self.payer.account.published(1, saying.body.bytes.len() as u64);
         // A nested request never waits longer than whoever waits for this actor, nor than the actor may run.
         let wait = self
@@ -316,14 +349,14 @@ impl Host for Guest {
         }
     }
 
-    fn emit(&mut self, to: String, content_type: String, bytes: Vec<u8>) -> Result<(), PublishError> {
-        let body = body(&content_type, bytes)?;
-        let said = self.host().gate.say(self.subject(), topic(&to)?);
-        let say = said.map_err(|denied| self.refused(denied))?;
-        let saying = self.saying(body);
-        let bytes = saying.body.bytes.len();
-        self.pay_for_saying(bytes)?;
-        self.payer.account.published(1, bytes as u64);
+    async fn emit(&mut self, to: String, content_type: String, bytes: Vec<u8>) -> Result<(), PublishError> {
+        let mut saying = self.saying(body(&content_type, bytes)?);
+        let say = self.may_say(topic(&to)?)?;
+        self.pay_for_saying(saying.body.bytes.len())?;
+        let say = self
+            .guarded(say, &mut saying, types::Kind::Event, Self::may_say)
+            .await?;
+        self.payer.account.published(1, saying.body.bytes.len() as u64);
         self.host().bus.emit(say, saying);
         Ok(())
     }

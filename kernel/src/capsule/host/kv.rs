@@ -6,7 +6,7 @@ use super::bindings::astrid::kernel::kv::{Entry, Host, KvError, Page};
 use crate::authority::{Denied, Permit};
 use crate::capsule::actor::ScopeKey;
 use crate::capsule::guest::Guest;
-use crate::capsule::working::TooMuch;
+use crate::capsule::working::{self, TooMuch};
 use crate::ledger::Limit;
 use crate::store::engine::{EngineError, Span};
 use crate::store::table::Table;
@@ -30,7 +30,8 @@ impl From<TooMuch> for KvError {
     }
 }
 
-fn check_key(key: &[u8]) -> Result<(), KvError> {
+/// Whether it can be a key.
+pub(crate) fn check_key(key: &[u8]) -> Result<(), KvError> {
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
         return Err(KvError::InvalidKey(u32::try_from(KEY_BYTES_MAX).unwrap_or(u32::MAX)));
     }
@@ -42,6 +43,18 @@ fn check_value(value: Option<&Vec<u8>>) -> Result<(), KvError> {
         return Err(KvError::TooLarge(VALUE_BYTES_MAX as u64));
     }
     Ok(())
+}
+
+/// A page as its guest sees it.
+pub(crate) fn guest_page((entries, next): working::Page) -> Page {
+    let entries = entries.into_iter().map(|(key, value)| Entry {
+        key: key.to_vec(),
+        value: value.to_vec(),
+    });
+    Page {
+        entries: entries.collect(),
+        next: next.map(|next| next.to_vec()),
+    }
 }
 
 /// Bytes that an entry takes, by the quota's count.
@@ -138,14 +151,6 @@ impl Host for Guest {
             end: end.as_deref(),
             backwards,
         };
-        let (entries, next) = self.working.scan(&store, &table, span, limit)?;
-        let entries = entries.into_iter().map(|(key, value)| Entry {
-            key: key.to_vec(),
-            value: value.to_vec(),
-        });
-        Ok(Page {
-            entries: entries.collect(),
-            next: next.map(|next| next.to_vec()),
-        })
+        Ok(guest_page(self.working.scan(&store, &table, span, limit)?))
     }
 }

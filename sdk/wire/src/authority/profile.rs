@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Capability;
+use crate::manifest::CapsuleName;
 use crate::proof::PublicKey;
 use crate::quota::Quota;
 
@@ -45,6 +46,17 @@ pub struct GroupsFile {
     /// `[group.NAME]`
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub group: BTreeMap<String, Group>,
+    /// `[capsule.NAME]`
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub capsule: BTreeMap<CapsuleName, CapsuleGrants>,
+}
+
+/// What the operator grants a capsule itself, beyond its manifest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CapsuleGrants {
+    /// `guard:<pattern>` only: what else it does is in its manifest, which was approved when it was installed.
+    pub grants: Vec<Capability>,
 }
 
 /// A group of the operator's.
