@@ -50,7 +50,7 @@ struct Cli {
 
     /// File with the private key of --principal [default: keys/principals/NAME.key in the home]
     #[arg(long, global = true, value_name = "FILE", requires = "principal", help_heading = EVERYWHERE, display_order = 103)]
-    key: Option<PathBuf>,
+    identity: Option<PathBuf>,
 
     /// Join the running daemon, or start one for this command alone and stop it at once after
     ///
@@ -145,7 +145,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         home: cli.home,
         identity: cli.principal.map(|principal| Identity {
             principal,
-            key: cli.key,
+            key: cli.identity,
         }),
         output: Output { format: cli.format },
         session: None,

@@ -6,10 +6,10 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use astrid_wire::Topic;
 use astrid_wire::control::{self, Capsules, Mode, State};
 use astrid_wire::manifest::Overflow;
 use astrid_wire::topic::TopicError;
+use astrid_wire::{Principal, Topic};
 use rustix::process::{DumpableBehavior, Resource};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
@@ -35,7 +35,7 @@ use crate::control::Control;
 use crate::deadlines::Deadlines;
 use crate::home::{self, Home};
 use crate::keys::{BootToken, RuntimeKey};
-use crate::ledger::Ledger;
+use crate::ledger::{Entitlement, Ledger, Quotas};
 use crate::lock::Lock;
 use crate::logging;
 use crate::metrics::{self, Metrics};
@@ -258,6 +258,22 @@ impl Drop for ShardThreads {
     }
 }
 
+/// What the profiles say that principals may use.
+struct Entitlements(Arc<Authority>);
+
+impl Quotas for Entitlements {
+    fn of(&self, principal: &Principal) -> Option<Entitlement> {
+        let policy = self.0.policy();
+        let profile = policy.profile(principal);
+        let entitled = profile.map(|profile| Entitlement {
+            quota: profile.quota,
+            weight: profile.weight,
+        });
+        // A capsule has no profile; and whoever has one that cannot be read may do nothing that could be limited.
+        entitled.or_else(|| (policy.knows(principal) || principal.as_capsule().is_some()).then(Entitlement::default))
+    }
+}
+
 fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Instant) -> Result<Arc<Host>, BootError> {
     let Parts {
         home,
@@ -283,6 +299,7 @@ fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Ins
     let deadlines = Arc::new(Deadlines::default());
     let topics = Topics::new()?;
     let ledger = Ledger::new(Arc::clone(&store), Arc::clone(&deadlines));
+    ledger.set_quotas(Arc::new(Entitlements(Arc::clone(&authority))));
     Ok(Arc::new(Host {
         engine: engine::engine().map_err(BootError::Engine)?,
         durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),

@@ -5,12 +5,11 @@
 //!
 //! Read in this order; each module uses only those before it, and a test holds that.
 //!
-//! - [`home`], [`lock`], [`keys`], [`config`]: what the daemon finds on disk;
+//! - [`home`], [`lock`], [`keys`], [`identity`], [`config`]: what the daemon finds on disk;
 //! - [`metrics`], [`logging`], [`notify`], [`status`]: what it tells about itself;
-//! - [`keeper`]: the process that forks programs;
 //! - [`store`]: what survives;
-//! - [`backup`]: all of it in one file, and back;
 //! - [`audit`]: what happened, signed;
+//! - [`backup`]: all of it in one file, and back;
 //! - [`clock`], [`deadlines`], [`ledger`]: time, and what was used;
 //! - [`keeper`]: the processes that start and end programs;
 //! - [`bus`]: messages; [`authority`]: who may say and hear them;

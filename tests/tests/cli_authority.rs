@@ -42,14 +42,14 @@ fn an_agent_proves_itself_and_does_what_it_may() {
     // Another key proves nothing, and neither does none.
     let other = astrid.home().join("other.key");
     let _ = astrid.run(&["keypair", "ann", "--file", other.to_str().unwrap()]).ok();
-    let outcome = astrid.run(&["--principal", "ann", "--key", other.to_str().unwrap(), "status"]);
+    let outcome = astrid.run(&["--principal", "ann", "--identity", other.to_str().unwrap(), "status"]);
     assert_eq!(outcome.code(), 4, "{outcome:?}");
     assert_eq!(astrid.run(&["--principal", "bob", "publish", "a.v1.b", "x"]).code(), 4);
-    assert_eq!(astrid.run(&["--key", "x", "status"]).code(), 2);
+    assert_eq!(astrid.run(&["--identity", "x", "status"]).code(), 2);
     // A private key that others can read is not used.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     fs::set_permissions(&other, mode).unwrap();
-    let outcome = astrid.run(&["--principal", "ann", "--key", other.to_str().unwrap(), "status"]);
+    let outcome = astrid.run(&["--principal", "ann", "--identity", other.to_str().unwrap(), "status"]);
     assert!(outcome.stderr.contains("0644"), "{outcome:?}");
 }
 
@@ -73,6 +73,7 @@ fn grants_and_revokes() {
     );
     let _ = as_ann(&astrid, &["publish", "notes.v1.placed", "x"]).ok();
     // K9: nobody widens its own, whatever it holds.
+    let _ = astrid.run(&["quota", "set", "ann", "children=10"]).ok();
     let _ = astrid.run(&["agent", "modify", "ann", "--add-group", "admin"]).ok();
     let _ = as_ann(&astrid, &["agent", "list"]).ok();
     for denied in [
@@ -83,6 +84,7 @@ fn grants_and_revokes() {
         let outcome = as_ann(&astrid, denied);
         assert_eq!(outcome.code(), 4, "{denied:?}: {outcome:?}");
     }
+    let _ = as_ann(&astrid, &["quota", "set", "ann", "children=5"]).ok();
     assert_eq!(
         astrid.run(&["caps", "grant", "default", "publish:x.>"]).code(),
         4,

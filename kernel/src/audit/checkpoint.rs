@@ -17,7 +17,7 @@ use super::verify::{OPEN_INTENTS_MAX, State};
 use crate::home::{Durability, PRIVATE_FILE, replace_file};
 
 /// Its name.
-const FILE: &str = "checkpoint";
+pub(super) const FILE: &str = "checkpoint";
 
 const MAGIC: [u8; 12] = *b"ASTRIDAC\x01\0\0\0";
 

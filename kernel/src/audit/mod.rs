@@ -65,6 +65,9 @@ const SEGMENT_BYTES: u64 = 64 << 20;
 /// Entries that the log of a home that is thrown away keeps at most.
 const MEMORY_MAX: usize = 16 << 10;
 
+/// What is in a log's directory beside its segments.
+pub const NOT_SEGMENTS: [&str; 3] = [checkpoint::FILE, head::FILE, KEY_FILE];
+
 /// Where the public key is for others.
 const KEY_FILE: &str = "key.pub";
 
@@ -278,8 +281,30 @@ impl Audit {
     /// Counts something routine: one entry for all of a minute, by who, through which capsule, what, and by which rule.
     pub fn count(&self, principal: &str, capsule: &str, action: &str, rule: &str) {
         if let Inner::Disk(shared) = &self.0 {
-            shared.count([principal, capsule, action, rule]);
+            shared.count([principal, capsule, action, rule], 1);
         }
+    }
+
+    /// Records that something was refused: the first of a minute in full, repeats by their number. So nobody can fill the log by asking.
+    pub fn denied(&self, principal: &str, capsule: &str, rule: &str) {
+        const ACTION: &str = "denied";
+        let first = match &self.0 {
+            Inner::Disk(shared) => shared.count([principal, capsule, ACTION, rule], 0),
+            Inner::Memory(_) => true,
+        };
+        if first {
+            let entry = Entry::new(Kind::Denial, principal, ACTION)
+                .capsule(capsule)
+                .detail(rule);
+            // It is refused all the same; that the log takes nothing, it says itself.
+            drop(self.write(entry.outcome(Outcome::Denied)));
+        }
+    }
+
+    /// Whether it has files, or is gone with the process.
+    #[must_use]
+    pub fn is_on_disk(&self) -> bool {
+        matches!(self.0, Inner::Disk(_))
     }
 
     /// Why entries cannot be written now, if they cannot.

@@ -2,11 +2,12 @@
 //!
 //! Nothing here says whether it is true; that is [`verify`](super::verify)'s to say. Entries are told as far as their own hashes are right.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use astrid_wire::control::audit::Stats;
 use serde::Serialize;
 
 use super::entry::{Entry, Kind, Stage, View};
@@ -124,33 +125,6 @@ impl Filter {
             && self.since_ms.is_none_or(|since| view.wall_ms >= since)
             && self.before_ms.is_none_or(|before| view.wall_ms < before)
     }
-}
-
-/// What there is of the log.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Stats {
-    /// Segments.
-    pub segments: u64,
-    /// Bytes of those.
-    pub bytes: u64,
-    /// Entries.
-    pub entries: u64,
-    /// Seals.
-    pub seals: u64,
-    /// The first entry.
-    pub first: Option<u64>,
-    /// The last entry.
-    pub last: Option<u64>,
-    /// When the first was made, in milliseconds since 1970.
-    pub first_ms: Option<u64>,
-    /// When the last was made.
-    pub last_ms: Option<u64>,
-    /// Principals that have entries.
-    pub principals: u64,
-    /// Entries of each kind.
-    pub kinds: BTreeMap<&'static str, u64>,
-    /// Who signs, of the last segment.
-    pub key: Option<String>,
 }
 
 /// Headers of all segments that have a good one, in order.
@@ -328,7 +302,7 @@ pub fn stats(directory: &Path) -> Result<Stats, VerifyError> {
             stats.first.get_or_insert(view.sequence);
             stats.first_ms.get_or_insert(view.wall_ms);
             (stats.last, stats.last_ms) = (Some(view.sequence), Some(view.wall_ms));
-            *stats.kinds.entry(view.kind.as_str()).or_default() += 1;
+            *stats.kinds.entry(view.kind.as_str().to_owned()).or_default() += 1;
             if principals.len() < PRINCIPALS_MAX && !principals.contains(view.principal) {
                 principals.insert(view.principal.into());
             }

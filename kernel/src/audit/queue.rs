@@ -168,7 +168,7 @@ impl Queue {
             return;
         }
         self.counted_since = None;
-        for (key, count) in self.counted.drain() {
+        for (key, count) in self.counted.drain().filter(|(_, count)| *count > 0) {
             let mut parts = key.split(BETWEEN);
             let mut part = || parts.next().unwrap_or_default();
             let (principal, capsule, action, rule) = (part(), part(), part(), part());
@@ -234,12 +234,12 @@ impl Shared {
         Ok(())
     }
 
-    /// Counts one more.
-    pub(super) fn count(&self, parts: [&str; 4]) {
+    /// Counts something. `first`: what the first of its window counts, 0 when it is told in full elsewhere. Whether it was the first.
+    pub(super) fn count(&self, parts: [&str; 4], first: u64) -> bool {
         let mut guard = self.queue.lock();
         let queue = &mut *guard;
         if queue.closed {
-            return;
+            return false;
         }
         queue.key.clear();
         for part in parts {
@@ -253,21 +253,22 @@ impl Shared {
         }
         if let Some(count) = queue.counted.get_mut(queue.key.as_str()) {
             *count += 1;
-            return;
+            return false;
         }
         if queue.counted.len() >= COUNTED_MAX {
             let [.., action, _] = parts;
             // The actions are the kernel's own words: there are few.
             let rest = format!("\0\0{action}\0others: more than {COUNTED_MAX} different in this time");
             *queue.counted.entry(rest.into()).or_default() += 1;
-            return;
+            return false;
         }
-        queue.counted.insert(queue.key.as_str().into(), 1);
+        queue.counted.insert(queue.key.as_str().into(), first);
         if queue.counted_since.is_none() {
             queue.counted_since = Some(Instant::now());
             drop(guard);
             self.wake.notify_one();
         }
+        true
     }
 
     /// Something for the writer to do after what waits.

@@ -17,6 +17,7 @@ use super::entry::{Hash, Kind, Outcome, Stage, View};
 use super::head::{Head, read_head};
 use super::links::Links;
 use super::segment::{self, HEADER_BYTES, Header, HeaderError, Raw, Reader, RecordKind, Seal, Step};
+use astrid_wire::control::audit::{Found, Verified};
 use astrid_wire::proof::PublicKey;
 
 /// Findings that are listed at most; further ones are counted.
@@ -185,6 +186,37 @@ impl Report {
     #[must_use]
     pub fn head_hex(&self) -> String {
         hex::encode(self.head)
+    }
+
+    /// As others are told.
+    #[must_use]
+    pub fn to_wire(&self) -> Verified {
+        Verified {
+            ok: self.is_ok(),
+            segments: self.segments,
+            entries: self.entries,
+            seals: self.seals,
+            first: self.first,
+            last: self.last,
+            unsealed_tail: self.unsealed_tail,
+            torn_bytes: self.torn_bytes,
+            anchored: self.anchored,
+            key: self.key.map(|key| key.to_string()),
+            head: self.head_hex(),
+            unknown_outcomes: self.unknown_outcomes.clone(),
+            unknown_count: self.unknown_count,
+            findings: self
+                .findings
+                .iter()
+                .map(|finding| Found {
+                    file: finding.file.clone(),
+                    entry: finding.entry,
+                    offset: finding.offset,
+                    fault: finding.fault.to_string(),
+                })
+                .collect(),
+            findings_count: self.findings_count,
+        }
     }
 
     fn find(&mut self, file: &str, entry: Option<u64>, offset: u64, fault: Fault) {

@@ -141,7 +141,7 @@ fn a_wrong_profile_denies_one() {
         ),
         ("grants = [\"*\"]\n", "bad.toml:1:11: `*` is granted by a group only"),
         ("weight = 0\n", "weight is 0; it is 1 to"),
-        ("keys = [\"ed25519:x\"]\n", "bad.toml:1:9: this is not a key"),
+        ("keys = [\"ed25519:x\"]\n", "bad.toml:1:8: a key is written `ed25519:`"),
         ("[quota]\nfuel = 1\n", "bad.toml:2:1: unknown key `fuel`"),
         ("[quota]\ncalls = -1\n", "bad.toml:2:9"),
     ] {

@@ -297,16 +297,12 @@ impl Guest {
         &self.standing
     }
 
-    /// Counts what it was refused, for the audit log.
+    /// Records what it was refused.
     pub fn refused(&self, denied: Denied) -> Denied {
         let subject = self.subject();
         let audit = &self.host().audit;
-        audit.count(
-            subject.standing.principal().as_str(),
-            &subject.acl.capsule,
-            "denied",
-            &denied.to_string(),
-        );
+        let principal = subject.standing.principal();
+        audit.denied(principal.as_str(), &subject.acl.capsule, &denied.to_string());
         denied
     }
 

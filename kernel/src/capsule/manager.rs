@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use astrid_wire::control::{CapsuleReport, CapsuleState};
-use astrid_wire::describe::{Description, Direction};
+use astrid_wire::describe::{Description, Direction, TopicDescription};
 use astrid_wire::manifest::{Capabilities, DocumentName, Listener as SocketName, Manifest};
 use astrid_wire::{Pattern, Principal, control};
 use futures_util::future::join_all;
@@ -31,6 +31,9 @@ use crate::bus::inbox::RowRef;
 use crate::home::{Home, Socket};
 use crate::port::listener::{Accept, Caps, Inherited, Listener, Seats};
 use crate::store::table::Scope;
+
+/// The interface of what administrators ask the kernel (K8).
+const ADMIN_INTERFACE: &str = "astrid-admin";
 
 /// How long the start waits for each uplink before it goes on with what does not depend on it (K3).
 const UPLINK_WAIT: Duration = Duration::from_millis(500);
@@ -447,8 +450,25 @@ impl Manager {
                     });
             }
         }
+        interfaces.interfaces.insert(
+            ADMIN_INTERFACE.to_owned(),
+            vec![control::Exporter {
+                capsule: "kernel".to_owned(),
+                version: "1.0".to_owned(),
+                topics: admin_topics(),
+            }],
+        );
         interfaces
     }
+}
+
+/// What administrators ask, as it was made from the types.
+fn admin_topics() -> Vec<TopicDescription> {
+    let described = Description::parse(include_bytes!("../../../etc/schema/admin.json"));
+    described.map(|described| described.topics).unwrap_or_else(|error| {
+        tracing::error!(%error, "the kernel's own description cannot be read");
+        Vec::new()
+    })
 }
 
 impl Row {

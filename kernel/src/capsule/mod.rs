@@ -168,9 +168,10 @@ impl Host {
         *self.acting.borrow() == Acting::NoMore
     }
 
-    /// Closes what principals may not have any more: connections of whoever is disabled or unknown, what connections hear and may not,
-    /// and programs of whoever is disabled or unknown. To be called after a change that took something from somebody.
+    /// Has a change of the policy felt: everybody's limits, connections of whoever is disabled or unknown, what connections hear and may
+    /// not, and programs of whoever is disabled or unknown.
     pub fn enforce(&self) {
+        self.ledger.refresh();
         for actors in self.durable.directory.all() {
             actors.narrow_connections();
         }

@@ -12,6 +12,7 @@ use astrid_wire::control::admin::{
     Groups, Named, NamedGroup, PAGE_MAX, Page, Question, QuotaReport, QuotaSet, REQUEST_ID, REQUEST_ID_BYTES_MAX,
     UsageGet,
 };
+use astrid_wire::control::audit::Nothing;
 use astrid_wire::problem::codes;
 use astrid_wire::{Principal, Problem, Quota};
 use serde::Serialize;
@@ -176,6 +177,19 @@ impl Control {
             Admin::QuotaGet => answer(id, &self.quota(&asked.parse()?)?),
             Admin::QuotaSet => answer(id, &self.set_quota(actor, asked.parse()?).await?),
             Admin::UsageGet => answer(id, &self.usage(&asked.parse()?)?),
+            Admin::AuditStats => answer(id, &{
+                let Nothing {} = asked.parse()?;
+                self.audit_stats().await?
+            }),
+            Admin::AuditVerify => answer(id, &{
+                let Nothing {} = asked.parse()?;
+                self.audit_verify().await?
+            }),
+            Admin::AuditPrune => answer(id, &self.audit_prune(asked.parse()?).await?),
+            Admin::AuditRotate => answer(id, &{
+                let Nothing {} = asked.parse()?;
+                self.audit_rotate().await?
+            }),
         }
     }
 
@@ -201,6 +215,8 @@ impl Control {
             edited.map(|_| report(target.clone(), &shown))
         });
         let done = finished(edited.await)?;
+        // Closed, stopped and limited when this is answered, and not a moment later.
+        self.host.enforce();
         tracing::info!(principal = %by, target = %whom, "a profile is changed");
         Ok(done)
     }
@@ -226,11 +242,14 @@ impl Control {
 
     async fn delete(&self, actor: Principal, named: Named) -> Result<AgentReport, Problem> {
         not_oneself(&actor, &named.name, "delete")?;
-        self.edit(actor, named.name.clone(), move |old| match old {
+        let name = named.name.clone();
+        let deleted = self.edit(actor, named.name.clone(), move |old| match old {
             Some(_) => Ok(None),
             None => Err(no_principal(&named.name)),
-        })
-        .await
+        });
+        let report = deleted.await?;
+        self.host.ledger.forget(&name);
+        Ok(report)
     }
 
     async fn enable(&self, actor: Principal, named: Named, enabled: bool) -> Result<AgentReport, Problem> {
@@ -329,6 +348,7 @@ impl Control {
             })
         });
         let done = finished(edited.await)?;
+        self.host.enforce();
         tracing::info!(principal = %by, group, "a group is changed");
         done.ok_or_else(|| no_group(&group))
     }

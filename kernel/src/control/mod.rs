@@ -4,7 +4,9 @@
 //! a client asks it as it asks any capsule.
 
 mod admin;
+mod audit;
 mod kept;
+mod record;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -180,13 +182,15 @@ impl Control {
             {
                 let control = Arc::clone(&self);
                 waiting.spawn(async move {
-                    let answer = control.answer_later(verb, &message).await;
+                    let work = control.answer_later(verb, &message);
+                    let answer = control.recorded(verb, &message, work).await;
                     control.tell(&message, answer);
                 });
                 continue;
             }
             self.tell(&message, self.answer(&message));
             if verb == Some(Verb::Shutdown) {
+                self.record_shutdown(&message);
                 tracing::info!(principal = %message.principal, message_id = %message.id, "asked to stop");
                 self.stop.notify_one();
             }

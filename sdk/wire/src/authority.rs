@@ -398,6 +398,7 @@ impl fmt::Debug for Resource {
 
 /// Why somebody may or may not do something: what `explain` answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Explanation {
     /// The decision.
     pub allowed: bool,

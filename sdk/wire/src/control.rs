@@ -10,8 +10,11 @@ use crate::describe::TopicDescription;
 
 #[cfg(feature = "manifest")]
 pub mod admin;
+pub mod audit;
 pub mod backup;
 pub mod dead;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod usage;
 
 /// Media type of every body here.

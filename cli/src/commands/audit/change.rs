@@ -1,13 +1,15 @@
-//! `astrid audit prune` and `astrid audit rotate`: while no daemon runs, because only one may write the log.
+//! `astrid audit prune` and `astrid audit rotate`. Only one may write the log: a running daemon does it, and without one this command.
 
 use std::time::Duration;
 
 use astrid_kernel::audit::{Audit, AuditOptions};
 use astrid_kernel::lock::Lock;
-use serde_json::json;
+use astrid_wire::control::admin::Admin;
+use astrid_wire::control::audit::{Nothing, Prune, Pruned, Rotated};
 
 use crate::cli::Context;
-use crate::daemon::Home;
+use crate::commands::ask_admin;
+use crate::daemon::{self, Home};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::time;
@@ -15,7 +17,7 @@ use crate::time;
 /// Milliseconds of a day.
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// Remove old segments; receipts stay, so that the rest can be verified. Not while a daemon runs
+/// Remove old segments; receipts stay, so that the rest can be verified
 ///
 /// Only whole segments are removed, and never the last one: a log is at least as long as was asked for, and may be longer.
 #[derive(Debug, clap::Args)]
@@ -26,32 +28,49 @@ pub(super) struct PruneArgs {
 }
 
 pub(super) fn prune(context: &Context, args: &PruneArgs) -> anyhow::Result<()> {
-    let before_ms = time::now_ms().saturating_sub(u64::from(args.older_than) * DAY_MS);
-    let removed = with_log(context, async |_, audit| {
-        audit.prune(before_ms).await.map_err(|refused| {
-            let failure = Failure::failed(refused.to_string());
-            anyhow::Error::from(failure.hint("make room, and see that var/audit can be written"))
-        })
-    })?;
+    let pruned = if runs(context)? {
+        let older_than_days = args.older_than;
+        ask_admin(context, Admin::AuditPrune, &Prune { older_than_days })?
+    } else {
+        let before_ms = time::now_ms().saturating_sub(u64::from(args.older_than) * DAY_MS);
+        let removed_segments = with_log(context, async |_, audit| {
+            audit.prune(before_ms).await.map_err(|refused| {
+                let failure = Failure::failed(refused.to_string());
+                anyhow::Error::from(failure.hint("make room, and see that var/audit can be written"))
+            })
+        })?;
+        Pruned { removed_segments }
+    };
     if context.output.is_json() {
-        return Output::json(&json!({ "removed_segments": removed }));
+        return Output::json(&pruned);
     }
-    context.output.say(&format!("removed {removed} segments"));
+    context
+        .output
+        .say(&format!("removed {} segments", pruned.removed_segments));
     Ok(())
 }
 
-/// Sign with a new key from here on. Not while a daemon runs
+/// Sign with a new key from here on
 ///
 /// The old key signs the new one, so either shows that the whole log is genuine.
 #[derive(Debug, clap::Args)]
 pub(super) struct RotateArgs {}
 
 pub(super) fn rotate(context: &Context, _: &RotateArgs) -> anyhow::Result<()> {
-    let key = with_log(context, async |home, audit| Ok(audit.rotate(home).await?.to_string()))?;
+    let rotated = if runs(context)? {
+        ask_admin(context, Admin::AuditRotate, &Nothing {})?
+    } else {
+        let key = with_log(context, async |home, audit| Ok(audit.rotate(home).await?))?;
+        Rotated { key }
+    };
     if context.output.is_json() {
-        return Output::json(&json!({ "key": key }));
+        return Output::json(&rotated);
     }
-    Output::bytes(format!("{key}\n").as_bytes())
+    Output::bytes(format!("{}\n", rotated.key).as_bytes())
+}
+
+fn runs(context: &Context) -> anyhow::Result<bool> {
+    Ok(daemon::holder_pid(&context.home()?)?.is_some())
 }
 
 /// Opens the log as a daemon would, and closes it.

@@ -69,8 +69,8 @@ impl Place {
 #[derive(Debug, clap::Args)]
 struct Which {
     /// Only those of this principal
-    #[arg(long)]
-    principal: Option<String>,
+    #[arg(long, value_name = "NAME")]
+    of: Option<String>,
 
     /// Only those of this kind: boot, load, denial, spawn, child-exit, connection, summary, ...
     #[arg(long, value_name = "KIND")]
@@ -87,7 +87,7 @@ impl Which {
             .since
             .map(|since| time::now_ms().saturating_sub(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)));
         Filter {
-            principal: self.principal,
+            principal: self.of,
             kind: self.kind,
             since_ms,
             before_ms: None,

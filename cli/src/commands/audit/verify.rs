@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use astrid_kernel::audit::{PublicKey, Report, key_beside, verify};
-use serde_json::{Value, json};
 
 use super::{Place, unreadable};
 use crate::cli::Context;
@@ -37,7 +36,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<()> {
         return Err(failure.hint("--dir names the directory with its *.seg files").into());
     }
     if context.output.is_json() {
-        Output::json(&document(&report))?;
+        Output::json(&report.to_wire())?;
     } else {
         Output::bytes(human(&report, args.key.is_some(), Output::style()).as_bytes())?;
     }
@@ -62,34 +61,6 @@ fn given(text: &str) -> anyhow::Result<PublicKey> {
     content.as_deref().unwrap_or(text).parse().map_err(|error| {
         let failure = Failure::usage(format!("--key {text}: {error}"));
         failure.hint("the daemon leaves it in var/audit/key.pub").into()
-    })
-}
-
-fn document(report: &Report) -> Value {
-    let findings = report.findings.iter().map(|finding| {
-        json!({
-            "file": finding.file,
-            "entry": finding.entry,
-            "offset": finding.offset,
-            "fault": finding.fault.to_string(),
-        })
-    });
-    json!({
-        "ok": report.is_ok(),
-        "segments": report.segments,
-        "entries": report.entries,
-        "seals": report.seals,
-        "first": report.first,
-        "last": report.last,
-        "unsealed_tail": report.unsealed_tail,
-        "torn_bytes": report.torn_bytes,
-        "anchored": report.anchored,
-        "key": report.key.map(|key| key.to_string()),
-        "head": report.head_hex(),
-        "unknown_outcomes": report.unknown_outcomes,
-        "unknown_count": report.unknown_count,
-        "findings": findings.collect::<Vec<_>>(),
-        "findings_count": report.findings_count,
     })
 }
 

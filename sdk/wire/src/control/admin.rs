@@ -21,11 +21,11 @@ pub const REQUEST_ID_BYTES_MAX: usize = 128;
 pub const PAGE_MAX: u32 = 1000;
 
 macro_rules! admin {
-    ($($(#[$doc:meta])* $name:ident = $verb:literal,)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident = $verb:literal: $request:ty => $answer:ty,)*) => {
         /// A request of an administrator.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Admin {
-            $($(#[$doc])* $name,)*
+            $($(#[doc = $doc])* $name,)*
         }
 
         impl Admin {
@@ -47,48 +47,92 @@ macro_rules! admin {
                     $(Self::$name => concat!("astrid.v1.admin.", $verb),)*
                 }
             }
+
+            /// What it is for, as documentation has it.
+            #[must_use]
+            pub const fn doc(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($($doc),*),)*
+                }
+            }
+
+            /// The JSON Schemas (2020-12) of its body and of its answer.
+            #[cfg(feature = "schema")]
+            #[must_use]
+            pub fn schemas(self) -> (serde_json::Value, serde_json::Value) {
+                match self {
+                    $(Self::$name => (
+                        schemars::schema_for!($request).to_value(),
+                        schemars::schema_for!($answer).to_value(),
+                    ),)*
+                }
+            }
         }
     };
 }
 
 admin! {
     /// [`AgentCreate`]: a new principal; an [`AgentReport`].
-    AgentCreate = "agent.create",
+    AgentCreate = "agent.create": AgentCreate => AgentReport,
     /// [`Named`]: the principal is gone; an [`AgentReport`] of what it was.
-    AgentDelete = "agent.delete",
+    AgentDelete = "agent.delete": Named => AgentReport,
     /// [`Named`]: it may act again; an [`AgentReport`].
-    AgentEnable = "agent.enable",
+    AgentEnable = "agent.enable": Named => AgentReport,
     /// [`Named`]: it may do nothing from now on, and what it has open is closed; an [`AgentReport`].
-    AgentDisable = "agent.disable",
+    AgentDisable = "agent.disable": Named => AgentReport,
     /// [`AgentModify`]: groups, keys, weight; an [`AgentReport`].
-    AgentModify = "agent.modify",
+    AgentModify = "agent.modify": AgentModify => AgentReport,
     /// [`Page`]: [`Agents`].
-    AgentList = "agent.list",
+    AgentList = "agent.list": Page => Agents,
     /// [`GroupCreate`]: a new group; a [`GroupReport`].
-    GroupCreate = "group.create",
+    GroupCreate = "group.create": GroupCreate => GroupReport,
     /// [`NamedGroup`]: the group is gone; a [`GroupReport`] of what it was. Refused while somebody is in it.
-    GroupDelete = "group.delete",
+    GroupDelete = "group.delete": NamedGroup => GroupReport,
     /// [`GroupModify`]: what its members may do; a [`GroupReport`].
-    GroupModify = "group.modify",
+    GroupModify = "group.modify": GroupModify => GroupReport,
     /// [`Page`]: [`Groups`].
-    GroupList = "group.list",
+    GroupList = "group.list": Page => Groups,
     /// [`Change`]: the principal may do this, unless something revokes it; an [`AgentReport`].
-    CapsGrant = "caps.grant",
+    CapsGrant = "caps.grant": Change => AgentReport,
     /// [`Change`]: the principal may not do this any more, whatever grants it; an [`AgentReport`].
-    CapsRevoke = "caps.revoke",
+    CapsRevoke = "caps.revoke": Change => AgentReport,
     /// [`Question`]: a [`Checked`].
-    CapsCheck = "caps.check",
+    CapsCheck = "caps.check": Question => Checked,
     /// [`Question`]: an [`Explanation`](crate::authority::Explanation).
-    CapsExplain = "caps.explain",
+    CapsExplain = "caps.explain": Question => crate::authority::Explanation,
     /// [`Named`]: a [`QuotaReport`].
-    QuotaGet = "quota.get",
+    QuotaGet = "quota.get": Named => QuotaReport,
     /// [`QuotaSet`]: a [`QuotaReport`].
-    QuotaSet = "quota.set",
+    QuotaSet = "quota.set": QuotaSet => QuotaReport,
     /// [`UsageGet`]: a [`usage::Page`](super::usage::Page).
-    UsageGet = "usage.get",
+    UsageGet = "usage.get": UsageGet => super::usage::Page,
+    /// [`Nothing`](super::audit::Nothing): [`Stats`](super::audit::Stats).
+    AuditStats = "audit.stats": super::audit::Nothing => super::audit::Stats,
+    /// [`Nothing`](super::audit::Nothing): all of the log is verified; [`Verified`](super::audit::Verified).
+    AuditVerify = "audit.verify": super::audit::Nothing => super::audit::Verified,
+    /// [`Prune`](super::audit::Prune): old segments are gone, with receipts; [`Pruned`](super::audit::Pruned).
+    AuditPrune = "audit.prune": super::audit::Prune => super::audit::Pruned,
+    /// [`Nothing`](super::audit::Nothing): another key signs from here on (K22); [`Rotated`](super::audit::Rotated).
+    AuditRotate = "audit.rotate": super::audit::Nothing => super::audit::Rotated,
 }
 
 impl Admin {
+    /// Whether it changes something: it is then recorded before it happens (K13).
+    #[must_use]
+    pub const fn changes(self) -> bool {
+        !matches!(
+            self,
+            Self::AgentList
+                | Self::GroupList
+                | Self::CapsCheck
+                | Self::CapsExplain
+                | Self::QuotaGet
+                | Self::UsageGet
+                | Self::AuditStats
+                | Self::AuditVerify
+        )
+    }
+
     /// What a message on this topic asks for.
     #[must_use]
     pub fn of(topic: &crate::Topic) -> Option<Self> {
@@ -98,6 +142,7 @@ impl Admin {
 
 /// Body that names a principal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Named {
     /// Whom.
@@ -106,6 +151,7 @@ pub struct Named {
 
 /// Body that names a group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NamedGroup {
     /// Which.
@@ -114,6 +160,7 @@ pub struct NamedGroup {
 
 /// Body of lists.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Page {
     /// Names after this one: `next` of the page before.
@@ -126,6 +173,7 @@ pub struct Page {
 
 /// Body of [`Admin::AgentCreate`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AgentCreate {
     /// Its id: 1 to 64 of `[a-z0-9._-]`.
@@ -146,6 +194,7 @@ pub struct AgentCreate {
 
 /// Body of [`Admin::AgentModify`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AgentModify {
     /// Whom.
@@ -169,6 +218,7 @@ pub struct AgentModify {
 
 /// A principal, as its profile has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AgentReport {
     /// Its id.
     pub name: Principal,
@@ -190,6 +240,7 @@ pub struct AgentReport {
 
 /// Answer to [`Admin::AgentList`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Agents {
     /// By name.
     pub agents: Vec<AgentReport>,
@@ -200,6 +251,7 @@ pub struct Agents {
 
 /// Body of [`Admin::GroupCreate`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GroupCreate {
     /// Its name: 1 to 64 of `[a-z0-9._-]`.
@@ -214,6 +266,7 @@ pub struct GroupCreate {
 
 /// Body of [`Admin::GroupModify`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GroupModify {
     /// Which.
@@ -231,6 +284,7 @@ pub struct GroupModify {
 
 /// A group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GroupReport {
     /// Its name.
     pub name: String,
@@ -244,6 +298,7 @@ pub struct GroupReport {
 
 /// Answer to [`Admin::GroupList`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Groups {
     /// By name.
     pub groups: Vec<GroupReport>,
@@ -254,6 +309,7 @@ pub struct Groups {
 
 /// Body of [`Admin::CapsGrant`] and [`Admin::CapsRevoke`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Change {
     /// Whose.
@@ -264,6 +320,7 @@ pub struct Change {
 
 /// Body of [`Admin::CapsCheck`] and [`Admin::CapsExplain`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Question {
     /// Who acts.
@@ -279,6 +336,7 @@ pub struct Question {
 
 /// Answer to [`Admin::CapsCheck`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Checked {
     /// Whether it may.
     pub allowed: bool,
@@ -286,6 +344,7 @@ pub struct Checked {
 
 /// Body of [`Admin::QuotaSet`]: limits that are named change; `null` takes one away.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct QuotaSet {
     /// Whose.
@@ -296,6 +355,7 @@ pub struct QuotaSet {
 
 /// Body of [`Admin::UsageGet`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct UsageGet {
     /// Only this principal's.
@@ -308,6 +368,7 @@ pub struct UsageGet {
 
 /// Answer to [`Admin::QuotaGet`] and [`Admin::QuotaSet`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct QuotaReport {
     /// Whose.
     pub name: Principal,

@@ -10,6 +10,7 @@ pub const OTHERS: &str = "(others)";
 
 /// How much of something is held.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Held {
     /// Now.
     pub now: u64,
@@ -19,6 +20,7 @@ pub struct Held {
 
 /// The limits of a principal's quota. What is left out is not limited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Limits {
     /// Fuel a second.
@@ -55,6 +57,7 @@ pub struct Limits {
 
 /// What a principal used of one capsule since the daemon started or, when the principal was idle for long, since it came back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OfCapsule {
     /// Which; or [`OTHERS`].
     pub capsule: String,
@@ -67,6 +70,7 @@ pub struct OfCapsule {
 /// What a principal used, holds, and may. Totals are over restarts of the daemon; after a crash fuel may be told too high by what was
 /// reserved of a limited total, and everything too low by about a second of work.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Usage {
     /// Who.
     pub principal: String,
@@ -106,6 +110,7 @@ pub struct Usage {
 
 /// Some of all principals, in the order of their names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "UsagePage"))]
 pub struct Page {
     /// They.
     pub principals: Vec<Usage>,

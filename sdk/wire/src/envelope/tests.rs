@@ -89,10 +89,10 @@ fn exactly_one_message() {
         decode_client(one.slice(..one.len() - 1)),
         Err(EnvelopeError::Malformed("it ends early".into()))
     );
-    // Member 10 of wire type 2, and member 1 of wire type 0.
+    // Member 11 of wire type 2, and member 1 of wire type 0.
     assert_eq!(
-        decode_client(Bytes::from_static(&[0x52, 0])),
-        Err(EnvelopeError::Unknown(10))
+        decode_client(Bytes::from_static(&[0x5a, 0])),
+        Err(EnvelopeError::Unknown(11))
     );
     assert!(matches!(
         decode_client(Bytes::from_static(&[0x08, 0])),
