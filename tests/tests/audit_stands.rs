@@ -144,7 +144,7 @@ fn a_read_only_directory_stops_effects_and_nothing_else() {
     fs::create_dir(&log).unwrap();
     mount("ro,size=1m,mode=700", &log);
     let _ = astrid.run(&["start"]).ok();
-    fails_closed(&astrid, "read-only");
+    fails_closed(&astrid, "cannot be written");
     mount("remount,rw", &log);
     recovers(&astrid, "first");
     let _ = astrid.run(&["stop"]).ok();

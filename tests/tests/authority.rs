@@ -277,7 +277,7 @@ fn one_request_can_be_granted() {
 
 fn tester(declares: bool) -> Acl {
     let mut manifest = "[package]\nname = \"tester\"\nversion = \"1.0.0\"\ndescription = \"asks for all of it\"\nkernel = \">=0.1, <1\"\n\
-                        [runtime]\nscope = \"principal\"\n"
+                        [runtime]\nscope = \"connection\"\n"
         .to_owned();
     if declares {
         manifest.push_str("[publish]\n\"notes.>\" = {}\n[capabilities]\n");

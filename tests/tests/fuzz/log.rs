@@ -169,11 +169,10 @@ pub(crate) fn any(input: &[u8]) {
         }
     }
     let report = log.with(file, &bytes, true);
-    assert!(
-        told(&report) == (bytes != *original),
-        "{}: {report:?}",
-        log.files[file].0
-    );
+    let name = &log.files[file].0;
+    // Of that file only the beginning is read.
+    let same = bytes == *original || name == "head" && bytes.starts_with(original);
+    assert!(told(&report) != same, "{name}: {report:?}");
 }
 
 /// Every third byte of each file: changed, gone, one more before it, and the end cut off there. What the kernel's own tests leave out: bytes

@@ -8,6 +8,7 @@ use astrid_wire::control::admin::{
     Admin, AgentCreate, AgentModify, Change, GroupCreate, GroupModify, Named, NamedGroup, Page, Question, QuotaSet,
     UsageGet,
 };
+use astrid_wire::control::audit::{Nothing, Prune};
 use astrid_wire::envelope::{decode_client, decode_server};
 use astrid_wire::frame::{FrameDecoder, HEADER_BYTES, encode};
 use astrid_wire::manifest::{Manifest, ManifestError};
@@ -160,6 +161,8 @@ pub(crate) fn admin(bytes: &[u8]) {
         Some(Admin::CapsCheck | Admin::CapsExplain) => body::<Question>(rest),
         Some(Admin::QuotaSet) => body::<QuotaSet>(rest),
         Some(Admin::UsageGet) => body::<UsageGet>(rest),
+        Some(Admin::AuditStats | Admin::AuditVerify | Admin::AuditRotate) => body::<Nothing>(rest),
+        Some(Admin::AuditPrune) => body::<Prune>(rest),
         None => assert!(Admin::ALL.iter().all(|admin| admin.topic() != topic)),
     }
 }
