@@ -298,7 +298,7 @@ fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Ins
     let children = Children::new(children, boot, Arc::clone(&ids), &metrics, Arc::clone(&changed))?;
     let deadlines = Arc::new(Deadlines::default());
     let topics = Topics::new()?;
-    let ledger = Ledger::new(Arc::clone(&store), Arc::clone(&deadlines));
+    let ledger = Ledger::new(Arc::clone(&store), Arc::clone(&deadlines), Arc::clone(&metrics));
     ledger.set_quotas(Arc::new(Entitlements(Arc::clone(&authority))));
     Ok(Arc::new(Host {
         engine: engine::engine().map_err(BootError::Engine)?,

@@ -167,7 +167,7 @@ impl Bed {
         };
         let children = Children::new(children, boot, Arc::clone(&ids), &metrics, Arc::clone(&changed)).unwrap();
         let topics = Topics::new().unwrap();
-        let ledger = Ledger::new(Arc::clone(&store), Arc::clone(&deadlines));
+        let ledger = Ledger::new(Arc::clone(&store), Arc::clone(&deadlines), Arc::clone(&metrics));
         let host = Arc::new(Host {
             engine: engine::engine().unwrap(),
             durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),

@@ -275,24 +275,32 @@ fn one_request_can_be_granted() {
     }
 }
 
-fn tester(declares: bool) -> Acl {
-    let mut manifest = "[package]\nname = \"tester\"\nversion = \"1.0.0\"\ndescription = \"asks for all of it\"\nkernel = \">=0.1, <1\"\n\
-                        [runtime]\nscope = \"connection\"\n"
-        .to_owned();
+/// A capsule that declares all that it may, or nothing. `scope`: which decides what it can declare at all.
+fn tester(scope: &str, declares: bool) -> Acl {
+    let mut manifest = format!(
+        "[package]\nname = \"tester\"\nversion = \"1.0.0\"\ndescription = \"asks for all of it\"\nkernel = \">=0.1, <1\"\n\
+         [runtime]\nscope = \"{scope}\"\n"
+    );
     if declares {
-        manifest.push_str("[publish]\n\"notes.>\" = {}\n[capabilities]\n");
-        for (what, allow) in [
+        manifest.push_str("[publish]\n\"notes.>\" = {}\n");
+    }
+    let capabilities: &[(&str, &str)] = match (scope, declares) {
+        ("connection", false) => &[("listen", "session")],
+        ("connection", true) => &[("listen", "session"), ("subscribe", "notes.>")],
+        (_, false) => &[],
+        (_, true) => &[
             ("child", "*"),
             ("document", "tester.toml"),
             ("kv", "*"),
             ("pin", "*"),
-            ("subscribe", "notes.>"),
             ("timer", "*"),
-        ] {
-            manifest.push_str(&format!(
-                "{what} = {{ allow = [\"{allow}\"], reason = \"is tested\" }}\n"
-            ));
-        }
+        ],
+    };
+    manifest.push_str("[capabilities]\n");
+    for (what, allow) in capabilities {
+        manifest.push_str(&format!(
+            "{what} = {{ allow = [\"{allow}\"], reason = \"is tested\" }}\n"
+        ));
     }
     let imports = if declares {
         vec!["notes.>".parse().unwrap()]
@@ -347,8 +355,14 @@ fn host_functions() {
         "a host function is in no list, or in one too many"
     );
 
-    let (declared, undeclared) = (tester(true), tester(false));
     for (function, needs) in FUNCTIONS {
+        // Only connections subscribe while they run.
+        let scope = if *function == "bus.subscribe" {
+            "connection"
+        } else {
+            "principal"
+        };
+        let (declared, undeclared) = (tester(scope, true), tester(scope, false));
         let granted = Profile {
             grants: vec![capability(needs)],
             ..Profile::default()

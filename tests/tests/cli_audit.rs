@@ -133,7 +133,6 @@ fn what_operators_do_is_recorded() {
             "admin:agent.create ann pending",
             "admin:caps.revoke ann pending",
             "admin:agent.modify ann pending",
-            "admin:shutdown  done",
         ]
     );
     let outcomes: Vec<String> = tail(&["--kind", "outcome", "--of", "default"])

@@ -400,12 +400,12 @@ impl<'a> Run<'a> {
         before.into_iter().for_each(|intent| self.report.unknown(intent));
         let Some(head) = head else { return };
         self.report.anchored = head.holds(self.state.key.as_ref().or(self.trusted));
-        if !self.report.anchored {
-            // An older key's, from before a rotation, says nothing of the end.
-            if !head.holds(None) || self.trusted.is_some_and(|key| *key == head.key) {
-                self.report.find(super::head::FILE, None, 0, Fault::Head);
-            }
-        } else if head.seal.sequence > self.state.sequence.saturating_sub(self.state.unsealed) {
+        // An older key's, from before a rotation, does not say where the log ends, but how long it is at least.
+        if !head.holds(None) {
+            self.report.find(super::head::FILE, None, 0, Fault::Head);
+        } else if (self.report.anchored || self.trusted == Some(&head.key))
+            && head.seal.sequence > self.state.sequence.saturating_sub(self.state.unsealed)
+        {
             let fault = Fault::CutOff(head.seal.sequence);
             let (file, offset) = match self.torn_header.take() {
                 Some(torn) => (torn, self.report.torn_bytes),

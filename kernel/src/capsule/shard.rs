@@ -282,7 +282,7 @@ mod tests {
             .now_or_never()
             .unwrap()
             .unwrap();
-        let ledger = Ledger::new(store, Arc::default());
+        let ledger = Ledger::new(store, Arc::default(), Arc::default());
         let principal = Principal::stamped(name).unwrap();
         ledger.set_weight(&principal, weight);
         ledger.account(&principal)

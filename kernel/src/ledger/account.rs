@@ -248,6 +248,7 @@ impl Account {
 
     fn exceeded(&self, what: Limit, limit: u64, frees_in_ns: Option<u64>) -> Exceeded {
         self.usage.refused.fetch_add(1, Ordering::Relaxed);
+        self.bank.count_refusal();
         Exceeded {
             principal: self.principal.clone(),
             what,

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 
 use super::account::{Account, Usage};
 use crate::deadlines::Deadlines;
+use crate::metrics::Metrics;
 use crate::store::engine::{EngineError, Span, Write};
 use crate::store::table::{Kind, Scope, Table};
 use crate::store::{Batch, Level, Refused, Store};
@@ -84,6 +85,7 @@ pub(super) struct Bank {
     table: Table,
     /// Fuel used since the start.
     spent: AtomicU64,
+    metrics: Arc<Metrics>,
 }
 
 impl std::fmt::Debug for Bank {
@@ -158,14 +160,20 @@ impl Row {
 }
 
 impl Bank {
-    pub(super) fn new(store: Arc<Store>, deadlines: Arc<Deadlines>) -> Self {
+    pub(super) fn new(store: Arc<Store>, deadlines: Arc<Deadlines>, metrics: Arc<Metrics>) -> Self {
         Self {
+            metrics,
             origin: deadlines.now(),
             store,
             deadlines,
             table: Table::of(Kind::Ledger, "", &Scope::System),
             spent: AtomicU64::new(0),
         }
+    }
+
+    /// A quota refused something.
+    pub(super) fn count_refusal(&self) {
+        self.metrics.quota_refused.increment();
     }
 
     /// The monotonic clock.

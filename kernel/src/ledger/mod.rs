@@ -33,6 +33,7 @@ pub use self::account::{Account, Hold, Pair, Usage};
 use self::bank::{Bank, Row};
 pub use self::exceeded::{Exceeded, Limit};
 use crate::deadlines::Deadlines;
+use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::store::engine::EngineError;
 
@@ -105,9 +106,9 @@ impl std::fmt::Debug for Ledger {
 
 impl Ledger {
     /// A ledger whose totals are kept in that store. Nothing is limited until [`Ledger::set_quotas`].
-    pub fn new(store: Arc<Store>, deadlines: Arc<Deadlines>) -> Self {
+    pub fn new(store: Arc<Store>, deadlines: Arc<Deadlines>, metrics: Arc<Metrics>) -> Self {
         Self {
-            bank: Arc::new(Bank::new(store, deadlines)),
+            bank: Arc::new(Bank::new(store, deadlines, metrics)),
             accounts: DashMap::default(),
             making: Mutex::new(Making {
                 sweep_at: ROWS_MAX,

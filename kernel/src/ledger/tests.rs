@@ -25,7 +25,7 @@ impl Bench {
         let store = Store::open(Box::new(memory.clone())).now_or_never().unwrap().unwrap();
         let deadlines = Arc::new(Deadlines::new(Clock::paused(Duration::from_secs(1))));
         Self {
-            ledger: Ledger::new(Arc::clone(&store), Arc::clone(&deadlines)),
+            ledger: Ledger::new(Arc::clone(&store), Arc::clone(&deadlines), Arc::default()),
             store,
             deadlines,
         }

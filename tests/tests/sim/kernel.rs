@@ -130,7 +130,7 @@ impl Kernel {
         let children = Children::new(children, boot, Arc::clone(&ids), &metrics, Arc::clone(&changed)).unwrap();
         let topics = Topics::new().unwrap();
         let store = ready(Store::open(Box::new(disk))).map_err(|error| EngineError::Io(error.to_string().into()))?;
-        let ledger = Ledger::new(Arc::clone(&store), Arc::clone(&deadlines));
+        let ledger = Ledger::new(Arc::clone(&store), Arc::clone(&deadlines), Arc::clone(&metrics));
         let host = Arc::new(Host {
             engine: machine.engine.clone(),
             durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),

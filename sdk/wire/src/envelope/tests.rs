@@ -108,10 +108,10 @@ fn exactly_one_message() {
 
 #[test]
 fn member_numbers_are_the_last_ones() {
-    let abort = payload(FromClient::UploadAbort(UploadAbort::default()).into_frame());
-    assert_eq!(u32::from(abort[0] >> 3), CLIENT_MEMBERS);
-    let goodbye = payload(FromServer::Goodbye(Goodbye::default()).into_frame());
-    assert_eq!(u32::from(goodbye[0] >> 3), SERVER_MEMBERS);
+    let proof = payload(FromClient::Proof(Proof::default()).into_frame());
+    assert_eq!(u32::from(proof[0] >> 3), CLIENT_MEMBERS);
+    let challenge = payload(FromServer::Challenge(Challenge::default()).into_frame());
+    assert_eq!(u32::from(challenge[0] >> 3), SERVER_MEMBERS);
 }
 
 /// A5: every field that is kept has a limit.
