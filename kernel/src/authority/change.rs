@@ -3,8 +3,8 @@
 //!
 //! Pure functions. That somebody may ask for a change at all is the gate's (`admin:..`).
 
-use astrid_wire::Principal;
 use astrid_wire::authority::{Capability, Group, Profile};
+use astrid_wire::{Principal, Quota};
 
 use super::policy::{Known, Policy};
 
@@ -17,6 +17,9 @@ pub enum Forbidden {
     /// It has not got that itself.
     #[error("{0} may not give `{1}`: it does not hold that itself")]
     NotHeld(Principal, Capability),
+    /// Its own quota is smaller.
+    #[error("{0} may not give more `{1}` than it has itself")]
+    MoreThanOwn(Principal, &'static str),
 }
 
 /// May `actor` make of the profile of `target` what was `old` and shall be `new`? `None` where there is no profile.
@@ -36,7 +39,7 @@ pub fn may_change(
         enabled: false,
         ..Profile::default()
     };
-    let old = old.unwrap_or(&nothing);
+    let (had, old) = (old.map(|old| &old.quota), old.unwrap_or(&nothing));
     if actor == target {
         let own = |what: String| Err(Forbidden::Own(actor.clone(), what));
         if let Some(limit) = new.quota.raised_from(&old.quota) {
@@ -59,16 +62,34 @@ pub fn may_change(
         }
         return Ok(());
     }
-    let added = new.grants.iter().filter(|grant| !old.grants.contains(grant)).cloned();
-    let joined = new.groups.iter().filter(|group| !old.groups.contains(group));
+    let own = policy.profile(actor).map(|profile| profile.quota).unwrap_or_default();
+    if let Some(limit) = raised_above(&new.quota, had, &own) {
+        return Err(Forbidden::MoreThanOwn(actor.clone(), limit));
+    }
+    // Whoever puts a key into a profile can be that principal, and whoever enables one makes it somebody: then all of it is given.
+    let anew = new.enabled && !old.enabled || new.keys.iter().any(|key| !old.keys.contains(key));
+    let added = new.grants.iter().filter(|grant| anew || !old.grants.contains(grant));
+    let joined = new.groups.iter().filter(|group| anew || !old.groups.contains(group));
     let of_groups = joined.filter_map(|group| policy.group(group)).flatten();
-    // What was revoked and is not any more is given as well; and of whoever was disabled, all of it.
+    // What was revoked and is not any more is given as well.
     let freed = old
         .revokes
         .iter()
         .filter(|r| !new.revokes.iter().any(|n| n.covers(r)))
         .cloned();
-    holds_all(policy, actor, added.chain(of_groups).chain(freed))
+    holds_all(policy, actor, added.cloned().chain(of_groups).chain(freed))
+}
+
+/// The first limit that is higher than it was, and higher than the giver's own: or a second principal would be a way around that.
+fn raised_above(new: &Quota, old: Option<&Quota>, own: &Quota) -> Option<&'static str> {
+    let height = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
+    let (old, own) = (old.map(Quota::limits), own.limits());
+    let raised = |(n, (_, limit)): &(usize, (&str, Option<u64>))| {
+        let before = old.as_ref().map_or(0, |old| height(old[*n].1));
+        height(*limit) > before.max(height(own[*n].1))
+    };
+    let found = new.limits().into_iter().enumerate().find(raised);
+    found.map(|(_, (name, _))| name)
 }
 
 /// May `actor` make of the group `name` what was `old` and shall be `new`?

@@ -605,6 +605,50 @@ fn nobody_widens_their_own() {
         ];
         assert_eq!(found, expected, "{what}");
     }
+    // Whoever can prove to be another, or makes one out of nobody, has what that one has.
+    let key = |p: &mut Profile| p.keys.push(astrid_wire::proof::PublicKey([7; 32]));
+    assert!(!change("clerk", "bob", &key) && change("root", "root", &key));
+    let small = Profile {
+        groups: vec!["agent".into()],
+        ..Profile::default()
+    };
+    let off = Profile {
+        enabled: false,
+        ..old.clone()
+    };
+    for (was, is, allowed) in [(&off, &old, false), (&off, &small, true), (&small, &old, false)] {
+        let mut was = was.clone();
+        was.revokes.clear();
+        let found = may_change(&policy, &who("clerk"), &who("bob"), Some(&was), Some(is));
+        assert_eq!(found.is_ok(), allowed, "{found:?}");
+    }
+    // Nor by another that has more of a quota than oneself.
+    let calls = |calls| Profile {
+        quota: Quota {
+            calls,
+            ..Quota::default()
+        },
+        ..small.clone()
+    };
+    let mut limited = policy.copy();
+    let four = Profile {
+        grants: capabilities(&["admin"]),
+        ..calls(Some(4))
+    };
+    limited.insert(who("four"), four).unwrap();
+    for (was, is, allowed) in [
+        (None, Some(4), true),
+        (None, Some(5), false),
+        (None, None, false),
+        (Some(Some(1)), Some(4), true),
+        (Some(Some(1)), Some(5), false),
+        (Some(Some(6)), Some(5), true),
+        (Some(None), None, true),
+    ] {
+        let was = was.map(calls);
+        let found = may_change(&limited, &who("four"), &who("bob"), was.as_ref(), Some(&calls(is)));
+        assert_eq!(found.is_ok(), allowed, "{is:?}: {found:?}");
+    }
     let group = |grants: &[&str]| Group {
         grants: capabilities(grants),
         unsafe_admin: false,

@@ -702,7 +702,11 @@ impl Actor {
             }
         };
         let message = &delivery.message;
-        let principal = standing.principal().clone();
+        // A connection acts as its own principal, and hears what others say.
+        let principal = match self.connection() {
+            Some(_) => message.principal.clone(),
+            None => standing.principal().clone(),
+        };
         store
             .data_mut()
             .begin(message, &standing, &payer, delivery.kept.is_some());
