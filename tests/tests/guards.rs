@@ -56,7 +56,11 @@ fn named(name: &str, hears: &[&str]) -> Bundle {
     let mut bundle = read_bundle("sentry");
     bundle.manifest.package.name = name.parse().unwrap();
     let wanted = |pattern: &str| hears.contains(&pattern.rsplit('.').next().unwrap());
-    let all = bundle.manifest.subscribe.remove(&"sentry.v1.do.*".parse().unwrap()).unwrap();
+    let all = bundle
+        .manifest
+        .subscribe
+        .remove(&"sentry.v1.do.*".parse::<astrid_wire::Pattern>().unwrap())
+        .unwrap();
     for topic in ["say", "try", "mark", "crash"].map(|last| format!("sentry.v1.do.{last}")) {
         if wanted(&topic) {
             bundle.manifest.subscribe.insert(topic.parse().unwrap(), all);
@@ -156,7 +160,11 @@ fn a_guard_that_misbehaves_refuses() {
             assert!(failed.message().starts_with("sentry guards hello.v1.greet"), "{failed}");
             assert!(failed.message().contains(why), "{what}: {failed}");
             assert!(failed.hint().unwrap().contains("[capsule.sentry]"), "{failed:?}");
-            assert!(began.elapsed() < Duration::from_secs(5), "{what}: {:?}", began.elapsed());
+            assert!(
+                began.elapsed() < Duration::from_secs(5),
+                "{what}: {:?}",
+                began.elapsed()
+            );
         }
         // A write is refused to the guard, which denies for that.
         let denied = problem(say(&bed, "publish", "write").await);
@@ -254,11 +262,19 @@ fn who_is_not_granted_guards_nothing() {
         let bed = Bed::of(bundles, under(&authority)).await;
         let reason = || {
             let reports = bed.manager.reports();
-            reports.iter().find(|report| report.name == "sentry").unwrap().reason.clone()
+            reports
+                .iter()
+                .find(|report| report.name == "sentry")
+                .unwrap()
+                .reason
+                .clone()
         };
         let _ = answer(say(&bed, "publish", "deny").await);
         let told = reason().unwrap();
-        assert!(told.contains("guard:hello.v1.*") && told.contains("etc/groups.toml"), "{told}");
+        assert!(
+            told.contains("guard:hello.v1.*") && told.contains("etc/groups.toml"),
+            "{told}"
+        );
         authority.replace(policy(GRANT));
         assert_eq!(refusal(say(&bed, "publish", "deny").await), codes::GUARD_DENIED);
         assert_eq!(reason(), None);
@@ -279,7 +295,10 @@ fn where_the_guard_is_missing_nothing_is_said() {
             assert!(failed.message().contains("does not run"), "{failed}");
         }
         let missing = bed.host.guards.missing(&bed.host.gate);
-        assert!(missing[0].contains("hello.v1.*") && missing[0].contains("sentry"), "{missing:?}");
+        assert!(
+            missing[0].contains("hello.v1.*") && missing[0].contains("sentry"),
+            "{missing:?}"
+        );
         // Not on its list: another topic is open.
         let (after, _a) = bed.hear("sentry.v1.event.after");
         let body = json!({ "topic": "sentry.v1.event.x", "name": "x", "how": "" });
