@@ -61,6 +61,7 @@ const REQUESTS: &[(Verb, &str, [bool; 6])] = &[
     (Verb::Admin(Admin::QuotaGet),     "operator", [true, false, false, false, false, false]),
     (Verb::Admin(Admin::QuotaSet),     "operator", [true, false, false, false, false, false]),
     (Verb::Admin(Admin::UsageGet),     "operator", [true, false, false, false, false, false]),
+    (Verb::Admin(Admin::UsageWatch),   "operator", [true, false, false, false, false, false]),
     (Verb::Admin(Admin::AuditStats),   "operator", [true, false, false, false, false, false]),
     (Verb::Admin(Admin::AuditVerify),  "operator", [true, false, false, false, false, false]),
     (Verb::Admin(Admin::AuditPrune),   "operator", [true, false, false, false, false, false]),

@@ -148,3 +148,23 @@ fn what_operators_do_is_recorded() {
     );
     assert_eq!(denials[0]["capsule"], "uplink-local");
 }
+
+/// What comes is told as it comes, and only what was asked for.
+#[test]
+fn a_log_is_followed() {
+    let astrid = Astrid::started();
+    let _ = astrid.run(&["audit", "verify"]).ok();
+    let follower = astrid.spawn(&["audit", "tail", "-f", "-n", "1", "--kind", "admin"]);
+    for name in ["ann", "ben"] {
+        let _ = astrid.run(&["agent", "create", name]).ok();
+        follower
+            .stdout
+            .as_ref()
+            .unwrap()
+            .wait_for(&format!("admin:agent.create  {name}"));
+    }
+    // Into the next segment.
+    let _ = astrid.run(&["audit", "rotate"]).ok();
+    let _ = astrid.run(&["agent", "create", "cem"]).ok();
+    follower.stdout.as_ref().unwrap().wait_for("admin:agent.create  cem");
+}

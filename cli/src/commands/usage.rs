@@ -1,23 +1,28 @@
 //! `astrid usage` and `astrid top`: what principals use.
 
 use std::collections::HashMap;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use astrid_wire::Principal;
 use astrid_wire::control::admin::{Admin, UsageGet};
+use astrid_wire::control::audit::Nothing;
 use astrid_wire::control::usage::{Page, Usage};
 use rustix::event::PollFd;
 use serde_json::json;
 
-use super::ask_admin;
 use super::capsule::{bytes, grouped};
 use crate::cli::Context;
-use crate::output::{Output, Style, Table};
+use crate::client::Client;
+use crate::failure::Exit;
+use crate::output::{Closed, Output, Style, Table};
 use crate::process;
 
 /// Rows of `top` at most: what fits a screen.
 const TOP_ROWS: usize = 40;
+
+/// How long one wait for a change is; it is asked for again then.
+const WATCH_TIME: Duration = Duration::from_secs(60);
 
 /// Puts the cursor home and clears what is below.
 const CLEAR: &str = "\x1b[H\x1b[J";
@@ -42,13 +47,17 @@ pub(crate) struct TopArgs {
 }
 
 fn ask(context: &Context, name: Option<&Principal>) -> anyhow::Result<Vec<Usage>> {
+    context.talk(|client| pages(client, name))
+}
+
+fn pages(client: &mut Client, name: Option<&Principal>) -> anyhow::Result<Vec<Usage>> {
     let mut request = UsageGet {
         name: name.cloned(),
         after: None,
     };
     let mut all = Vec::new();
     loop {
-        let page: Page = ask_admin(context, Admin::UsageGet, &request)?;
+        let page: Page = client.ask(Admin::UsageGet.topic(), &serde_json::to_value(&request)?)?;
         all.extend(page.principals);
         request.after = page.next;
         if request.after.is_none() {
@@ -173,30 +182,54 @@ fn in_full(one: &Usage) -> String {
 pub(super) fn top(context: &Context, args: &TopArgs) -> anyhow::Result<()> {
     let every = Duration::from_secs(args.every);
     let lives = std::io::stdout().is_terminal() && !context.output.is_json();
-    let (mut before, mut looked) = (ask(context, None)?, Instant::now());
-    loop {
-        // Nobody is asked in between, and a closed terminal ends it.
-        let stdout = std::io::stdout();
-        let mut fds = [PollFd::new(&stdout, rustix::event::PollFlags::empty())];
-        if process::wait(&mut fds, Some(Instant::now() + every))? > 0 {
-            return Ok(());
+    // One connection for all of it: another would be used, and shown.
+    context.talk(|client| {
+        let (mut before, mut looked) = (pages(client, None)?, Instant::now());
+        loop {
+            pause(every)?;
+            let now = pages(client, None)?;
+            let seconds = looked.elapsed().as_secs_f64();
+            looked = Instant::now();
+            let rows = rates(&before, &now, seconds);
+            if context.output.is_json() {
+                return Output::json(&json!({ "principals": rows.iter().map(Rate::json).collect::<Vec<_>>() }));
+            }
+            draw(&rows, lives)?;
+            if !lives {
+                return Ok(());
+            }
+            if !used_within(client, every)? {
+                draw(&rates(&now, &now, seconds), lives)?;
+                while !used_within(client, WATCH_TIME)? {
+                    pause(Duration::ZERO)?;
+                }
+                looked = Instant::now();
+            }
+            before = now;
         }
-        let now = ask(context, None)?;
-        let seconds = looked.elapsed().as_secs_f64();
-        looked = Instant::now();
-        let rows = rates(&before, &now, seconds);
-        if context.output.is_json() {
-            return Output::json(&json!({ "principals": rows.iter().map(Rate::json).collect::<Vec<_>>() }));
-        }
-        let text = render(&rows, Output::style());
-        let mut stdout = std::io::stdout().lock();
-        let clear = if lives { CLEAR } else { "" };
-        stdout.write_all(format!("{clear}{text}").as_bytes())?;
-        stdout.flush()?;
-        if !lives {
-            return Ok(());
-        }
-        before = now;
+    })
+}
+
+fn draw(rows: &[Rate<'_>], lives: bool) -> anyhow::Result<()> {
+    let clear = if lives { CLEAR } else { "" };
+    Output::bytes(format!("{clear}{}", render(rows, Output::style())).as_bytes())
+}
+
+/// Lets that time pass; a closed terminal ends it.
+fn pause(time: Duration) -> anyhow::Result<()> {
+    let stdout = std::io::stdout();
+    let mut fds = [PollFd::new(&stdout, rustix::event::PollFlags::empty())];
+    if process::wait(&mut fds, Some(Instant::now() + time))? > 0 {
+        return Err(Closed.into());
+    }
+    Ok(())
+}
+
+/// Whether the daemon says within that time that something is used. Nobody asks for figures in between.
+fn used_within(client: &mut Client, time: Duration) -> anyhow::Result<bool> {
+    match client.ask_within::<Nothing>(Admin::UsageWatch.topic(), &json!({}), time) {
+        Err(error) if Exit::of(&error) == Exit::Timeout => Ok(false),
+        other => other.map(|_| true),
     }
 }
 

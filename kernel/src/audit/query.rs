@@ -4,13 +4,13 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use astrid_wire::control::audit::Stats;
 use serde::Serialize;
 
-use super::entry::{Entry, Kind, Stage, View};
+use super::entry::{Entry, Hash, Kind, Stage, View};
 use super::segment::{HEADER_BYTES, Header, Reader, RecordKind, Step, file_name, hash};
 use super::verify::{VerifyError, segments};
 
@@ -281,6 +281,87 @@ pub fn copy(directory: &Path, to: &Path) -> Result<u64, VerifyError> {
         fs::copy(path, to.join(file_name(*number))).map_err(io_at("copy", path))?;
     }
     Ok(all.len() as u64)
+}
+
+/// Reads on where it stopped, through segments that are begun meanwhile.
+#[derive(Debug)]
+pub struct Follower {
+    directory: PathBuf,
+    /// The last segment that was read.
+    number: u64,
+    /// Where its next record begins, and the hash before that.
+    at: Option<(u64, Hash)>,
+    /// The last entry that was given.
+    last: u64,
+}
+
+impl Follower {
+    /// Begins behind that entry.
+    #[must_use]
+    pub fn after(directory: &Path, last: u64) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            number: 0,
+            at: None,
+            last,
+        }
+    }
+
+    /// What came since, in order. What ends in the middle of a record is read again the next time.
+    ///
+    /// # Errors
+    /// [`VerifyError`], when files cannot be read.
+    pub fn read(&mut self, filter: &Filter, each: &mut dyn FnMut(Recorded)) -> Result<(), VerifyError> {
+        for (number, path) in segments(&self.directory)? {
+            if number < self.number {
+                continue;
+            }
+            let Some((header, mut reader)) = open(&path)? else {
+                continue;
+            };
+            if number == self.number
+                && let Some((offset, head)) = self.at
+            {
+                let mut file = File::open(&path).map_err(io_at("open", &path))?;
+                file.seek(SeekFrom::Start(offset)).map_err(io_at("read", &path))?;
+                reader = Reader::new(file, offset, &head);
+            } else if number > self.number {
+                self.number = header.number;
+                self.at = None;
+            }
+            self.segment(&path, &file_name(number), reader, filter, each)?;
+        }
+        Ok(())
+    }
+
+    fn segment(
+        &mut self,
+        path: &Path,
+        name: &str,
+        mut reader: Reader,
+        filter: &Filter,
+        each: &mut dyn FnMut(Recorded),
+    ) -> Result<(), VerifyError> {
+        loop {
+            let head = match reader.step().map_err(io_at("read", path))? {
+                Step::Record(raw) => {
+                    if raw.kind == RecordKind::Entry
+                        && hash(raw.hashed) == *raw.stored
+                        && let Ok(view) = View::decode(raw.body())
+                        && view.sequence > self.last
+                    {
+                        self.last = view.sequence;
+                        if filter.wants(&view) {
+                            each(Recorded::new(&view, raw.stored, name, raw.offset));
+                        }
+                    }
+                    *raw.stored
+                }
+                Step::Torn | Step::Garbage | Step::End => return Ok(()),
+            };
+            self.at = Some((reader.offset(), head));
+        }
+    }
 }
 
 /// Counts what there is.

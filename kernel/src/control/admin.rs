@@ -5,6 +5,7 @@
 //! when it is answered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use astrid_wire::authority::{Group, GroupsFile, Profile};
 use astrid_wire::control::admin::{
@@ -26,6 +27,9 @@ use crate::store::engine::EngineError;
 
 /// Group of a principal when nothing was said.
 const USUAL_GROUP: &str = "agent";
+
+/// How long the handling of a question may take to be counted.
+const USAGE_SETTLES: Duration = Duration::from_millis(50);
 
 /// Rows of a page when nothing was said.
 const PAGE: u32 = 100;
@@ -177,6 +181,11 @@ impl Control {
             Admin::QuotaGet => answer(id, &self.quota(&asked.parse()?)?),
             Admin::QuotaSet => answer(id, &self.set_quota(actor, asked.parse()?).await?),
             Admin::UsageGet => answer(id, &self.usage(&asked.parse()?)?),
+            Admin::UsageWatch => answer(id, &{
+                let nothing: Nothing = asked.parse()?;
+                self.usage_changes(message).await;
+                nothing
+            }),
             Admin::AuditStats => answer(id, &{
                 let Nothing {} = asked.parse()?;
                 self.audit_stats().await?
@@ -450,6 +459,19 @@ impl Control {
             name: report.name,
             quota: report.quota,
         })
+    }
+
+    /// Returns when something is used, or nobody waits for that any more.
+    async fn usage_changes(&self, message: &Message) {
+        let used = async {
+            // What the question itself uses is over then.
+            tokio::time::sleep(USAGE_SETTLES).await;
+            self.host.ledger.used().await;
+        };
+        match message.deadline {
+            Some(deadline) => drop(tokio::time::timeout_at(deadline.into(), used).await),
+            None => used.await,
+        }
     }
 
     fn usage(&self, asked: &UsageGet) -> Result<astrid_wire::control::usage::Page, Problem> {

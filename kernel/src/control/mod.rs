@@ -11,6 +11,7 @@ mod record;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use astrid_wire::control::admin::Admin;
 use astrid_wire::control::{
     CapsuleRequest, CapsuleState, Capsules, ChildCount, Messages, Mode, Sockets, State, Status, StoreReport, Verb,
 };
@@ -32,6 +33,9 @@ use crate::home::{Home, Socket};
 
 /// Requests waiting at most; more are refused with `full`.
 const QUEUE: u32 = 256;
+
+/// Requests that wait until something is used at once; more are refused. One that nobody waits for any more ends with the next use.
+const WATCHING_MAX: usize = 16;
 
 /// Requests that wait for the disk at once; more are refused with `too-many`.
 const WAITING_MAX: usize = 32;
@@ -173,10 +177,20 @@ impl Control {
     /// Answers until the inbox is closed.
     pub async fn run(self: Arc<Self>, inbox: Arc<Inbox>) {
         let mut waiting = JoinSet::new();
+        let mut watching = JoinSet::new();
         while let Some(delivery) = inbox.next().await {
             while waiting.try_join_next().is_some() {}
+            while watching.try_join_next().is_some() {}
             let message = Arc::clone(&delivery.message);
             let verb = Verb::of(&message.topic);
+            if verb == Some(Verb::Admin(Admin::UsageWatch)) && watching.len() < WATCHING_MAX {
+                let control = Arc::clone(&self);
+                watching.spawn(async move {
+                    let answer = control.admin(Admin::UsageWatch, &message).await;
+                    control.tell(&message, answer);
+                });
+                continue;
+            }
             if let Some(verb @ (Verb::DeadRetry | Verb::DeadDrop | Verb::Backup | Verb::CapsuleForget | Verb::Admin(_))) =
                 verb
                 && waiting.len() < WAITING_MAX

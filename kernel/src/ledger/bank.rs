@@ -7,13 +7,15 @@
 //!
 //! Where no total is limited nothing is reserved: the row is written a block later, so that what is told about use is mostly there.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use astrid_wire::Principal;
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::account::{Account, Usage};
 use crate::deadlines::Deadlines;
@@ -85,6 +87,9 @@ pub(super) struct Bank {
     table: Table,
     /// Fuel used since the start.
     spent: AtomicU64,
+    /// Whether somebody waits for `used`.
+    watched: AtomicBool,
+    used: Notify,
     metrics: Arc<Metrics>,
 }
 
@@ -168,6 +173,8 @@ impl Bank {
             deadlines,
             table: Table::of(Kind::Ledger, "", &Scope::System),
             spent: AtomicU64::new(0),
+            watched: AtomicBool::new(false),
+            used: Notify::new(),
         }
     }
 
@@ -222,6 +229,17 @@ impl Bank {
     /// Fuel was used.
     pub(super) fn spend(&self, fuel: u64) {
         self.spent.fetch_add(fuel, Ordering::Relaxed);
+        if self.watched.load(Ordering::Relaxed) && self.watched.swap(false, Ordering::AcqRel) {
+            self.used.notify_waiters();
+        }
+    }
+
+    /// Returns when something is handled, for whomever.
+    pub(super) async fn used(&self) {
+        let mut used = pin!(self.used.notified());
+        used.as_mut().enable();
+        self.watched.store(true, Ordering::Release);
+        used.await;
     }
 
     /// Fuel used since the start.

@@ -230,6 +230,11 @@ impl Ledger {
         }
     }
 
+    /// Returns when something is handled, for whomever: what is shown of usage is old then.
+    pub async fn used(&self) {
+        self.bank.used().await;
+    }
+
     /// All fuel used since the daemon started.
     pub fn fuel(&self) -> u64 {
         self.bank.spent()

@@ -161,7 +161,7 @@ pub(crate) fn admin(bytes: &[u8]) {
         Some(Admin::CapsCheck | Admin::CapsExplain) => body::<Question>(rest),
         Some(Admin::QuotaSet) => body::<QuotaSet>(rest),
         Some(Admin::UsageGet) => body::<UsageGet>(rest),
-        Some(Admin::AuditStats | Admin::AuditVerify | Admin::AuditRotate) => body::<Nothing>(rest),
+        Some(Admin::UsageWatch | Admin::AuditStats | Admin::AuditVerify | Admin::AuditRotate) => body::<Nothing>(rest),
         Some(Admin::AuditPrune) => body::<Prune>(rest),
         None => assert!(Admin::ALL.iter().all(|admin| admin.topic() != topic)),
     }

@@ -1,11 +1,12 @@
 //! `astrid audit tail` and `astrid audit show`.
 
-use astrid_kernel::audit::query;
+use astrid_kernel::audit::query::{self, Filter, Recorded};
 use serde_json::json;
 
 use super::{Place, Which, line, unreadable};
 use crate::cli::Context;
 use crate::failure::Failure;
+use crate::logfile::Watch;
 use crate::output::{Output, printable};
 use crate::time;
 
@@ -18,6 +19,10 @@ pub(super) struct TailArgs {
     #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
     entries: u32,
 
+    /// Go on as entries come, until interrupted
+    #[arg(short, long)]
+    follow: bool,
+
     #[command(flatten)]
     which: Which,
 
@@ -27,13 +32,58 @@ pub(super) struct TailArgs {
 
 pub(super) fn tail(context: &Context, args: TailArgs) -> anyhow::Result<()> {
     let directory = args.place.directory(context)?;
-    let entries = query::tail(&directory, args.entries as usize, &args.which.filter());
+    let filter = args.which.filter();
+    // Before anything is read: what comes meanwhile is told.
+    let watch = args
+        .follow
+        .then(|| Watch::new([&*directory.join("head")]))
+        .transpose()?;
+    let all = query::tail(&directory, 1, &Filter::default()).map_err(|error| unreadable(&error))?;
+    let entries = query::tail(&directory, args.entries as usize, &filter);
     let entries = entries.map_err(|error| unreadable(&error))?;
+    if let Some(watch) = watch {
+        let last = all
+            .last()
+            .into_iter()
+            .chain(entries.last())
+            .map(|entry| entry.sequence)
+            .max();
+        let follower = query::Follower::after(&directory, last.unwrap_or_default());
+        return follow(context, follower, &filter, (&watch, &entries));
+    }
     if context.output.is_json() {
         return Output::json(&json!({ "entries": entries }));
     }
     let text: String = entries.iter().map(line).collect();
     Output::bytes(text.as_bytes())
+}
+
+/// Prints entries as they come; in JSON one a line.
+fn follow(
+    context: &Context,
+    mut follower: query::Follower,
+    filter: &Filter,
+    (watch, entries): (&Watch, &[Recorded]),
+) -> anyhow::Result<()> {
+    let text = |entry: &Recorded| {
+        if context.output.is_json() {
+            serde_json::to_string(entry).unwrap_or_default()
+                + "
+"
+        } else {
+            line(entry)
+        }
+    };
+    Output::bytes(entries.iter().map(text).collect::<String>().as_bytes())?;
+    loop {
+        let mut fresh = String::new();
+        let read = follower.read(filter, &mut |entry| fresh.push_str(&text(&entry)));
+        read.map_err(|error| unreadable(&error))?;
+        if !fresh.is_empty() {
+            Output::bytes(fresh.as_bytes())?;
+        }
+        watch.wait()?;
+    }
 }
 
 /// Show one entry

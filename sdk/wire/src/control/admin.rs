@@ -106,6 +106,8 @@ admin! {
     QuotaSet = "quota.set": QuotaSet => QuotaReport,
     /// [`UsageGet`]: a [`usage::Page`](super::usage::Page).
     UsageGet = "usage.get": UsageGet => super::usage::Page,
+    /// [`Nothing`](super::audit::Nothing): answered, with nothing, once something is used. So nobody who shows usage has to ask again and again.
+    UsageWatch = "usage.watch": super::audit::Nothing => super::audit::Nothing,
     /// [`Nothing`](super::audit::Nothing): [`Stats`](super::audit::Stats).
     AuditStats = "audit.stats": super::audit::Nothing => super::audit::Stats,
     /// [`Nothing`](super::audit::Nothing): all of the log is verified; [`Verified`](super::audit::Verified).
@@ -128,6 +130,7 @@ impl Admin {
                 | Self::CapsExplain
                 | Self::QuotaGet
                 | Self::UsageGet
+                | Self::UsageWatch
                 | Self::AuditStats
                 | Self::AuditVerify
         )
