@@ -40,8 +40,9 @@ struct Said {
 impl Sentry {
     /// Keeps the mark in the table, where the guard finds it.
     #[on("sentry.v1.do.mark")]
-    fn mark(&mut self, ctx: &mut Context, body: Mark) -> Result<()> {
-        Ok(ctx.kv().put("mark", &body.mark)?)
+    fn mark(&mut self, ctx: &mut Context, body: Mark) -> Result<Mark> {
+        ctx.kv().put("mark", &body.mark)?;
+        Ok(body)
     }
 
     /// Panics.
