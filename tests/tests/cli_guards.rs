@@ -40,7 +40,9 @@ fn a_client_is_refused_by_a_guard() {
         let denied = greet(&astrid, verb, "deny this");
         assert_eq!(denied.code(), 4, "{denied:?}");
         assert!(
-            denied.stderr.contains("sentry refused hello.v1.greet: deny this of default"),
+            denied
+                .stderr
+                .contains("sentry refused hello.v1.greet: deny this of default"),
             "{denied:?}"
         );
         let failed = greet(&astrid, verb, "spin");
@@ -48,13 +50,19 @@ fn a_client_is_refused_by_a_guard() {
         assert!(failed.stderr.contains("units of fuel"), "{failed:?}");
     }
     let body = "{\"name\": \"deny\"}";
-    let typed = astrid.run(&["--format", "json", "publish", "hello.v1.greet", body, "--content-type", "application/json"]);
+    let typed = astrid.run(&[
+        "--format",
+        "json",
+        "publish",
+        "hello.v1.greet",
+        body,
+        "--content-type",
+        "application/json",
+    ]);
     assert_eq!(typed.json_error()["error"]["problem"], "guard.denied", "{typed:?}");
     // Requests of the kernel are nobody's to refuse.
     let show = astrid.run(&["capsule", "show", "sentry"]).ok();
     assert!(show.stdout.contains("guard: guards are what is tested"), "{show:?}");
-    let check = |topic| astrid.run(&["caps", "check", "capsule:sentry", "sentry", "guard", topic]).code();
-    assert_eq!((check("hello.v1.greet"), check("sentry.v1.event.x")), (0, 4));
 }
 
 /// Not granted: it is loaded, guards nothing, and says what it lacks.
@@ -77,7 +85,10 @@ fn a_guard_that_is_not_there() {
     assert_eq!(failed.code(), 4, "{failed:?}");
     assert!(failed.stderr.contains("does not run"), "{failed:?}");
     let status = astrid.run(&["status"]);
-    assert!(status.stdout.contains("nothing can be said on hello.v1.*"), "{status:?}");
+    assert!(
+        status.stdout.contains("nothing can be said on hello.v1.*"),
+        "{status:?}"
+    );
 }
 
 /// Only guards are granted to capsules, and a wrong line is named.

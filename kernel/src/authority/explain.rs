@@ -55,7 +55,9 @@ impl Gate {
             _ => action.to_string(),
         };
         if let (Ok(()), Action::Guard, Some(name)) = (&declared, action, principal.as_capsule()) {
-            let allowed = pattern.as_ref().is_some_and(|p| self.authority().policy().may_guard(name, p));
+            let allowed = pattern
+                .as_ref()
+                .is_some_and(|p| self.authority().policy().may_guard(name, p));
             let grant = denied::guard_grant(name, &resource.unwrap_or("<pattern>"));
             return match allowed {
                 true => answer(true, format!("granted by {grant}"), "that grant taken out".to_owned()),

@@ -138,7 +138,9 @@ impl BundleError {
             BundleError::NotAComponent | BundleError::Missing(_) | BundleError::NoExport(_) => {
                 Some("make bundles with `astrid capsule build`".to_owned())
             }
-            BundleError::NoGuard => Some("put `#[guard]` on a function of the capsule, or take the line out".to_owned()),
+            BundleError::NoGuard => {
+                Some("put `#[guard]` on a function of the capsule, or take the line out".to_owned())
+            }
             BundleError::GuardNotAsked => Some(
                 "add `guard = { allow = [\"TOPIC\"], reason = \"...\" }` under [capabilities], or take `#[guard]` out"
                     .to_owned(),
@@ -246,7 +248,10 @@ impl Bundle {
         if let Some(missing) = EXPORTS.into_iter().find(|name| !outline.exports.contains(*name)) {
             return Err(BundleError::NoExport(missing));
         }
-        match (manifest.capabilities.guard.is_some(), outline.exports.contains(GUARD_EXPORT)) {
+        match (
+            manifest.capabilities.guard.is_some(),
+            outline.exports.contains(GUARD_EXPORT),
+        ) {
             (true, false) => return Err(BundleError::NoGuard),
             (false, true) => return Err(BundleError::GuardNotAsked),
             _ => {}

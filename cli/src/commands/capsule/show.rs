@@ -45,7 +45,11 @@ fn human(detail: &CapsuleDetail, style: Style) -> String {
     }
     if let Some(reason) = &report.reason {
         // What is ready, but for something.
-        let word = if report.state == CapsuleState::Ready { "but" } else { "because" };
+        let word = if report.state == CapsuleState::Ready {
+            "but"
+        } else {
+            "because"
+        };
         let _ = writeln!(text, "{} {}", style.bad(word), printable(reason));
     }
     text.push('\n');

@@ -95,7 +95,9 @@ async fn call(host: &Arc<Host>, capsule: &Arc<Capsule>, shown: &Shown<'_>, sayin
     let fuel = FUEL.saturating_sub(store.get_fuel().unwrap_or(0));
     let watch = store.data_mut();
     let memory = watch.limits.used();
-    shown.account.handled(&shown.account.pair(&capsule.name), fuel, memory, false);
+    shown
+        .account
+        .handled(&shown.account.pair(&capsule.name), fuel, memory, false);
     capsule.usage.add(fuel, memory, false);
     host.metrics.capsule_fuel.add(fuel);
     shown.speaker.spent().fetch_add(fuel.min(TICK_FUEL), Ordering::Relaxed);

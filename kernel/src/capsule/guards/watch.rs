@@ -150,7 +150,10 @@ pub fn link(component: &Component) -> wasmtime::Result<GuardingPre<Watch>> {
         let ComponentItem::ComponentInstance(functions) = import.ty else {
             continue;
         };
-        if ["astrid:kernel/kv@", "astrid:kernel/log@"].iter().any(|own| interface.starts_with(own)) {
+        if ["astrid:kernel/kv@", "astrid:kernel/log@"]
+            .iter()
+            .any(|own| interface.starts_with(own))
+        {
             continue;
         }
         let mut instance = linker.instance(interface)?;

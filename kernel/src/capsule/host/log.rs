@@ -45,7 +45,12 @@ impl Line<'_> {
         } else {
             serde_json::Value::from(named).to_string()
         };
-        let Self { capsule, generation, id, principal } = *self;
+        let Self {
+            capsule,
+            generation,
+            id,
+            principal,
+        } = *self;
         let (principal, text) = (principal.as_str(), cut(message));
         macro_rules! line {
             ($level:expr) => {
