@@ -59,16 +59,10 @@ fn a_client_is_refused_by_a_guard() {
         "--content-type",
         "application/json",
     ]);
-    assert_eq!(typed.json_error()["problem"], "guard.denied", "{typed:?}");
+    assert_eq!(typed.json_error()["error"]["problem"], "guard.denied", "{typed:?}");
     // Requests of the kernel are nobody's to refuse.
     let show = astrid.run(&["capsule", "show", "sentry"]).ok();
     assert!(show.stdout.contains("guard: guards are what is tested"), "{show:?}");
-    let check = |topic| {
-        astrid
-            .run(&["caps", "check", "capsule:sentry", "sentry", "guard", topic])
-            .code()
-    };
-    assert_eq!((check("hello.v1.greet"), check("sentry.v1.event.x")), (0, 4));
 }
 
 /// Not granted: it is loaded, guards nothing, and says what it lacks.
@@ -104,7 +98,7 @@ fn what_is_granted_to_no_capsule() {
     let _ = astrid.run(&["start"]).ok();
     let _ = astrid.run(&["stop"]).ok();
     let groups = astrid.home().join("etc/groups.toml");
-    for wrong in ["kv", "guard", "*", "guard:/etc/passwd"] {
+    for wrong in ["kv", "guard", "*", "publish:notes.>"] {
         fs::write(&groups, format!("[capsule.sentry]\ngrants = [\"{wrong}\"]\n")).unwrap();
         let refused = astrid.run(&["start"]);
         assert_ne!(refused.code(), 0, "{wrong}");

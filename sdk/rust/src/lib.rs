@@ -119,7 +119,7 @@ pub mod prelude {
     pub use serde_json::{Value, json};
 
     pub use crate::{
-        Answer, Body, CommandId, Context, Failure, Guarded, Outcome, PortId, Problem, ReplyTo, Result, Rollback, Verdict,
-        body, capsule, codes, debug, error, info, trace, warn,
+        Answer, Body, CommandId, Context, Failure, Guarded, Outcome, PortId, Problem, ReplyTo, Result, Rollback,
+        Verdict, body, capsule, codes, debug, error, info, trace, warn,
     };
 }

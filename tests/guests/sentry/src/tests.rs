@@ -28,7 +28,10 @@ fn what_it_cannot_read_or_do_is_a_denial() {
     let mut sentry = sentry();
     assert!(matches!(sentry.guard("hello.v1.greet", json!(7)), Verdict::Deny(_)));
     let verdict = sentry.guard("hello.v1.greet", named("write"));
-    assert!(matches!(&verdict, Verdict::Deny(why) if why.contains("only reads")), "{verdict:?}");
+    assert!(
+        matches!(&verdict, Verdict::Deny(why) if why.contains("only reads")),
+        "{verdict:?}"
+    );
     assert_eq!(sentry.kv_value::<String>("mark"), None);
 }
 
