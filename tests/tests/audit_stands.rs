@@ -1,6 +1,7 @@
 //! The audit log of a real daemon: on a disk that is full or read-only, and through `kill -9` (K13).
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+#![allow(clippy::print_stderr, reason = "what was left out is read by people")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
