@@ -321,10 +321,7 @@ fn a_claim_is_proven() {
     let mut talk = Talk::new(Socket::Session);
     let answers = talk.say([claim("ann")]);
     assert!(matches!(&answers[..], [FromServer::Challenge(challenge)] if challenge.nonce == vec![7; 32]));
-    assert_eq!(
-        talk.kernel.authenticated, 0,
-        "the token that came along is not looked at"
-    );
+    assert_eq!(talk.kernel.authenticated, 0, "the token that came along is not looked at");
     let answers = talk.say([proof(2), publish(1, "a", "")]);
     assert!(matches!(&answers[..], [FromServer::HelloAck(ack), FromServer::Done(_)] if ack.principal == "ann"));
 
