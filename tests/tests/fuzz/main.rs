@@ -4,7 +4,10 @@
 //! the targets of `wire` guided by coverage (`tests/fuzz`), and all of them here for longer.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
-#![allow(clippy::print_stderr, reason = "how much was tried, and what failed, is read by people")]
+#![allow(
+    clippy::print_stderr,
+    reason = "how much was tried, and what failed, is read by people"
+)]
 
 mod driver;
 mod kernel;

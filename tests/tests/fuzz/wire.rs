@@ -135,6 +135,16 @@ fn body<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) {
     }
 }
 
+/// Limits are any JSON until the kernel makes a quota of them, and a number that no limit can be may be rounded on its way.
+fn quota(bytes: &[u8]) {
+    let Ok(set) = serde_json::from_slice::<QuotaSet>(bytes) else {
+        return;
+    };
+    let written = serde_json::to_vec(&set).expect("what was read can be written");
+    let again = serde_json::from_slice::<QuotaSet>(&written).expect("and read");
+    assert!(again.name == set.name && again.limits.keys().eq(set.limits.keys()));
+}
+
 /// Input: what comes after `astrid.v1.admin.`, and on the lines after it the body.
 pub(crate) fn admin(bytes: &[u8]) {
     let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
@@ -159,7 +169,7 @@ pub(crate) fn admin(bytes: &[u8]) {
         Some(Admin::GroupDelete) => body::<NamedGroup>(rest),
         Some(Admin::CapsGrant | Admin::CapsRevoke) => body::<Change>(rest),
         Some(Admin::CapsCheck | Admin::CapsExplain) => body::<Question>(rest),
-        Some(Admin::QuotaSet) => body::<QuotaSet>(rest),
+        Some(Admin::QuotaSet) => quota(rest),
         Some(Admin::UsageGet) => body::<UsageGet>(rest),
         Some(Admin::UsageWatch | Admin::AuditStats | Admin::AuditVerify | Admin::AuditRotate) => body::<Nothing>(rest),
         Some(Admin::AuditPrune) => body::<Prune>(rest),
