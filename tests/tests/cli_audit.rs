@@ -51,6 +51,8 @@ fn a_daemon_leaves_a_log_that_can_be_verified() {
     let _ = elsewhere
         .run(&["audit", "verify", "--dir", &copy, "--key", key.trim()])
         .ok();
+    let file = astrid.home().join("var/audit/key.pub").display().to_string();
+    let _ = elsewhere.run(&["audit", "verify", "--dir", &copy, "--key", &file]).ok();
     let other = format!("ed25519:{}", "0a".repeat(32));
     let wrong = elsewhere.run(&["audit", "verify", "--dir", &copy, "--key", &other]);
     assert_eq!(wrong.code(), 1, "{wrong:?}");

@@ -129,7 +129,6 @@ impl Acl {
             Action::Admin => (
                 match object {
                     Object::Name(name) => Verb::all()
-                        .into_iter()
                         .filter(|verb| verb.name() == name)
                         .any(|verb| self.publish.iter().any(|p| p.matches_str(verb.topic()))),
                     _ => !self.publish.is_empty(),

@@ -1,7 +1,5 @@
 //! `astrid audit verify`.
 
-use std::path::Path;
-
 use astrid_kernel::audit::{PublicKey, Report, key_beside, verify};
 
 use super::{Place, unreadable};
@@ -52,13 +50,9 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<()> {
 }
 
 fn given(text: &str) -> anyhow::Result<PublicKey> {
-    let from_file = |path: &Path| std::fs::read_to_string(path).ok();
-    let content = if text.starts_with("ed25519:") {
-        None
-    } else {
-        from_file(Path::new(text))
-    };
-    content.as_deref().unwrap_or(text).parse().map_err(|error| {
+    let is_file = !text.starts_with("ed25519:");
+    let content = is_file.then(|| std::fs::read_to_string(text).ok()).flatten();
+    content.as_deref().unwrap_or(text).trim().parse().map_err(|error| {
         let failure = Failure::usage(format!("--key {text}: {error}"));
         failure.hint("the daemon leaves it in var/audit/key.pub").into()
     })
