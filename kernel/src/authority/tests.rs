@@ -244,7 +244,7 @@ fn refusals_explain_themselves() {
             "notes.x",
             false,
             "`publish:notes.x` is revoked for a",
-            "the revoke `publish:notes.x` of a",
+            "to take the revoke `publish:notes.x` away",
         ),
         (
             "a",
