@@ -20,6 +20,8 @@ ROUNDS ?= 200
 # Seeds of `make sim`, and the first of them.
 SEEDS ?= 5000
 START ?= 1
+# Seconds of each target of `make fuzz`.
+SECONDS ?= 60
 
 # The paths below are the ones that the build, the tests and the scripts agree on.
 unexport CARGO_TARGET_DIR CARGO_BUILD_TARGET CARGO_BUILD_TARGET_DIR
@@ -67,6 +69,10 @@ soak: build capsules ## Kills everything at random, ROUNDS times (200): nothing 
 .PHONY: sim
 sim: capsules ## Simulates SEEDS worlds (5000) from START on (1), in which everything fails that can: nothing is lost or doubled
 	ASTRID_SEEDS=$(SEEDS) ASTRID_START=$(START) $(CARGO) test --release --workspace --test sim -- --nocapture seeds
+
+.PHONY: fuzz
+fuzz: capsules ## Fuzzes what parses the outside, each target for SECONDS (60), guided by coverage where no engine is needed
+	@build/fuzz.sh $(SECONDS)
 
 .PHONY: peers
 peers: build ## Measures Astrid beside supervisord and pm2, in turns, and writes docs/peers.md (minutes)

@@ -10,10 +10,11 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
+use astrid_wire::Principal;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
-use crate::client::{Client, SERVER_TIMEOUT};
+use crate::client::{Client, Identity, SERVER_TIMEOUT};
 use crate::commands::{self, Command, internal};
 use crate::daemon::{self, Home};
 use crate::ephemeral;
@@ -43,6 +44,14 @@ struct Cli {
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t, help_heading = EVERYWHERE, display_order = 101)]
     format: Format,
 
+    /// Act as this principal, proven by its private key [default: whoever owns the daemon]
+    #[arg(long, global = true, value_name = "NAME", help_heading = EVERYWHERE, display_order = 102)]
+    principal: Option<Principal>,
+
+    /// File with the private key of --principal [default: keys/principals/NAME.key in the home]
+    #[arg(long, global = true, value_name = "FILE", requires = "principal", help_heading = EVERYWHERE, display_order = 103)]
+    identity: Option<PathBuf>,
+
     /// Join the running daemon, or start one for this command alone and stop it at once after
     ///
     /// Without a command: a daemon in the foreground that ends when its last client has been gone for 30 seconds, or as many
@@ -62,6 +71,8 @@ struct Cli {
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     home: Option<PathBuf>,
+    /// As whom, if not as the owner of the daemon.
+    identity: Option<Identity>,
     /// Where results go.
     pub(crate) output: Output,
     /// The connection that keeps a daemon alive while the command runs, if one does.
@@ -72,6 +83,11 @@ impl Context {
     /// The home that was named, or the default one. It need not exist.
     pub(crate) fn home(&self) -> anyhow::Result<Home> {
         daemon::home(self.home.as_deref())
+    }
+
+    /// As whom, if not as the owner of the daemon.
+    pub(crate) fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
     }
 
     /// Talks with the daemon of this home.
@@ -87,7 +103,11 @@ impl Context {
     ) -> anyhow::Result<T> {
         match &self.session {
             Some(client) => say(&mut client.borrow_mut()),
-            None => say(&mut Client::connect_within(&self.home()?, timeout)?),
+            None => say(&mut Client::connect_within(
+                &self.home()?,
+                self.identity.as_ref(),
+                timeout,
+            )?),
         }
     }
 
@@ -95,6 +115,7 @@ impl Context {
     pub(crate) fn within(&self, home: &Home, session: Rc<RefCell<Client>>) -> Self {
         Self {
             home: Some(home.root().to_owned()),
+            identity: self.identity.clone(),
             output: self.output,
             session: Some(session),
         }
@@ -122,6 +143,10 @@ pub(crate) fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<()> {
     let context = Context {
         home: cli.home,
+        identity: cli.principal.map(|principal| Identity {
+            principal,
+            key: cli.identity,
+        }),
         output: Output { format: cli.format },
         session: None,
     };

@@ -7,12 +7,16 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use astrid_kernel::home::Socket;
+use astrid_kernel::identity::{KeyPair, key_file};
 use astrid_wire::envelope::{self, FromClient, FromServer, VERSION};
 use astrid_wire::frame::{FrameDecoder, PAYLOAD_BYTES_MAX};
-use astrid_wire::{Pattern, Topic};
+use astrid_wire::proof::NONCE_BYTES;
+use astrid_wire::{Pattern, Principal, Topic};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -54,6 +58,42 @@ pub(crate) struct Client {
     last_id: u64,
 }
 
+/// Who is at this end, if it is not the owner of the daemon.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    /// Who.
+    pub(crate) principal: Principal,
+    /// Where its private key is, if that is not where the home keeps it.
+    pub(crate) key: Option<PathBuf>,
+}
+
+impl Identity {
+    fn key(&self, home: &Home) -> anyhow::Result<KeyPair> {
+        let path = self.key.clone().unwrap_or_else(|| key_file(home, &self.principal));
+        KeyPair::open(&path).map_err(|error| {
+            let hint = error.hint();
+            let failure = Failure::new(Exit::Denied, format!("there is no private key of {}", self.principal));
+            failure.source(error).hint(hint).into()
+        })
+    }
+}
+
+/// What the owner of a daemon shows.
+fn boot_token(home: &Home) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(home.token_file()).map_err(|error| match error.kind() {
+        ErrorKind::PermissionDenied => {
+            Failure::new(Exit::Denied, format!("cannot read {}", home.token_file().display()))
+                .source(error)
+                .into()
+        }
+        _ => {
+            let socket = daemon::operator_socket(home);
+            let message = format!("{} answers, but there is no token for it", socket.display());
+            Failure::unreachable(message).source(error).into()
+        }
+    })
+}
+
 /// An answer's body.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -70,22 +110,20 @@ enum Arrived {
 }
 
 impl Client {
-    /// Connects as the operator of this home.
-    pub(crate) fn connect(home: &Home) -> anyhow::Result<Self> {
-        Self::connect_within(home, SERVER_TIMEOUT)
+    /// Connects as the owner of this home's daemon, or as who that is.
+    pub(crate) fn connect(home: &Home, identity: Option<&Identity>) -> anyhow::Result<Self> {
+        Self::connect_within(home, identity, SERVER_TIMEOUT)
     }
 
     /// The same, with other patience.
-    pub(crate) fn connect_within(home: &Home, timeout: Duration) -> anyhow::Result<Self> {
-        let socket = daemon::operator_socket(home);
+    pub(crate) fn connect_within(home: &Home, identity: Option<&Identity>, timeout: Duration) -> anyhow::Result<Self> {
+        // Before the daemon is bothered.
+        let key = identity.map(|identity| identity.key(home)).transpose()?;
         let stream = dial(home, timeout)?;
-        let credential = std::fs::read(home.token_file()).map_err(|error| match error.kind() {
-            ErrorKind::PermissionDenied => {
-                Failure::new(Exit::Denied, format!("cannot read {}", home.token_file().display())).source(error)
-            }
-            _ => Failure::unreachable(format!("{} answers, but there is no token for it", socket.display()))
-                .source(error),
-        })?;
+        let credential = match identity {
+            Some(_) => Vec::new(),
+            None => boot_token(home)?,
+        };
         let mut client = Self {
             stream,
             decoder: FrameDecoder::new(),
@@ -96,13 +134,33 @@ impl Client {
             minor: VERSION.minor,
             credential: credential.into(),
             client: concat!("astrid ", env!("CARGO_PKG_VERSION")).to_owned(),
+            principal: identity.map(|identity| identity.principal.to_string()),
         }))?;
-        match client.receive_within(timeout)? {
+        let mut answer = client.receive_within(timeout)?;
+        if let (FromServer::Challenge(challenge), Some((identity, key))) = (&answer, identity.zip(key)) {
+            let nonce: [u8; NONCE_BYTES] = challenge.nonce[..].try_into().context("the challenge is not one")?;
+            client.send(FromClient::Proof(envelope::Proof {
+                public_key: key.public().0.to_vec().into(),
+                signature: key.prove(Socket::Operator, &identity.principal, &nonce).to_vec().into(),
+            }))?;
+            answer = client.receive_within(timeout)?;
+        }
+        match answer {
             FromServer::HelloAck(_) => {
                 client.decoder.set_limit(PAYLOAD_BYTES_MAX);
                 Ok(client)
             }
-            FromServer::HelloNack(nack) => Err(Failure::problem(&nack.code, &nack.message, "").into()),
+            FromServer::HelloNack(nack) => {
+                let failure = Failure::problem(&nack.code, &nack.message, "");
+                Err(match identity {
+                    Some(identity) => failure.hint(format!(
+                        "see that the profile of {} has the key that `astrid keypair {}` prints",
+                        identity.principal, identity.principal
+                    )),
+                    None => failure,
+                }
+                .into())
+            }
             _ => Err(Failure::failed("the daemon did not answer the greeting").into()),
         }
     }

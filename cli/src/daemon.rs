@@ -164,12 +164,13 @@ pub(crate) fn run(home: &Home, mode: Mode, safe: bool, ready: Option<File>) -> a
 fn hint(error: &BootError) -> Option<String> {
     match error {
         BootError::Home(error) => Some(error.hint()),
+        BootError::Audit(error) => error.hint(),
         BootError::Lock(error) => Some(error.hint()),
         BootError::Unfinished(error) => Some(error.hint()),
         BootError::Key(error) => Some(error.hint()),
         BootError::Metrics(error) => Some(error.hint()),
         BootError::Config(error) => error.hint(),
-        BootError::Groups(error) => error.hint(),
+        BootError::Policy(error) => error.hint(),
         BootError::Logging(error) => error.hint(),
         BootError::Store(error) => Some(error.hint()),
         BootError::Unreadable(_) => {

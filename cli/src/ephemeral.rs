@@ -19,7 +19,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::inotify;
 
 use crate::cli::Context;
-use crate::client::Client;
+use crate::client::{Client, Identity};
 use crate::commands::{self, Command};
 use crate::daemon::{self, Home};
 use crate::failure::{Exit, Failure, Report};
@@ -57,7 +57,7 @@ pub(crate) fn run(context: &Context, private: bool, command: Option<Command>) ->
     };
     match command {
         Some(command) => {
-            let session = Session::open(home, mode)?;
+            let session = Session::open(home, context.identity(), mode)?;
             let result = commands::run(&context.within(&session.home, Rc::clone(&session.client)), command);
             let closed = session.close(context.output);
             // Why the command failed matters more than how the daemon ended.
@@ -117,8 +117,8 @@ struct Session {
 }
 
 impl Session {
-    fn open(home: Home, mode: Mode) -> anyhow::Result<Self> {
-        let opened = Self::try_open(&home, mode);
+    fn open(home: Home, identity: Option<&Identity>, mode: Mode) -> anyhow::Result<Self> {
+        let opened = Self::try_open(&home, identity, mode);
         if opened.is_err() {
             discard_private(&home, mode)?;
         }
@@ -133,16 +133,16 @@ impl Session {
     }
 
     /// Joins the daemon that is there, or starts one. Others may do the same at this moment, or the daemon may be just leaving.
-    fn try_open(home: &Home, mode: Mode) -> anyhow::Result<(Client, Option<Child>)> {
+    fn try_open(home: &Home, identity: Option<&Identity>, mode: Mode) -> anyhow::Result<(Client, Option<Child>)> {
         let mut attempts = 1;
         loop {
             let error = match daemon::holder_pid(home)? {
-                Some(pid) => match join(home, pid) {
+                Some(pid) => match join(home, identity, pid) {
                     Ok(client) => return Ok((client, None)),
                     Err(error) if is_passing(&error) && is_leaving(pid)? => error,
                     Err(error) => return Err(error),
                 },
-                None => match start(home, mode) {
+                None => match start(home, identity, mode) {
                     Ok((client, child)) => return Ok((client, Some(child))),
                     Err(error) if is_passing(&error) => error,
                     Err(error) => return Err(error),
@@ -184,12 +184,12 @@ impl Session {
     }
 }
 
-fn join(home: &Home, pid: u32) -> anyhow::Result<Client> {
+fn join(home: &Home, identity: Option<&Identity>, pid: u32) -> anyhow::Result<Client> {
     wait_until_ready(home, pid)?;
-    Client::connect(home)
+    Client::connect(home, identity)
 }
 
-fn start(home: &Home, mode: Mode) -> anyhow::Result<(Client, Child)> {
+fn start(home: &Home, identity: Option<&Identity>, mode: Mode) -> anyhow::Result<(Client, Child)> {
     let mut child = Launch {
         home,
         mode,
@@ -197,7 +197,7 @@ fn start(home: &Home, mode: Mode) -> anyhow::Result<(Client, Child)> {
         ends_with_client: true,
     }
     .run()?;
-    match Client::connect(home) {
+    match Client::connect(home, identity) {
         Ok(client) => Ok((client, child)),
         Err(error) => {
             end(&mut child)?;

@@ -30,6 +30,14 @@ pub(crate) enum Exit {
     Timeout = 124,
 }
 
+impl Exit {
+    /// Of an error.
+    pub(crate) fn of(error: &anyhow::Error) -> Self {
+        let failure = error.chain().find_map(|cause| cause.downcast_ref::<Failure>());
+        failure.map_or(Self::Failed, |failure| failure.exit)
+    }
+}
+
 /// An error that knows its exit code, and perhaps what can be done about it.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
@@ -107,6 +115,8 @@ impl Failure {
         use envelope::codes as protocol;
         let exit = match code {
             problem::codes::DENIED
+            | problem::codes::GUARD_DENIED
+            | problem::codes::GUARD_FAILED
             | protocol::PERMISSION_DENIED
             | protocol::SESSION_ERROR_PERMISSION_DENIED
             | protocol::SESSION_ERROR_INVALID
@@ -148,7 +158,7 @@ impl Report {
     /// Reads an error's chain.
     pub(crate) fn of(error: &anyhow::Error) -> Self {
         let failure = error.chain().find_map(|cause| cause.downcast_ref::<Failure>());
-        let kind = failure.map_or(Exit::Failed, |failure| failure.exit);
+        let kind = Exit::of(error);
         let mut causes: Vec<String> = Vec::new();
         let mut last = error.to_string();
         for cause in error.chain().skip(1).map(ToString::to_string) {

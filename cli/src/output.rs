@@ -158,9 +158,9 @@ pub(crate) fn printable_lines(text: &str) -> String {
         .collect()
 }
 
-/// Control characters, and those that reorder what is shown.
+/// Control characters, and those that break lines or reorder what is shown.
 fn is_harmful(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A table for people: columns as wide as their widest cell, numbers to the right.

@@ -6,16 +6,17 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use astrid_wire::Topic;
 use astrid_wire::control::{self, Capsules, Mode, State};
 use astrid_wire::manifest::Overflow;
 use astrid_wire::topic::TopicError;
+use astrid_wire::{Principal, Topic};
 use rustix::process::{DumpableBehavior, Resource};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use crate::authority::Gate;
+use crate::audit::{self, Audit, AuditOptions, Entry, Report};
+use crate::authority::{Authority, Gate, PolicyError};
 use crate::backup;
 use crate::bus::asks::Outcome;
 use crate::bus::message::{Body, Ids, Source};
@@ -25,6 +26,7 @@ use crate::capsule::census::Census;
 use crate::capsule::discover::{self, Embedded};
 use crate::capsule::durable::{self, Durable};
 use crate::capsule::graph;
+use crate::capsule::guards::Guards;
 use crate::capsule::manager::Manager;
 use crate::capsule::shard::Shard;
 use crate::capsule::ticker::Ticker;
@@ -32,10 +34,9 @@ use crate::capsule::{Acting, Host, Topics, engine};
 use crate::config::Config;
 use crate::control::Control;
 use crate::deadlines::Deadlines;
-use crate::groups;
 use crate::home::{self, Home};
 use crate::keys::{BootToken, RuntimeKey};
-use crate::ledger::Ledger;
+use crate::ledger::{Entitlement, Ledger, Quotas};
 use crate::lock::Lock;
 use crate::logging;
 use crate::metrics::{self, Metrics};
@@ -63,6 +64,9 @@ const WORK_LOOK_MIN: Duration = Duration::from_secs(1);
 
 /// How long the store may take to end.
 const STORE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How long the audit log may take to end.
+const AUDIT_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// How long whoever starts a daemon for itself may take to connect, however short its idle time (K5).
 const STARTUP_GRACE: Duration = Duration::from_secs(10);
@@ -108,15 +112,18 @@ pub enum BootError {
     /// etc/astrid.toml.
     #[error(transparent)]
     Config(#[from] crate::config::ConfigError),
-    /// etc/groups.toml or a profile.
+    /// etc/groups.toml, or etc/profiles/ as a whole.
     #[error(transparent)]
-    Groups(#[from] groups::GroupsError),
+    Policy(#[from] PolicyError),
     /// The log.
     #[error(transparent)]
     Logging(#[from] logging::LoggingError),
     /// The metrics exporter.
     #[error(transparent)]
     Metrics(#[from] metrics::MetricsError),
+    /// The audit log cannot be read.
+    #[error(transparent)]
+    Audit(#[from] audit::AuditError),
     /// The store does not open.
     #[error(transparent)]
     Store(#[from] store::thread::StartError),
@@ -149,8 +156,12 @@ struct Parts<'a> {
     home: &'a Home,
     config: &'a Config,
     key: &'a RuntimeKey,
+    authority: Arc<Authority>,
     /// Soft limit of open files before this process raised its own.
     open_files: u64,
+    audit: Audit,
+    metrics: Arc<Metrics>,
+    changed: Arc<Notify>,
 }
 
 /// Context of the key by which a keeper knows the next daemon of its home.
@@ -187,13 +198,13 @@ pub fn run(options: BootOptions) -> Result<(), BootError> {
     backup::clear(&options.home)?;
     let key = RuntimeKey::open(&options.home)?;
     let config = Config::load(&options.home)?;
-    groups::prepare(&options.home)?;
     logging::start(&options.home, &config.log, options.foreground)?;
+    let authority = Authority::open(&options.home)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(io("cannot start the runtime"))?;
-    let result = runtime.block_on(live(options, config, key, started));
+    let result = runtime.block_on(live(options, config, key, authority, started));
     // Threads that still read a file for somebody are not waited for.
     runtime.shutdown_background();
     drop(lock);
@@ -248,35 +259,58 @@ impl Drop for ShardThreads {
     }
 }
 
+/// What the profiles say that principals may use.
+struct Entitlements(Arc<Authority>);
+
+impl Quotas for Entitlements {
+    fn of(&self, principal: &Principal) -> Option<Entitlement> {
+        let policy = self.0.policy();
+        let profile = policy.profile(principal);
+        let entitled = profile.map(|profile| Entitlement {
+            quota: profile.quota,
+            weight: profile.weight,
+        });
+        // A capsule has no profile; and whoever has one that cannot be read may do nothing that could be limited.
+        entitled.or_else(|| (policy.knows(principal) || principal.as_capsule().is_some()).then(Entitlement::default))
+    }
+}
+
 fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Instant) -> Result<Arc<Host>, BootError> {
     let Parts {
         home,
         config,
         key,
+        authority,
         open_files,
+        audit,
+        metrics,
+        changed,
     } = parts;
-    let metrics = Arc::new(Metrics::default());
     let boot = rand::random();
     let ids = Arc::new(Ids::new(boot));
-    let changed = Arc::new(Notify::new());
     let children = ChildrenOptions {
         home: home.clone(),
         // Not by its path: what is put there later is another program.
         own_program: "/proc/self/exe".into(),
         secret: *key.derive(KEEPER_CONTEXT),
         open_files,
+        audit: audit.clone(),
     };
     let children = Children::new(children, boot, Arc::clone(&ids), &metrics, Arc::clone(&changed))?;
     let deadlines = Arc::new(Deadlines::default());
     let topics = Topics::new()?;
+    let ledger = Ledger::new(Arc::clone(&store), Arc::clone(&deadlines), Arc::clone(&metrics));
+    ledger.set_quotas(Arc::new(Entitlements(Arc::clone(&authority))));
     Ok(Arc::new(Host {
         engine: engine::engine().map_err(BootError::Engine)?,
         durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
         store,
         bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
-        gate: Gate::default(),
+        gate: Gate::new(authority),
+        guards: Guards::default(),
+        audit,
         deadlines,
-        ledger: Ledger::default(),
+        ledger,
         census: Arc::new(Census::new(config.limits.live_actors, Arc::clone(&metrics))),
         metrics,
         home: home.clone(),
@@ -291,17 +325,29 @@ fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Ins
     }))
 }
 
-async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: Instant) -> Result<(), BootError> {
+async fn live(
+    options: BootOptions,
+    config: Config,
+    key: RuntimeKey,
+    authority: Arc<Authority>,
+    started: Instant,
+) -> Result<(), BootError> {
     // Signals are caught before anything exists that a default action would leave behind.
     let mut terminate = signal(SignalKind::terminate()).map_err(io("cannot watch for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("cannot watch for SIGINT"))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(io("cannot watch for SIGHUP"))?;
     let home = options.home.clone();
+    let (metrics, changed) = (Arc::<Metrics>::default(), Arc::<Notify>::default());
+    let (audit, verified) = open_audit(&options, &metrics, &changed)?;
     let parts = Parts {
         home: &home,
         config: &config,
         key: &key,
+        authority,
         open_files: raise_open_files(),
+        audit,
+        metrics,
+        changed,
     };
     // A home that is thrown away needs no disk.
     let opener: Box<dyn Open> = match options.mode {
@@ -325,6 +371,7 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
     let manager =
         Manager::new(Arc::clone(&host), Arc::clone(&shards), aot, home.clone(), caps).map_err(BootError::Engine)?;
     let control = Control::new(Arc::clone(&host), Arc::clone(&manager), home.clone(), options.mode);
+    tell_verified(&verified, &control);
 
     let mut jobs = JoinSet::new();
     let threads = ShardThreads::start(&shards[1..])?;
@@ -334,6 +381,7 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
     jobs.spawn(Arc::clone(&host.census).run(move || clock.uptime_ms()));
     jobs.spawn(Arc::clone(&host.children).run());
     jobs.spawn(durable::recover::run(Arc::clone(&host)));
+    follow_policy(&host, &mut jobs);
     let (requests, _heard) = control.listen()?;
     jobs.spawn(Arc::clone(&control).run(requests));
     jobs.spawn(keep_status(
@@ -381,10 +429,88 @@ async fn live(options: BootOptions, config: Config, key: RuntimeKey, started: In
     }
     drop(threads);
     finish_store(&host, store).await;
+    finish_audit(&host.audit).await;
     jobs.shutdown().await;
     clean_up(&home);
     tracing::info!(ms = started.elapsed().as_millis(), "stopped");
     Ok(())
+}
+
+/// Takes edits of `etc/` by hand, and closes what is taken from somebody.
+fn follow_policy(host: &Arc<Host>, jobs: &mut JoinSet<()>) {
+    jobs.spawn(Arc::clone(host).keep_enforcing());
+    let authority = host.gate.authority();
+    match authority.watch() {
+        Ok(Some(watch)) => drop(jobs.spawn(Arc::clone(authority).follow(watch))),
+        Ok(None) => {}
+        Err(error) => tracing::error!(%error, "etc/ is not watched: edits by hand wait for the next daemon"),
+    }
+}
+
+/// Opens the audit log, and records that a daemon begins.
+fn open_audit(
+    options: &BootOptions,
+    metrics: &Arc<Metrics>,
+    changed: &Arc<Notify>,
+) -> Result<(Audit, Report), BootError> {
+    // A home that is thrown away needs no proof.
+    let (audit, report) = match options.mode {
+        Mode::Private => (Audit::memory(), Report::default()),
+        Mode::Persistent | Mode::Ephemeral => {
+            let with = AuditOptions {
+                metrics: Arc::clone(metrics),
+                changed: Arc::clone(changed),
+                ..AuditOptions::default()
+            };
+            Audit::open(&options.home, with)?
+        }
+    };
+    let detail = format!(
+        "version={} pid={} mode={:?} safe={} unsealed={}",
+        env!("CARGO_PKG_VERSION"),
+        std::process::id(),
+        options.mode,
+        options.safe,
+        report.unsealed_tail
+    );
+    // A log that takes nothing says so itself.
+    drop(audit.write(Entry::kernel(audit::Kind::Boot, "boot").detail(&detail)));
+    Ok((audit, report))
+}
+
+/// Says what is wrong with the audit log, loudly, and goes on (K13).
+fn tell_verified(report: &Report, control: &Control) {
+    for finding in &report.findings {
+        tracing::error!(%finding, "the audit log is not what was written");
+    }
+    if let Some(first) = report.findings.first() {
+        let count = report.findings_count;
+        control.missing(&format!(
+            "the audit log is not what was written, {count} findings: {first}; `astrid audit verify` tells all"
+        ));
+    }
+    if report.unknown_count > 0 {
+        let (count, first) = (
+            report.unknown_count,
+            report.unknown_outcomes.first().copied().unwrap_or_default(),
+        );
+        tracing::warn!(
+            count,
+            first,
+            "what was begun before the last daemon ended may have happened or not"
+        );
+        control.missing(&format!(
+            "{count} things that the last daemon began may have happened or not, the first is entry {first} of the audit log"
+        ));
+    }
+}
+
+/// Records the end, and has everything on disk.
+async fn finish_audit(audit: &Audit) {
+    drop(audit.write(Entry::kernel(audit::Kind::Stop, "stop")));
+    if tokio::time::timeout(AUDIT_TIME_MAX, audit.stop()).await.is_err() {
+        tracing::error!("the audit log does not end in time: what was not sealed is lost, as in a crash");
+    }
 }
 
 /// Finds, orders and loads the capsules.
@@ -554,6 +680,7 @@ async fn stop(host: &Arc<Host>, manager: &Manager, control: &Control) {
 
 /// Seals what was done last, lets what waits for that leave, and closes the store.
 async fn finish_store(host: &Arc<Host>, store: StoreThread) {
+    host.ledger.settle();
     if tokio::time::timeout(STORE_TIME_MAX, store.stop()).await.is_err() {
         tracing::error!("the store does not end in time: what was not sealed is lost, as in a crash");
     }

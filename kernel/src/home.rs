@@ -3,9 +3,9 @@
 //! ```text
 //! $ASTRID_HOME  (default ~/.astrid)
 //! ├── etc/       astrid.toml, groups.toml, profiles/{principal}.toml, documents of capsules
-//! ├── var/       what the daemon must not lose: store/ (0700), keeper
+//! ├── var/       what the daemon must not lose: store/ and audit/ (0700), keeper
 //! ├── run/       0700: astrid.lock, operator.sock, session.sock, token, pid, ready, status.json
-//! ├── keys/      0700: runtime.key (0600, 32 raw bytes)
+//! ├── keys/      0700: runtime.key, audit.key (0600, 32 raw bytes)
 //! ├── capsules/  *.capsule that the operator added
 //! ├── cache/     0700: compiled code; can be deleted at any time
 //! ├── log/       astrid.log and what was rotated
@@ -50,11 +50,12 @@ pub const HOME_VARIABLE: &str = "ASTRID_HOME";
 const STORE: &str = "var/store";
 
 /// Directories of the tree, and whether nobody else may even look into them.
-const DIRECTORIES: [(&str, bool); 10] = [
+const DIRECTORIES: [(&str, bool); 11] = [
     ("etc", false),
     ("etc/profiles", false),
     ("var", false),
     (STORE, true),
+    ("var/audit", true),
     ("run", true),
     ("keys", true),
     ("capsules", false),
@@ -318,6 +319,12 @@ impl Home {
     #[must_use]
     pub fn store_dir(&self) -> PathBuf {
         self.root.join(STORE)
+    }
+
+    /// `var/audit/`: what happened, and the proof.
+    #[must_use]
+    pub fn audit_dir(&self) -> PathBuf {
+        self.root.join("var/audit")
     }
 
     /// `run/keeper.sock`: where a daemon finds the keeper that an earlier one left.

@@ -1,4 +1,4 @@
-//! Two secrets: the runtime key, which outlives the daemon, and the boot token, which does not.
+//! Three secrets: the runtime key and the audit log's key, which outlive the daemon, and the boot token, which does not.
 //!
 //! The runtime key is 32 raw random bytes in `keys/runtime.key`. Nothing is encrypted or signed with it: each use
 //! derives its own key from it under a context, so that one use says nothing about another. It is made once. A key
@@ -7,7 +7,9 @@
 //!
 //! The boot token is 256 random bits in `run/token`, fresh for each boot: who can read the file is this user (K14).
 //!
-//! Deliberately absent: rotation.
+//! The audit log has a key of its own, `keys/audit.key`, the seed of an ed25519 key.
+//!
+//! Deliberately absent: rotation of the runtime key.
 
 #![allow(clippy::disallowed_methods, reason = "this module owns the key and token files")]
 
@@ -23,7 +25,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use crate::home::{self, Durability, Home, PRIVATE_FILE};
 
 /// Bytes of every secret here.
-const SECRET_BYTES: usize = 32;
+pub(crate) const SECRET_BYTES: usize = 32;
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
@@ -107,21 +109,7 @@ impl RuntimeKey {
     ///
     /// A file of the wrong length, mode or owner, or what the system refused. Nothing is repaired.
     pub fn open(home: &Home) -> Result<RuntimeKey, KeyError> {
-        let path = home.keys_dir().join("runtime.key");
-        match read_secret(&path)? {
-            Some(key) => Ok(RuntimeKey(key)),
-            None => {
-                let key = random()?;
-                home::replace_file(&path, &[&*key], PRIVATE_FILE, Durability::Synced).map_err(|source| {
-                    KeyError::Io {
-                        action: "write",
-                        path,
-                        source,
-                    }
-                })?;
-                Ok(RuntimeKey(key))
-            }
-        }
+        read_or_make(&home.keys_dir().join("runtime.key")).map(RuntimeKey)
     }
 
     /// Whether the home's key can be used, if it has one. Makes none.
@@ -138,6 +126,68 @@ impl RuntimeKey {
     #[must_use]
     pub fn derive(&self, context: &str) -> Zeroizing<[u8; SECRET_BYTES]> {
         Zeroizing::new(blake3::derive_key(context, &*self.0))
+    }
+}
+
+/// The seed of the key that signs the audit log, in `keys/audit.key`. Not derived from the runtime key: each can be replaced alone (K22).
+pub struct AuditSeed(Zeroizing<[u8; SECRET_BYTES]>);
+
+impl fmt::Debug for AuditSeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuditSeed(..)")
+    }
+}
+
+impl AuditSeed {
+    /// Reads the home's seed, or makes it when there is none. Needs the lock.
+    ///
+    /// # Errors
+    ///
+    /// As for [`RuntimeKey::open`].
+    pub fn open(home: &Home) -> Result<Self, KeyError> {
+        read_or_make(&home.keys_dir().join("audit.key")).map(Self)
+    }
+
+    /// The seed that is to be next, in `keys/audit.key.next`: made when there is none.
+    ///
+    /// # Errors
+    ///
+    /// As for [`RuntimeKey::open`].
+    pub fn make_next(home: &Home) -> Result<Self, KeyError> {
+        read_or_make(&home.keys_dir().join("audit.key.next")).map(Self)
+    }
+
+    /// The seed that was to be next, if a rotation was begun and not ended.
+    ///
+    /// # Errors
+    ///
+    /// As for [`RuntimeKey::open`].
+    pub fn next(home: &Home) -> Result<Option<Self>, KeyError> {
+        Ok(read_secret(&home.keys_dir().join("audit.key.next"))?.map(Self))
+    }
+
+    /// The next one is the one from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::Io`].
+    pub fn promote_next(home: &Home) -> Result<(), KeyError> {
+        let (next, path) = (
+            home.keys_dir().join("audit.key.next"),
+            home.keys_dir().join("audit.key"),
+        );
+        let renamed = std::fs::rename(next, &path).and_then(|()| File::open(home.keys_dir())?.sync_all());
+        renamed.map_err(|source| KeyError::Io {
+            action: "write",
+            path,
+            source,
+        })
+    }
+
+    /// The 32 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; SECRET_BYTES] {
+        &self.0
     }
 }
 
@@ -183,14 +233,28 @@ impl BootToken {
     }
 }
 
-fn random() -> Result<Zeroizing<[u8; SECRET_BYTES]>, KeyError> {
+pub(crate) fn random() -> Result<Zeroizing<[u8; SECRET_BYTES]>, KeyError> {
     let mut bytes = Zeroizing::new([0; SECRET_BYTES]);
     getrandom::fill(&mut *bytes).map_err(KeyError::Random)?;
     Ok(bytes)
 }
 
+/// The secret in a file, made when there is none.
+fn read_or_make(path: &Path) -> Result<Zeroizing<[u8; SECRET_BYTES]>, KeyError> {
+    if let Some(key) = read_secret(path)? {
+        return Ok(key);
+    }
+    let key = random()?;
+    home::replace_file(path, &[&*key], PRIVATE_FILE, Durability::Synced).map_err(|source| KeyError::Io {
+        action: "write",
+        path: path.to_path_buf(),
+        source,
+    })?;
+    Ok(key)
+}
+
 /// The secret in a file, or nothing when there is no file.
-fn read_secret(path: &Path) -> Result<Option<Zeroizing<[u8; SECRET_BYTES]>>, KeyError> {
+pub(crate) fn read_secret(path: &Path) -> Result<Option<Zeroizing<[u8; SECRET_BYTES]>>, KeyError> {
     let io = |action| {
         move |source| KeyError::Io {
             action,

@@ -5,10 +5,10 @@
 //!
 //! Read in this order; each module uses only those before it, and a test holds that.
 //!
-//! - [`home`], [`lock`], [`keys`], [`config`], [`groups`]: what the daemon finds on disk;
+//! - [`home`], [`lock`], [`keys`], [`identity`], [`config`]: what the daemon finds on disk;
 //! - [`metrics`], [`logging`], [`notify`], [`status`]: what it tells about itself;
-//! - [`keeper`]: the process that forks programs;
 //! - [`store`]: what survives;
+//! - [`audit`]: what happened, signed;
 //! - [`backup`]: all of it in one file, and back;
 //! - [`clock`], [`deadlines`], [`ledger`]: time, and what was used;
 //! - [`keeper`]: the processes that start and end programs;
@@ -18,6 +18,7 @@
 //! - [`control`]: what the kernel itself answers;
 //! - [`boot`]: puts it together, and takes it apart again.
 
+pub mod audit;
 pub mod authority;
 pub mod backup;
 pub mod boot;
@@ -27,8 +28,8 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod deadlines;
-pub mod groups;
 pub mod home;
+pub mod identity;
 pub mod keeper;
 pub mod keys;
 pub mod ledger;

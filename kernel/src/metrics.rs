@@ -106,6 +106,11 @@ metrics! {
     capsule_handled: "counter", "astrid_capsule_handled_messages_total", "Messages handled with a commit.";
     capsule_rolled_back: "counter", "astrid_capsule_rolled_back_messages_total", "Messages whose handling was undone at the capsule's own wish.";
     capsule_dead: "counter", "astrid_capsule_dead_messages_total", "Messages given up because they failed their receiver twice.";
+    authority_denied: "counter", "astrid_authority_denied_requests_total", "Things that the gate denied to capsules and connections.";
+    quota_refused: "counter", "astrid_ledger_refused_requests_total", "Things that were over a quota.";
+    audit_entries: "counter", "astrid_audit_entries_total", "Entries of the audit log that are on disk.";
+    audit_seals: "counter", "astrid_audit_seals_total", "Signatures of the audit log, each with one wait for the disk.";
+    audit_refused: "counter", "astrid_audit_refused_entries_total", "Entries that could not be recorded, so that what they were about did not happen.";
     store_commits: "counter", "astrid_store_sealed_commits_total", "Commits that are on disk, since the daemon started.";
     store_failures: "counter", "astrid_store_failures_total", "Times that the store failed, and was opened again.";
     capsule_fuel: "counter", "astrid_capsule_used_fuel_units_total", "Fuel that guests used.";

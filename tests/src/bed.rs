@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use astrid_kernel::authority::{Gate, Permit, Say};
+use astrid_kernel::audit::Audit;
+use astrid_kernel::authority::{Authority, Gate, Permit, Policy, Say};
 use astrid_kernel::bus::asks::Outcome;
 use astrid_kernel::bus::inbox::Inbox;
 use astrid_kernel::bus::message::{Body, Ids, Source};
@@ -17,6 +18,7 @@ use astrid_kernel::capsule::aot::{Aot, Compiler};
 use astrid_kernel::capsule::bundle::{Bundle, Origin};
 use astrid_kernel::capsule::census::Census;
 use astrid_kernel::capsule::durable::{self, Durable};
+use astrid_kernel::capsule::guards::Guards;
 use astrid_kernel::capsule::manager::Manager;
 use astrid_kernel::capsule::shard::Shard;
 use astrid_kernel::capsule::ticker::Ticker;
@@ -53,6 +55,8 @@ pub struct Settings {
     pub live_actors: usize,
     /// What the store keeps, over the lives of several beds.
     pub memory: Memory,
+    /// Who may do what. By default everybody, so that tests can make up principals.
+    pub authority: Arc<Authority>,
 }
 
 impl Default for Settings {
@@ -61,6 +65,7 @@ impl Default for Settings {
             shards: 1,
             live_actors: 4000,
             memory: Memory::default(),
+            authority: Authority::fixed(Policy::open_to_all_for_tests()),
         }
     }
 }
@@ -153,22 +158,27 @@ impl Bed {
         let boot = BOOTS.fetch_add(1, Ordering::Relaxed);
         let ids = Arc::new(Ids::new(boot));
         let changed = Arc::default();
+        let audit = Audit::memory();
         let children = ChildrenOptions {
             home: home.clone(),
             own_program: binary(),
             secret: [7; 32],
             open_files: 1024,
+            audit: audit.clone(),
         };
         let children = Children::new(children, boot, Arc::clone(&ids), &metrics, Arc::clone(&changed)).unwrap();
         let topics = Topics::new().unwrap();
+        let ledger = Ledger::new(Arc::clone(&store), Arc::clone(&deadlines), Arc::clone(&metrics));
         let host = Arc::new(Host {
             engine: engine::engine().unwrap(),
             durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
             store,
             bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
-            gate: Gate::default(),
+            gate: Gate::new(settings.authority.clone()),
+            guards: Guards::default(),
+            audit,
             deadlines,
-            ledger: Ledger::default(),
+            ledger,
             census: Arc::new(Census::new(settings.live_actors, Arc::clone(&metrics))),
             metrics,
             home: home.clone(),
@@ -197,6 +207,7 @@ impl Bed {
         running.spawn(Arc::clone(&host.deadlines).run());
         running.spawn(Arc::clone(&host.children).run());
         running.spawn(durable::recover::run(Arc::clone(&host)));
+        running.spawn(Arc::clone(&host).keep_enforcing());
         if store_thread.is_none() {
             let sealing = Arc::clone(&host.store);
             running.spawn(async move { sealing.run().await });

@@ -19,7 +19,7 @@ fn is_documented(docs: &Docs) -> bool {
 }
 
 #[test]
-fn it_is_one_package_with_one_world() {
+fn it_is_one_package_with_a_world_for_guards() {
     let (resolve, package) = contract();
     assert_eq!(resolve.packages.len(), 1, "the contract depends on another package");
     let package = &resolve.packages[package];
@@ -30,7 +30,7 @@ fn it_is_one_package_with_one_world() {
     assert!(package.name.version.is_some(), "the package has no version");
     assert_eq!(
         package.worlds.keys().map(String::as_str).collect::<Vec<_>>(),
-        ["capsule"]
+        ["capsule", "guarding"]
     );
 }
 

@@ -6,6 +6,9 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use astrid_kernel::home::Socket;
+use astrid_kernel::identity::KeyPair;
+use astrid_wire::Principal;
 use astrid_wire::envelope::{self, FromClient, FromServer, VERSION, publish, request};
 use astrid_wire::frame::{FrameDecoder, PAYLOAD_BYTES_MAX};
 use serde_json::Value;
@@ -33,15 +36,70 @@ pub struct Connection {
     last_id: u64,
 }
 
+/// How a connection shows who it is.
+#[derive(Debug, Clone, Copy)]
+pub enum As<'a> {
+    /// By the boot token: the owner.
+    Owner,
+    /// Not at all.
+    Nobody,
+    /// As that principal, by that key.
+    Principal(&'a str, &'a KeyPair),
+}
+
 impl Connection {
-    /// Connects to the daemon of this home, if one serves.
+    /// Connects to the daemon of this home, if one serves, as its owner.
     ///
     /// # Errors
     /// None does, or it ended meanwhile.
     pub fn open(home: &Path) -> Result<Self, Gone> {
-        let stream = UnixStream::connect(home.join("run/operator.sock")).map_err(gone)?;
+        Self::open_as(home, Socket::Operator, As::Owner)
+    }
+
+    /// Connects to a socket of the daemon of this home, and shows who it is.
+    ///
+    /// # Errors
+    /// None serves, or it was not believed.
+    ///
+    /// # Panics
+    /// It is no principal's name.
+    pub fn open_as(home: &Path, socket: Socket, who: As<'_>) -> Result<Self, Gone> {
+        let (credential, claim) = match who {
+            As::Owner => {
+                let token = std::fs::read_to_string(home.join("run/token")).map_err(gone)?;
+                (token.trim().as_bytes().to_vec(), None)
+            }
+            As::Nobody => (Vec::new(), None),
+            As::Principal(name, _) => (Vec::new(), Some(name)),
+        };
+        let (mut connection, mut answer) = Self::hello(home, socket, credential, claim)?;
+        if let (FromServer::Challenge(challenge), As::Principal(name, key)) = (&answer, who) {
+            let name: Principal = name.parse().unwrap_or_else(|error| panic!("{name}: {error}"));
+            let nonce = challenge.nonce[..].try_into().map_err(gone)?;
+            answer = connection.prove(key, &key.prove(socket, &name, &nonce))?;
+        }
+        match answer {
+            FromServer::HelloAck(_) => {
+                connection.decoder.set_limit(PAYLOAD_BYTES_MAX);
+                Ok(connection)
+            }
+            other => Err(Gone(format!("{other:?}"))),
+        }
+    }
+
+    /// Connects, and says Hello with that; and what is answered.
+    ///
+    /// # Errors
+    /// None serves, or it ended.
+    pub fn hello(
+        home: &Path,
+        socket: Socket,
+        credential: Vec<u8>,
+        claim: Option<&str>,
+    ) -> Result<(Self, FromServer), Gone> {
+        let path = home.join("run").join(format!("{}.sock", socket.as_str()));
+        let stream = UnixStream::connect(path).map_err(gone)?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(gone)?;
-        let token = std::fs::read_to_string(home.join("run/token")).map_err(gone)?;
         let mut connection = Self {
             stream,
             decoder: FrameDecoder::new(),
@@ -51,17 +109,26 @@ impl Connection {
         let hello = envelope::Hello {
             major: VERSION.major,
             minor: VERSION.minor,
-            credential: token.trim().as_bytes().to_vec().into(),
+            credential: credential.into(),
             client: "test".into(),
+            principal: claim.map(str::to_owned),
         };
         connection.send(&FromClient::Hello(hello).into_frame())?;
-        match connection.receive()? {
-            FromServer::HelloAck(_) => {
-                connection.decoder.set_limit(PAYLOAD_BYTES_MAX);
-                Ok(connection)
-            }
-            other => Err(Gone(format!("{other:?}"))),
-        }
+        let answer = connection.receive()?;
+        Ok((connection, answer))
+    }
+
+    /// Sends a proof; and what is answered.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn prove(&mut self, key: &KeyPair, signature: &[u8]) -> Result<FromServer, Gone> {
+        let proof = envelope::Proof {
+            public_key: key.public().0.to_vec().into(),
+            signature: signature.to_vec().into(),
+        };
+        self.send(&FromClient::Proof(proof).into_frame())?;
+        self.receive()
     }
 
     /// Sends bytes of frames.
@@ -121,21 +188,29 @@ impl Connection {
     /// # Panics
     /// The answer is not JSON.
     pub fn ask(&mut self, topic: &str, body: &Value) -> Result<Value, Gone> {
+        match self.ask_bytes(topic, body.to_string().into_bytes())? {
+            FromServer::Response(answer) => {
+                Ok(serde_json::from_slice(&answer.body).unwrap_or_else(|error| panic!("no JSON: {error}")))
+            }
+            other => Err(Gone(format!("{topic}: {other:?}"))),
+        }
+    }
+
+    /// Asks with any body; and what is answered, whatever that is.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn ask_bytes(&mut self, topic: &str, body: Vec<u8>) -> Result<FromServer, Gone> {
         self.last_id += 1;
         let request = envelope::Request {
             id: self.last_id,
             topic: topic.into(),
             content_type: "application/json".into(),
             timeout_ms: u32::try_from(PATIENCE.as_millis()).unwrap_or(u32::MAX),
-            content: Some(request::Content::Body(body.to_string().into())),
+            content: Some(request::Content::Body(body.into())),
         };
         self.send(&FromClient::Request(request).into_frame())?;
-        match self.receive()? {
-            FromServer::Response(answer) => {
-                Ok(serde_json::from_slice(&answer.body).unwrap_or_else(|error| panic!("no JSON: {error}")))
-            }
-            other => Err(Gone(format!("{topic}: {other:?}"))),
-        }
+        self.receive()
     }
 }
 

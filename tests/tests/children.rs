@@ -7,12 +7,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
+use astrid_kernel::authority::Policy;
 use astrid_kernel::bus::Subscribed;
 use astrid_kernel::bus::inbox::Inbox;
 use astrid_kernel::bus::message::Body;
 use astrid_kernel::port::child::Count;
 use astrid_tests::bed::{Bed, PATIENCE, answer, refusal};
 use astrid_tests::herd::{Herd, MARK};
+use astrid_wire::authority::{GroupsFile, Profile};
 use serde_json::{Value, json};
 
 /// Runs a test in the runtime that a kernel lives in.
@@ -328,11 +330,41 @@ fn children_outlive_a_generation() {
     });
 }
 
-/// Only the daemon's owner runs programs and reads its documents.
+fn policy(members: &[(&str, &str, bool)]) -> Policy {
+    let mut policy = Policy::with_groups(&GroupsFile::default()).unwrap();
+    for (name, group, enabled) in members {
+        let profile = Profile {
+            enabled: *enabled,
+            groups: vec![(*group).to_owned()],
+            ..Profile::default()
+        };
+        policy.insert(name.parse().unwrap(), profile).unwrap();
+    }
+    policy
+}
+
+/// Programs of whoever is disabled end at once.
+#[test]
+fn programs_of_whoever_is_disabled_end() {
+    run(async {
+        let yard = Yard::new().await;
+        let (mut running, authority) = (yard.bed.host.children.running(), yard.bed.host.gate.authority());
+        authority.replace(policy(&[("default", "admin", true)]));
+        let body = json!({ "program": "sleep", "args": ["1000"] });
+        let _ = answer(yard.bed.ask("runner.v1.do.run", body).await);
+        running.wait_for(|running| *running == 1).await.unwrap();
+        authority.replace(policy(&[("default", "admin", false)]));
+        running.wait_for(|running| *running == 0).await.unwrap();
+    });
+}
+
+/// Only whom that is granted runs programs and reads documents: the daemon's owner, at first.
 #[test]
 fn programs_and_documents_are_the_owners() {
     run(async {
         let yard = Yard::new().await;
+        let known = policy(&[("default", "admin", true), ("ada", "agent", true)]);
+        yard.bed.host.gate.authority().replace(known);
         let body = Body::json(&json!({ "program": "true" }));
         assert_eq!(
             refusal(yard.bed.ask_as("ada", "runner.v1.do.run", body).await),

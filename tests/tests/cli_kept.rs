@@ -97,7 +97,7 @@ fn dead_letters() {
 
     assert_eq!(listed(&astrid, &[]), [&by_age[3..], &by_age[..3]].concat());
     assert_eq!(listed(&astrid, &["--capsule", "gone"]), by_age[3..]);
-    assert!(listed(&astrid, &["--principal", "nobody"]).is_empty());
+    assert!(listed(&astrid, &["--of", "nobody"]).is_empty());
     let table = astrid.run(&["dead", "list"]).ok().stdout;
     assert!(
         table.contains("orders.v1.placed") && table.contains("5 dead letters") && !table.contains('\u{1b}'),

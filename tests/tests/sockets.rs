@@ -43,6 +43,7 @@ impl Client {
             minor,
             credential: credential.to_vec().into(),
             client: "test".into(),
+            principal: None,
         }))
     }
 
@@ -233,6 +234,7 @@ fn framing() {
         minor: 0,
         credential: token(&astrid).into_bytes().into(),
         client: String::new(),
+        principal: None,
     };
     for byte in FromClient::Hello(hello).into_frame() {
         slow.stream.write_all(&[byte]).unwrap();

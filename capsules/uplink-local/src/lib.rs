@@ -125,6 +125,10 @@ struct Host<'a> {
 }
 
 impl Kernel for Host<'_> {
+    fn challenge(&mut self, claim: &str) -> Option<Vec<u8>> {
+        self.ctx.challenge(claim).ok()
+    }
+
     fn authenticate(&mut self, credential: &[u8]) -> Option<String> {
         self.ctx.authenticate(credential).ok()
     }

@@ -5,7 +5,7 @@
 //! meets them:
 //!
 //! 1. Frames (A3) and one envelope in each (A5); anything else ends the connection.
-//! 2. Hello first (A4): version, then credential. Privilege is the socket's (A2), the principal the kernel's.
+//! 2. Hello first (A4): version, then credential, or a claim and its proof (K14). Privilege is the socket's (A2), the principal the kernel's.
 //! 3. Then requests, publications, subscriptions and uploads, each bounded, each answered once.
 //!
 //! Deliberately absent: any decision about who may do what. The kernel refuses, and the session puts it into the client's words.
@@ -96,6 +96,8 @@ pub struct Full;
 
 /// What a session needs of the kernel. Refusals come as problems; one of the gate has the code `denied`.
 pub trait Kernel {
+    /// The peer claims to be somebody: what it must sign.
+    fn challenge(&mut self, claim: &str) -> Option<Vec<u8>>;
     /// Presents the credential; the principal on success.
     fn authenticate(&mut self, credential: &[u8]) -> Option<String>;
     /// Publishes.
@@ -133,6 +135,8 @@ pub trait Kernel {
 enum Phase {
     /// Nothing but Hello.
     Hello,
+    /// Nothing but the proof of what Hello claimed.
+    Proof,
     /// Everything.
     Open,
     /// The client sends no more; it is closed when the last request is answered.
@@ -280,6 +284,7 @@ impl Session {
             let message = envelope::decode_client(payload).map_err(|error| End::protocol(error.to_string()))?;
             match self.phase {
                 Phase::Hello => self.hello(kernel, message)?,
+                Phase::Proof => self.proof(kernel, message)?,
                 Phase::Open => self.message(kernel, message)?,
                 Phase::Draining | Phase::Closed => break,
             }
@@ -305,8 +310,29 @@ impl Session {
                 format!("this server speaks {server}, the client {client}"),
             ));
         }
+        if let Some(claim) = &hello.principal {
+            let nonce = kernel
+                .challenge(claim)
+                .ok_or_else(|| End::new(codes::CREDENTIAL, "no claim is accepted on this socket"))?;
+            self.phase = Phase::Proof;
+            self.send(kernel, FromServer::Challenge(envelope::Challenge { nonce: nonce.into() }));
+            return Ok(());
+        }
+        self.open(kernel, &hello.credential)
+    }
+
+    /// K14: a claim is proven before anything else.
+    fn proof(&mut self, kernel: &mut impl Kernel, message: FromClient) -> Result<(), End> {
+        let FromClient::Proof(proof) = message else {
+            return Err(End::protocol("the challenge is not answered by a proof"));
+        };
+        self.open(kernel, &[proof.public_key, proof.signature].concat())
+    }
+
+    fn open(&mut self, kernel: &mut impl Kernel, credential: &[u8]) -> Result<(), End> {
+        let server = envelope::VERSION;
         let principal = kernel
-            .authenticate(&hello.credential)
+            .authenticate(credential)
             .ok_or_else(|| End::new(codes::CREDENTIAL, "the credential is not accepted on this socket"))?;
         self.phase = Phase::Open;
         self.decoder.set_limit(PAYLOAD_BYTES_MAX);
@@ -324,6 +350,7 @@ impl Session {
     fn message(&mut self, kernel: &mut impl Kernel, message: FromClient) -> Result<(), End> {
         match message {
             FromClient::Hello(_) => return Err(End::protocol("a second hello")),
+            FromClient::Proof(_) => return Err(End::protocol("a proof that nobody asked for")),
             FromClient::Publish(publish) => self.publish(kernel, publish)?,
             FromClient::Request(request) => self.request(kernel, request)?,
             FromClient::Subscribe(subscribe) => self.subscribe(kernel, &subscribe)?,
@@ -523,7 +550,7 @@ impl Session {
 
     fn end(&mut self, kernel: &mut impl Kernel, End { code, message }: End) {
         let (code, message) = (code.to_owned(), message);
-        let frame = if self.phase == Phase::Hello {
+        let frame = if matches!(self.phase, Phase::Hello | Phase::Proof) {
             FromServer::HelloNack(envelope::HelloNack { code, message })
         } else {
             FromServer::Goodbye(envelope::Goodbye { code, message })

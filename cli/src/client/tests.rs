@@ -130,7 +130,7 @@ fn an_answer_is_told_from_events_and_other_answers() {
             body: b"mine".as_slice().into(),
         }));
     });
-    let answer = Client::connect(&served.home)
+    let answer = Client::connect(&served.home, None)
         .unwrap()
         .request(&topic(), body(b"hi"), SECOND)
         .unwrap();
@@ -153,7 +153,7 @@ fn refusals_are_failures() {
             upload: String::new(),
         }));
     });
-    let error = Client::connect(&served.home)
+    let error = Client::connect(&served.home, None)
         .unwrap()
         .publish(&topic(), body(b""), None)
         .unwrap_err();
@@ -173,7 +173,7 @@ fn a_refused_greeting_is_denied() {
             message: "no".into(),
         }));
     });
-    assert_eq!(exit(Client::connect(&served.home)), 4);
+    assert_eq!(exit(Client::connect(&served.home, None)), 4);
 }
 
 #[test]
@@ -186,12 +186,12 @@ fn the_end_of_a_conversation_has_a_reason() {
             message: "not now".into(),
         }));
     });
-    let mut client = Client::connect(&served.home).unwrap();
+    let mut client = Client::connect(&served.home, None).unwrap();
     let error = client.request(&topic(), body(b""), SECOND).unwrap_err();
     assert_eq!((Report::of(&error).exit, error.to_string().as_str()), (1, "not now"));
 
     let served = serve(Server::greet);
-    let mut client = Client::connect(&served.home).unwrap();
+    let mut client = Client::connect(&served.home, None).unwrap();
     assert_eq!(exit(client.request(&topic(), body(b""), SECOND)), 3);
 }
 
@@ -203,7 +203,7 @@ fn what_does_not_answer_times_out() {
         // Silent until the client leaves.
         assert_eq!(server.stream.read(&mut [0; 1]).unwrap(), 0);
     });
-    let mut client = Client::connect(&served.home).unwrap();
+    let mut client = Client::connect(&served.home, None).unwrap();
     assert_eq!(exit(client.request(&topic(), body(b""), Duration::ZERO)), 124);
 }
 
@@ -214,7 +214,7 @@ fn broken_frames_are_an_error() {
         server.hear();
         server.stream.write_all(&[0xff; 8]).unwrap();
     });
-    let mut client = Client::connect(&served.home).unwrap();
+    let mut client = Client::connect(&served.home, None).unwrap();
     assert_eq!(exit(client.request(&topic(), body(b""), SECOND)), 1);
 }
 
@@ -266,7 +266,7 @@ fn large_bodies_are_uploaded() {
         assert_eq!(publish.content, Some(envelope::publish::Content::Upload(upload)));
         server.say(FromServer::Done(Done { id: publish.id }));
     });
-    Client::connect(&served.home)
+    Client::connect(&served.home, None)
         .unwrap()
         .publish(&topic(), body(&large), None)
         .unwrap();
@@ -277,10 +277,10 @@ fn large_bodies_are_uploaded() {
 fn what_is_not_there_is_not_reachable() {
     let directory = tempfile::tempdir().unwrap();
     let home = daemon::home(Some(directory.path())).unwrap();
-    assert_eq!(exit(Client::connect(&home)), 3);
+    assert_eq!(exit(Client::connect(&home, None)), 3);
     std::fs::create_dir(directory.path().join("run")).unwrap();
     let listener = UnixListener::bind(daemon::operator_socket(&home)).unwrap();
-    assert_eq!(exit(Client::connect(&home)), 3);
+    assert_eq!(exit(Client::connect(&home, None)), 3);
     drop(listener);
-    assert_eq!(exit(Client::connect(&home)), 3);
+    assert_eq!(exit(Client::connect(&home, None)), 3);
 }

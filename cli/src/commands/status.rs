@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use astrid_wire::control::{self, CapsuleState, State, Status};
+use astrid_wire::control::{self, State, Status};
 use serde::Serialize;
 use serde_json::json;
 
@@ -11,7 +11,7 @@ use super::capsule;
 use crate::cli::Context;
 use crate::client::Client;
 use crate::daemon;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::launch::mode_name;
 use crate::output::{Output, Style, printable};
 use crate::time;
@@ -39,7 +39,7 @@ pub(super) fn run(context: &Context, _: &Args) -> anyhow::Result<()> {
     let Some(pid) = daemon::holder_pid(&home)? else {
         return Err(Failure::unreachable(format!("nothing is running in {}", home.root().display())).into());
     };
-    let (status, live) = match ask(context) {
+    let (status, live) = match ask(context)? {
         Some(status) => (status, true),
         None => match daemon::saved_status(&home)?.filter(|status| status.pid == pid) {
             Some(status) => (aged(status), false),
@@ -55,9 +55,14 @@ pub(super) fn run(context: &Context, _: &Args) -> anyhow::Result<()> {
     Output::bytes(human(&status, live, Output::style()).as_bytes())
 }
 
-fn ask(context: &Context) -> Option<Status> {
+/// What the daemon says; none when it does not answer in time. Whoever may not ask is told so, and not what the file says.
+fn ask(context: &Context) -> anyhow::Result<Option<Status>> {
     let ask = |client: &mut Client| client.ask_within(control::REQUEST_STATUS, &json!({}), PATIENCE);
-    context.talk_within(PATIENCE, ask).ok()
+    match context.talk_within(PATIENCE, ask) {
+        Ok(status) => Ok(Some(status)),
+        Err(error) if context.identity().is_some() && Exit::of(&error) == Exit::Denied => Err(error),
+        Err(_) => Ok(None),
+    }
 }
 
 /// What was written a while ago, with the uptime of now.
@@ -133,11 +138,7 @@ fn human(status: &Status, live: bool, style: Style) -> String {
         text.push('\n');
         text.push_str(&capsule::table(&status.capsules, style));
     }
-    for report in status
-        .capsules
-        .iter()
-        .filter(|report| report.state != CapsuleState::Ready)
-    {
+    for report in &status.capsules {
         if let Some(reason) = &report.reason {
             let _ = writeln!(text, "{}: {}", printable(&report.name), printable(reason));
         }

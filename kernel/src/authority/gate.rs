@@ -1,10 +1,19 @@
 //! Decisions.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use astrid_wire::authority::Action;
 use astrid_wire::control::{self, RESERVED_DOMAINS};
 use astrid_wire::manifest::{DocumentName, Manifest, Program};
 use astrid_wire::{Pattern, Principal, Topic};
 
-use super::Permit;
+use super::denied::{Denied, Refusal};
+use super::handle::Authority;
+use super::policy::Policy;
+use super::rules::Object;
+use super::standing::Standing;
+use super::{FOR_EVER, Permit};
 use crate::bus::KERNEL_DOMAIN;
 use crate::bus::message::PortId;
 use crate::home::Socket;
@@ -20,16 +29,18 @@ pub struct Say {
 #[derive(Debug)]
 pub struct Acl {
     /// Name of the capsule.
-    pub capsule: std::sync::Arc<str>,
-    publish: Vec<Pattern>,
-    subscribe_at_runtime: Vec<Pattern>,
+    pub capsule: Arc<str>,
+    pub(super) publish: Vec<Pattern>,
+    pub(super) subscribe: Vec<Pattern>,
+    pub(super) subscribe_at_runtime: Vec<Pattern>,
     imports: Vec<Pattern>,
-    timer: bool,
+    pub(super) timer: bool,
     drain: bool,
-    programs: Vec<Program>,
-    documents: Vec<DocumentName>,
-    kv: bool,
-    pin: bool,
+    pub(super) programs: Vec<Program>,
+    pub(super) documents: Vec<DocumentName>,
+    pub(super) kv: bool,
+    pub(super) pin: bool,
+    pub(super) guards: Vec<Pattern>,
 }
 
 impl Acl {
@@ -40,6 +51,7 @@ impl Acl {
         Self {
             capsule: manifest.package.name.as_str().into(),
             publish: manifest.publish.keys().cloned().collect(),
+            subscribe: manifest.subscribe.keys().cloned().collect(),
             subscribe_at_runtime: subscribe.cloned().collect(),
             imports,
             timer: capabilities.timer.is_some(),
@@ -48,6 +60,7 @@ impl Acl {
             documents: capabilities.document.iter().flat_map(|c| &c.allow).cloned().collect(),
             kv: capabilities.kv.is_some(),
             pin: capabilities.pin.is_some(),
+            guards: capabilities.guard.iter().flat_map(|c| &c.allow).cloned().collect(),
         }
     }
 }
@@ -57,90 +70,105 @@ impl Acl {
 pub struct Subject<'a> {
     /// Through which code.
     pub acl: &'a Acl,
-    /// For whom.
-    pub principal: &'a Principal,
+    /// For whom, as it was looked up last. The gate looks again when that is no longer so.
+    pub standing: &'a Standing,
     /// Over which socket, when a connection acts.
     pub socket: Option<Socket>,
 }
 
-/// A refusal, in words that name what is lacking.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
-    /// The manifest does not declare it.
-    #[error("capsule {capsule} may not {action} {object}: its manifest does not declare it ({section})")]
-    Manifest {
-        /// Which capsule.
-        capsule: std::sync::Arc<str>,
-        /// What it tried.
-        action: &'static str,
-        /// On what.
-        object: String,
-        /// Where the manifest would have to say it.
-        section: &'static str,
-    },
-    /// Only the kernel speaks there.
-    #[error("{0} belongs to the kernel: nobody else publishes there")]
-    Reserved(Topic),
-    /// Needs the operator socket.
-    #[error("{0} is for operators: it is refused on the session socket")]
-    OperatorOnly(Topic),
-    /// Only the daemon's owner may.
-    #[error("{principal} may not {action} {object}: only the owner of the daemon may")]
-    OwnerOnly {
-        /// Who tried.
-        principal: Principal,
-        /// What.
-        action: &'static str,
-        /// On what.
-        object: String,
-    },
-    /// An anonymous connection tried to act.
-    #[error("an anonymous connection may not {action} {object}")]
-    Anonymous {
-        /// What it tried.
-        action: &'static str,
-        /// On what.
-        object: String,
-    },
+/// Decides, by the policy in force.
+#[derive(Debug)]
+pub struct Gate(Arc<Authority>);
+
+/// A gate that knows nobody: what the kernel itself says passes, and nothing else.
+impl Default for Gate {
+    fn default() -> Self {
+        Self(Authority::fixed(Policy::default()))
+    }
 }
 
-/// Decides. Stateless today; it is a value so that what it will consult has an owner.
-#[derive(Debug, Default)]
-pub struct Gate(());
-
 impl Gate {
+    /// A gate that decides by this.
+    pub fn new(authority: Arc<Authority>) -> Self {
+        Self(authority)
+    }
+
+    /// What it decides by.
+    pub fn authority(&self) -> &Arc<Authority> {
+        &self.0
+    }
+
+    /// The standing of somebody, looked up again if the policy has changed since.
+    fn current<'a>(&self, standing: &'a Standing) -> Cow<'a, Standing> {
+        if standing.epoch() == self.0.epoch() {
+            return Cow::Borrowed(standing);
+        }
+        Cow::Owned(self.0.standing(standing.principal()))
+    }
+
+    /// Looks somebody up again if the policy has changed since.
+    pub fn refresh(&self, standing: &mut Standing) {
+        if standing.epoch() != self.0.epoch() {
+            *standing = self.0.standing(standing.principal());
+        }
+    }
+
+    /// Whether it was decided by the policy in force. If not, it is to be decided again.
+    pub fn still<T>(&self, permit: &Permit<T>) -> bool {
+        permit.epoch == FOR_EVER || permit.epoch == self.0.epoch()
+    }
+
+    /// Decides about a principal. The epoch of the policy that allowed it.
+    fn principal(&self, subject: Subject<'_>, action: Action, object: Object<'_>) -> Result<u64, Denied> {
+        let standing = self.current(subject.standing);
+        if standing.allows(&subject.acl.capsule, action, object) {
+            return Ok(standing.epoch());
+        }
+        Err(refused(&standing, subject, action, object))
+    }
+
     /// May this subject say something there?
     ///
     /// # Errors
     /// [`Denied`] names the rule.
     pub fn say(&self, subject: Subject<'_>, topic: Topic) -> Result<Permit<Say>, Denied> {
-        known(subject, "publish", &topic)?;
         if RESERVED_DOMAINS.contains(&topic.domain()) {
+            not_anonymous(subject, Action::Publish, &topic)?;
             return Err(Denied::Reserved(topic));
         }
-        if topic.domain() == KERNEL_DOMAIN {
-            return self.say_to_kernel(subject, topic);
+        let kernels = topic.domain() == KERNEL_DOMAIN;
+        if kernels {
+            self.check_kernels(subject, &topic)?;
         }
-        if subject.acl.publish.iter().any(|p| p.matches(&topic)) {
-            return Ok(Permit { object: Say { topic } });
+        let drained = kernels && subject.acl.drain && topic.as_str() == control::SHUTDOWN_DONE;
+        if !drained && !subject.acl.publish.iter().any(|p| p.matches(&topic)) {
+            not_anonymous(subject, Action::Publish, &topic)?;
+            return Err(undeclared(subject, "publish", topic.as_str(), "[publish]"));
         }
-        Err(undeclared(subject, "publish", topic.as_str(), "[publish]"))
+        let epoch = self.principal(subject, Action::Publish, Object::Topic(&topic))?;
+        Ok(Permit {
+            object: Say { topic },
+            epoch,
+        })
     }
 
-    fn say_to_kernel(&self, subject: Subject<'_>, topic: Topic) -> Result<Permit<Say>, Denied> {
+    /// What is asked of the kernel: what operators ask for needs their socket and a capability.
+    fn check_kernels(&self, subject: Subject<'_>, topic: &Topic) -> Result<(), Denied> {
         if subject.acl.drain && topic.as_str() == control::SHUTDOWN_DONE {
-            return Ok(Permit { object: Say { topic } });
+            return Ok(());
         }
-        let Some(request) = control::Verb::of(&topic) else {
-            return Err(Denied::Reserved(topic));
+        not_anonymous(subject, Action::Publish, topic)?;
+        let Some(request) = control::Verb::of(topic) else {
+            return Err(Denied::Reserved(topic.clone()));
         };
-        if request.operator_only() && subject.socket != Some(Socket::Operator) {
-            return Err(Denied::OperatorOnly(topic));
+        if !request.operator_only() {
+            return Ok(());
         }
-        if subject.acl.publish.iter().any(|p| p.matches(&topic)) {
-            return Ok(Permit { object: Say { topic } });
+        if subject.socket != Some(Socket::Operator) {
+            return Err(Denied::OperatorOnly(topic.clone()));
         }
-        Err(undeclared(subject, "publish", topic.as_str(), "[publish]"))
+        self.principal(subject, Action::Admin, Object::Name(request.name()))?;
+        Ok(())
     }
 
     /// May this subject wait for an answer from there, inside its transaction? Only towards what it imports: imports
@@ -155,37 +183,52 @@ impl Gate {
         self.say(subject, topic)
     }
 
-    /// May this connection hear that pattern?
+    /// May this connection hear that pattern? Of what matches it hears what is its own or public, and of others' what it may observe.
     ///
     /// # Errors
     /// [`Denied`] names the rule.
     pub fn hear(&self, subject: Subject<'_>, pattern: Pattern) -> Result<Permit<Pattern>, Denied> {
-        known(subject, "subscribe to", &pattern)?;
-        if subject
+        not_anonymous(subject, Action::Subscribe, &pattern)?;
+        if !subject
             .acl
             .subscribe_at_runtime
             .iter()
             .any(|allowed| allowed.covers(&pattern))
         {
-            return Ok(Permit { object: pattern });
+            return Err(undeclared(
+                subject,
+                "subscribe to",
+                pattern.as_str(),
+                "[capabilities] subscribe",
+            ));
         }
-        Err(undeclared(
-            subject,
-            "subscribe to",
-            pattern.as_str(),
-            "[capabilities] subscribe",
-        ))
+        let epoch = self.principal(subject, Action::Subscribe, Object::Pattern(&pattern))?;
+        Ok(Permit { object: pattern, epoch })
     }
 
-    /// May this subject set timers?
+    /// Whether somebody hears what `speaker` says on that topic, once it may subscribe there: its own and what is public; and others', if it
+    /// may observe them.
+    pub fn hears(&self, standing: &Standing, topic: &Topic, speaker: &Principal, public: bool) -> bool {
+        let standing = self.current(standing);
+        let hears = |action| standing.allows("", action, Object::Topic(topic));
+        hears(Action::Subscribe) && (public || speaker == standing.principal() || hears(Action::Observe))
+    }
+
+    /// Whether a connection that hears a pattern may still.
+    pub fn may_keep_hearing(&self, standing: &Standing, pattern: &Pattern) -> bool {
+        self.current(standing)
+            .allows("", Action::Subscribe, Object::Pattern(pattern))
+    }
+
+    /// May this subject set timers? A connection's end with it: they are its handler's, whoever the client is.
     ///
     /// # Errors
     /// [`Denied`] names the rule.
     pub fn timer(&self, subject: Subject<'_>, timer: PortId) -> Result<Permit<PortId>, Denied> {
-        if subject.acl.timer {
-            return Ok(Permit { object: timer });
+        if !subject.acl.timer {
+            return Err(undeclared(subject, "set", "a timer", "[capabilities] timer"));
         }
-        Err(undeclared(subject, "set", "a timer", "[capabilities] timer"))
+        self.through_capsule(subject, Action::Timer, timer)
     }
 
     /// May this subject read and write this table? An actor's own is the only one that it can name.
@@ -193,10 +236,10 @@ impl Gate {
     /// # Errors
     /// [`Denied`] names the rule.
     pub fn table<T>(&self, subject: Subject<'_>, table: T) -> Result<Permit<T>, Denied> {
-        if subject.acl.kv {
-            return Ok(Permit { object: table });
+        if !subject.acl.kv {
+            return Err(undeclared(subject, "use", "the store", "[capabilities] kv"));
         }
-        Err(undeclared(subject, "use", "the store", "[capabilities] kv"))
+        self.through_capsule(subject, Action::Kv, table)
     }
 
     /// May this subject keep this actor from being evicted?
@@ -204,13 +247,22 @@ impl Gate {
     /// # Errors
     /// [`Denied`] names the rule.
     pub fn pin<T>(&self, subject: Subject<'_>, actor: T) -> Result<Permit<T>, Denied> {
-        if subject.acl.pin {
-            return Ok(Permit { object: actor });
+        if !subject.acl.pin {
+            return Err(undeclared(subject, "pin", "its actor", "[capabilities] pin"));
         }
-        Err(undeclared(subject, "pin", "its actor", "[capabilities] pin"))
+        self.through_capsule(subject, Action::Pin, actor)
     }
 
-    /// May this subject read and replace that document? It must be asked for, and it is the owner's.
+    /// What an actor does by itself and for itself: its resource is the capsule.
+    fn through_capsule<T>(&self, subject: Subject<'_>, action: Action, object: T) -> Result<Permit<T>, Denied> {
+        let epoch = match subject.socket {
+            Some(_) => FOR_EVER,
+            None => self.principal(subject, action, Object::Name(&subject.acl.capsule))?,
+        };
+        Ok(Permit { object, epoch })
+    }
+
+    /// May this subject read and replace that document? It must be asked for, and is the operator's.
     ///
     /// # Errors
     /// [`Denied`] names the rule.
@@ -218,9 +270,10 @@ impl Gate {
         let Some(document) = subject.acl.documents.iter().find(|d| d.as_str() == name) else {
             return Err(undeclared(subject, "use the document", name, "[capabilities] document"));
         };
-        owner(subject, "use the document", name)?;
+        let epoch = self.principal(subject, Action::Document, Object::Name(name))?;
         Ok(Permit {
             object: document.clone(),
+            epoch,
         })
     }
 
@@ -232,7 +285,8 @@ impl Gate {
         if subject.acl.programs.is_empty() {
             return Err(undeclared(subject, "run", program, "[capabilities] child"));
         }
-        owner(subject, "run", program)
+        self.principal(subject, Action::ChildSpawn, Object::Some)?;
+        Ok(())
     }
 
     /// May this subject run that program? Decided on what was found, which the permit holds.
@@ -240,38 +294,62 @@ impl Gate {
     /// # Errors
     /// [`Denied`] names the rule.
     pub fn run<T>(&self, subject: Subject<'_>, path: &str, found: T) -> Result<Permit<T>, Denied> {
-        self.may_run(subject, path)?;
-        if subject.acl.programs.iter().any(|p| p.covers(path)) {
-            return Ok(Permit { object: found });
+        if !subject.acl.programs.iter().any(|p| p.covers(path)) {
+            return Err(undeclared(subject, "run", path, "[capabilities] child"));
         }
-        Err(undeclared(subject, "run", path, "[capabilities] child"))
+        let epoch = self.principal(subject, Action::ChildSpawn, Object::Name(path))?;
+        Ok(Permit { object: found, epoch })
     }
 
     /// May this subject act on a port? An actor holds only its own, which were given to it: the lookup was the decision, and
-    /// this makes its proof.
+    /// this makes its proof. Ports of whoever is disabled are closed, so they are not decided again.
     pub fn own<T>(&self, _: Subject<'_>, held: T) -> Permit<T> {
-        Permit { object: held }
+        Permit {
+            object: held,
+            epoch: FOR_EVER,
+        }
     }
 
-    /// What an actor asked, and was allowed to ask, before the daemon or the store ended under it.
-    pub fn asked_before(&self, topic: Topic) -> Permit<Say> {
-        Permit { object: Say { topic } }
+    /// May this capsule stand before that pattern? Its manifest declares it, and that is not enough: a guard refuses what others say, so it
+    /// needs the operator's grant besides.
+    ///
+    /// # Errors
+    /// [`Denied`] names the grant.
+    pub fn guard(&self, capsule: &Arc<str>, pattern: &Pattern) -> Result<Permit<Pattern>, Denied> {
+        // In this order: what is found is at least as new as its epoch says.
+        let epoch = self.0.epoch();
+        if !self.0.policy().may_guard(capsule, pattern) {
+            return Err(Denied::Guard {
+                capsule: Arc::clone(capsule),
+                pattern: pattern.clone(),
+            });
+        }
+        Ok(Permit {
+            object: pattern.clone(),
+            epoch,
+        })
     }
 
     /// What the kernel says itself.
     pub fn kernel_says(&self, topic: Topic) -> Permit<Say> {
-        Permit { object: Say { topic } }
+        Permit {
+            object: Say { topic },
+            epoch: FOR_EVER,
+        }
     }
 
     /// What a manifest or the kernel itself hears: declared and approved when the capsule was loaded.
     pub fn declared(&self, pattern: Pattern) -> Permit<Pattern> {
-        Permit { object: pattern }
+        Permit {
+            object: pattern,
+            epoch: FOR_EVER,
+        }
     }
 }
 
-/// An anonymous connection has shown no credential: until rules for it exist, it may do nothing on the bus.
-fn known(subject: Subject<'_>, action: &'static str, object: &impl ToString) -> Result<(), Denied> {
-    if subject.socket.is_some() && *subject.principal == Principal::anonymous() {
+/// An anonymous connection has shown no credential: it may do nothing on the bus, and is told nothing about who might.
+fn not_anonymous(subject: Subject<'_>, action: Action, object: &impl ToString) -> Result<(), Denied> {
+    if subject.standing.is_anonymous() {
         return Err(Denied::Anonymous {
             action,
             object: object.to_string(),
@@ -280,16 +358,23 @@ fn known(subject: Subject<'_>, action: &'static str, object: &impl ToString) -> 
     Ok(())
 }
 
-/// Until there are rules for others, what reaches outside of the bus is for the owner alone.
-fn owner(subject: Subject<'_>, action: &'static str, object: &str) -> Result<(), Denied> {
-    if *subject.principal == Principal::default_owner() {
-        return Ok(());
+#[cold]
+fn refused(standing: &Standing, subject: Subject<'_>, action: Action, object: Object<'_>) -> Denied {
+    let text = match object {
+        Object::Some => String::new(),
+        object => object.text().to_owned(),
+    };
+    if standing.is_anonymous() {
+        return Denied::Anonymous { action, object: text };
     }
-    Err(Denied::OwnerOnly {
-        principal: subject.principal.clone(),
+    let reason = standing.why(&subject.acl.capsule, action, object).err();
+    Denied::Principal(Box::new(Refusal {
+        principal: standing.principal().clone(),
         action,
-        object: object.to_owned(),
-    })
+        object: text,
+        // Both ask the same; a difference would be a mistake of ours, and is a refusal all the same.
+        reason: reason.unwrap_or(super::denied::Reason::NoGrant),
+    }))
 }
 
 fn undeclared(subject: Subject<'_>, action: &'static str, object: &str, section: &'static str) -> Denied {

@@ -19,6 +19,7 @@ use super::{
     CONTENT_BYTES_MAX, COPY, DEPTH_MAX, Entry, FILES_MAX, FORMAT, MANIFEST, Manifest, PATH_BYTES_MAX, SAVED,
     remove_tree, sync_directory,
 };
+use crate::audit;
 use crate::home::{Home, PRIVATE_FILE, remove_file};
 use crate::lock::{Lock, LockError};
 use crate::store::engine::{Engine, EngineError};
@@ -196,6 +197,16 @@ pub fn create(home: &Home, source: Source<'_>, file: &Path, force: bool) -> Resu
                 engine.checkpoint(&checkpoint)?;
                 gathered.walk(&checkpoint, top, false, 0)?;
             }
+            ("var/audit", _) => {
+                // Where the log ended first: what is written meanwhile is then only behind it.
+                for name in audit::NOT_SEGMENTS
+                    .into_iter()
+                    .filter(|name| directory.join(name).exists())
+                {
+                    gathered.add(directory.join(name), format!("{top}/{name}"), true)?;
+                }
+                gathered.walk(&directory, top, true, 0)?;
+            }
             ("var/store", Source::AtRest) => gathered.walk(&directory, top, false, 0)?,
             _ => gathered.walk(&directory, top, true, 0)?,
         }
@@ -256,6 +267,10 @@ impl Gathered<'_> {
         for file_name in names {
             let path = directory.join(&file_name);
             let text = file_name.to_str().ok_or_else(|| BackupError::Name(path.clone()))?;
+            // Which is found already.
+            if name == "var/audit" && audit::NOT_SEGMENTS.contains(&text) {
+                continue;
+            }
             // What is being written in the place of another file.
             if copy && text.starts_with('.') && text.ends_with(".tmp") {
                 continue;

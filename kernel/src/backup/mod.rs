@@ -1,8 +1,8 @@
 //! Everything that must not be lost in one file, and back from it (K22).
 //!
-//! A backup is a tar, compressed with gzip: first `backup.json`, which says what follows ([`Manifest`]), then the store (`var/store/`), what
-//! the operator wrote (`etc/`), the keys (`keys/`) and the operator's capsules (`capsules/`), as regular files in the order in which
-//! they are listed. Directories follow from names.
+//! A backup is a tar, compressed with gzip: first `backup.json`, which says what follows ([`Manifest`]), then the store (`var/store/`), the
+//! audit log (`var/audit/`), what the operator wrote (`etc/`), the keys (`keys/`) and the operator's capsules (`capsules/`), as regular
+//! files in the order in which they are listed. Directories follow from names.
 //!
 //! - [`create`]: of a store that is open, a checkpoint of the engine; of one at rest, its files. Readers and writers go on meanwhile.
 //! - [`restore`]: into a home with nothing in it. What is read is somebody's file: everything is bounded, named and hashed before it counts.
@@ -53,7 +53,7 @@ const DEPTH_MAX: usize = 16;
 const CONTENT_BYTES_MAX: u64 = 1 << 46;
 
 /// What is saved. Everything else in a backup is refused.
-const SAVED: [&str; 4] = ["capsules", "etc", "keys", "var/store"];
+const SAVED: [&str; 5] = ["capsules", "etc", "keys", "var/audit", "var/store"];
 
 /// Where a copy is made before it is packed.
 const COPY: &str = "var/.backup";

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::inbox::{Inbox, Kept};
 use super::message::{Body, CommandId, Ids, Kind, Message, ReplyTo, Source};
 use crate::deadlines::{DeadlineKey, Deadlines};
+use crate::ledger::Hold;
 
 /// What became of an ask.
 #[derive(Clone, Debug)]
@@ -65,6 +66,8 @@ struct Row {
     topic: Topic,
     principal: Principal,
     deadline: DeadlineKey,
+    /// Its place among the asks of its principal; given back with the row.
+    _hold: Option<Hold>,
 }
 
 /// All open asks.
@@ -85,8 +88,15 @@ impl Asks {
         })
     }
 
-    /// Opens an ask on a topic, for a principal, until an instant. The address is to be sent with the message.
-    pub fn open(self: &Arc<Self>, topic: &Topic, principal: &Principal, until: Instant, waiter: Waiter) -> ReplyTo {
+    /// Opens an ask on a topic, for a principal with what is held of its quota, until an instant. The address is to be sent with the
+    /// message.
+    pub fn open(
+        self: &Arc<Self>,
+        topic: &Topic,
+        (principal, hold): (&Principal, Option<Hold>),
+        until: Instant,
+        waiter: Waiter,
+    ) -> ReplyTo {
         let address = ReplyTo {
             high: self.ids.message().sequence,
             low: rand::random(),
@@ -105,6 +115,7 @@ impl Asks {
                 topic: topic.clone(),
                 principal: principal.clone(),
                 deadline,
+                _hold: hold,
             },
         );
         // On another thread the deadline may have come before the row did.

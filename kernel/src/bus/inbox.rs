@@ -11,14 +11,18 @@
 //! the rest as row numbers, which whoever receives reads from the store when their turn comes: a long queue costs a few bytes
 //! a message. What is here is a copy: a receiver that ends, or a store that fails, loses nothing.
 
+mod place;
+
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use astrid_wire::manifest::Overflow;
 use parking_lot::Mutex;
 
+pub use self::place::NoPlace;
 use super::message::{CommandId, Message, PortId};
+use crate::ledger::{Account, Hold, Limit};
 use crate::store::VALUE_BYTES_MAX;
 use crate::store::table::Table;
 
@@ -127,20 +131,6 @@ impl Delivery {
     }
 }
 
-/// Why there is no place.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoPlace {
-    /// The queue is full and says so.
-    #[error("the queue of {0} is full")]
-    Full(Arc<str>),
-    /// The receiver has ended.
-    #[error("{0} has ended")]
-    Closed(Arc<str>),
-    /// The receiver keeps its messages on disk, where this one is too large for.
-    #[error("{0} keeps its messages on disk and takes bodies of at most {DURABLE_BODY_BYTES_MAX} bytes")]
-    TooLarge(Arc<str>),
-}
-
 /// What a receiver gets.
 pub enum Next {
     /// A message.
@@ -178,6 +168,8 @@ struct Disk {
 }
 
 struct State {
+    /// What of the disk's bytes is counted by a quota.
+    held: Option<Hold>,
     queue: VecDeque<Entry>,
     lanes: Vec<Lane>,
     /// Bytes waiting and reserved, without those on disk.
@@ -186,7 +178,7 @@ struct State {
     /// Places promised and not yet filled.
     reserved: u32,
     /// Messages that come back later.
-    held: u32,
+    later: u32,
     era: u32,
     closed: bool,
     /// Wakes the receiver.
@@ -200,6 +192,8 @@ pub struct Inbox {
     table: Option<Table>,
     /// Nobody reads it: what the store keeps is counted, and nothing else is taken.
     absent: bool,
+    /// Whose quota counts what waits on disk.
+    payer: OnceLock<Arc<Account>>,
     state: Mutex<State>,
 }
 
@@ -240,13 +234,15 @@ impl Inbox {
             name,
             table,
             absent,
+            payer: OnceLock::new(),
             state: Mutex::new(State {
+                held: None,
                 queue: VecDeque::new(),
                 lanes,
                 bytes: 0,
                 disk: Disk::default(),
                 reserved: 0,
-                held: 0,
+                later: 0,
                 era: 0,
                 closed: false,
                 receiver: None,
@@ -257,6 +253,15 @@ impl Inbox {
     /// Who receives.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// What waits on disk is counted by that principal's quota from now on.
+    pub fn charge_to(&self, account: &Arc<Account>) {
+        let mut state = self.state.lock();
+        if self.payer.set(Arc::clone(account)).is_ok() {
+            state.held = Some(account.hold_anyway(Limit::Storage, 0));
+            state.meter();
+        }
     }
 
     /// Reserves a place in a lane for a body of that many bytes.
@@ -280,6 +285,10 @@ impl Inbox {
             if disk.messages >= policy.capacity || disk.bytes + bytes as u64 > DURABLE_BYTES_MAX {
                 return Err(full());
             }
+            if let Some(held) = &mut state.held {
+                held.grow(bytes as u64).map_err(|e| NoPlace::OverQuota(Box::new(e)))?;
+            }
+            let disk = &mut state.disk;
             disk.messages += 1;
             disk.reserved += 1;
             disk.bytes += bytes as u64;
@@ -362,13 +371,13 @@ impl Inbox {
 
     /// A message will come back by [`Inbox::retry`] or [`Inbox::put_back`] and is missed until [`Inbox::unhold`]: the queue is not idle.
     pub fn hold(&self) {
-        self.state.lock().held += 1;
+        self.state.lock().later += 1;
     }
 
     /// It came back, or will not.
     pub fn unhold(&self) {
         let mut state = self.state.lock();
-        state.held = state.held.saturating_sub(1);
+        state.later = state.later.saturating_sub(1);
     }
 
     /// A row that was taken out waits elsewhere until it comes back by [`Inbox::put_rows_back`]; its place stays taken.
@@ -376,6 +385,7 @@ impl Inbox {
         let mut state = self.state.lock();
         state.disk.messages += 1;
         state.disk.bytes += u64::from(row.weight);
+        state.meter();
     }
 
     /// Rows that waited elsewhere, ahead of everything that waits, in their order.
@@ -531,7 +541,7 @@ impl Inbox {
     /// Ends the queue if nothing waits and nothing is promised. False when something is.
     pub fn close_if_idle(&self) -> bool {
         let mut state = self.state.lock();
-        if state.queue.is_empty() && state.reserved == 0 && state.held == 0 {
+        if state.queue.is_empty() && state.reserved == 0 && state.later == 0 {
             state.closed = true;
         }
         state.closed
@@ -554,13 +564,13 @@ impl Inbox {
             Entry::Message(_) => 1,
             Entry::Rows(rows) => rows.len(),
         });
-        waiting.sum::<usize>() + state.held as usize
+        waiting.sum::<usize>() + state.later as usize
     }
 
     /// How many messages wait that the store keeps.
     pub fn len_durable(&self) -> usize {
         let state = self.state.lock();
-        (state.disk.messages - state.disk.reserved) as usize + state.held as usize
+        (state.disk.messages - state.disk.reserved) as usize + state.later as usize
     }
 
     /// Whether nothing waits, and every place and byte that was taken was given back.
@@ -574,13 +584,13 @@ impl Inbox {
         } = state.disk;
         let taken = u64::from(messages) + bytes + u64::from(loaded) + (state.disk.loaded_bytes + state.bytes) as u64;
         let lanes = state.lanes.iter().map(|lane| lane.taken).sum::<u32>();
-        state.queue.is_empty() && taken == 0 && lanes + state.reserved + state.held == 0
+        state.queue.is_empty() && taken == 0 && lanes + state.reserved + state.later == 0
     }
 
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
         let state = self.state.lock();
-        state.queue.is_empty() && state.held == 0
+        state.queue.is_empty() && state.later == 0
     }
 
     /// Wakes the receiver without a message, so that it looks at what else changed.
@@ -590,6 +600,13 @@ impl Inbox {
 }
 
 impl State {
+    /// Tells the quota that counts it what waits on disk.
+    fn meter(&mut self) {
+        if let Some(held) = &mut self.held {
+            held.set(self.disk.bytes);
+        }
+    }
+
     /// Room in a lane that is not durable; what gives way for it, if something does.
     fn make_room(&mut self, lane: u16, policy: LanePolicy, bytes: usize) -> Result<Option<Delivery>, ()> {
         let over = |state: &Self| {
@@ -638,6 +655,7 @@ impl State {
             let row = row?;
             self.disk.messages -= 1;
             self.disk.bytes -= u64::from(row.weight);
+            self.meter();
             return Some(Next::Row(row));
         }
         let Some(Entry::Message(mut delivery)) = self.queue.remove(place) else {
@@ -648,6 +666,7 @@ impl State {
             self.disk.bytes -= u64::from(row.weight);
             self.disk.loaded -= 1;
             self.disk.loaded_bytes -= delivery.weight();
+            self.meter();
         } else {
             self.bytes = self.bytes.saturating_sub(delivery.weight());
             if let Some(lane) = delivery.lane() {
@@ -662,6 +681,7 @@ impl State {
 
 /// Unlocks, then wakes: the receiver may run at once on another thread.
 fn wake(mut state: parking_lot::MutexGuard<'_, State>) {
+    state.meter();
     let receiver = state.receiver.take();
     drop(state);
     if let Some(receiver) = receiver {
@@ -705,6 +725,7 @@ impl Slot {
             disk.reserved_bytes -= self.bytes as u64;
             disk.messages -= 1;
             disk.bytes -= self.bytes as u64;
+            state.meter();
         } else {
             // The reservation is replaced by what the body really weighs.
             state.bytes = state.bytes.saturating_sub(self.bytes);

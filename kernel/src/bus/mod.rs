@@ -36,9 +36,11 @@ use crate::authority::{Permit, Say};
 use crate::deadlines::Deadlines;
 use crate::metrics::Metrics;
 
-/// What decides who hears a message, besides its topic.
+/// What decides who hears a message.
 #[derive(Clone, Copy, Debug)]
 pub struct Heard<'a> {
+    /// Where it is said.
+    pub topic: &'a Topic,
     /// On whose behalf it is said.
     pub principal: &'a Principal,
     /// Who says it.
@@ -228,6 +230,7 @@ impl Bus {
     /// Who hears a topic, each once, however many of its patterns match; first pattern first.
     fn hearers(&self, topic: &Topic, saying: &Saying) -> SmallVec<[Hearer; 4]> {
         let heard = Heard {
+            topic,
             principal: &saying.principal,
             source: &saying.source,
             public: saying.public,
@@ -275,7 +278,7 @@ impl Bus {
                 match inbox.reserve(lane, saying.body.bytes.len()) {
                     Ok(slot) => slots.push(slot, role),
                     // Who only watches does not hold up anybody: it misses this.
-                    Err(NoPlace::Full(_) | NoPlace::TooLarge(_)) if role == Role::Observer => {
+                    Err(NoPlace::Full(_) | NoPlace::TooLarge(_) | NoPlace::OverQuota(_)) if role == Role::Observer => {
                         self.metrics.bus_refused.increment();
                     }
                     // One that has left has no successor, and is forgotten in a moment.
@@ -393,9 +396,12 @@ impl Bus {
         let slots = self.reserve(&say, &saying)?;
         let (tell, told) = oneshot::channel();
         let until = self.deadlines.now() + timeout;
-        let address = self
-            .asks
-            .open(&say.object().topic, &saying.principal, until, Waiter::InPlace(tell));
+        let address = self.asks.open(
+            &say.object().topic,
+            (&saying.principal, None),
+            until,
+            Waiter::InPlace(tell),
+        );
         let open = OpenRequest {
             asks: &self.asks,
             address,

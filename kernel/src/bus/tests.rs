@@ -113,7 +113,9 @@ async fn asks_are_settled_once() {
         let say = say("q.v1.ask");
         let saying = saying("?");
         let slots = bus.reserve(&say, &saying).unwrap();
-        let address = bus.asks().open(&say.object().topic, &saying.principal, until, waiter);
+        let address = bus
+            .asks()
+            .open(&say.object().topic, (&saying.principal, None), until, waiter);
         bus.send(say, saying, Kind::Ask(address), Some(until), slots);
         (address, command)
     };

@@ -4,11 +4,9 @@
 //! if it has none, calls `handle`, and then either commits what that recorded or drops the instance. The instance is the
 //! only thing that a guest can spoil, and the only thing that is thrown away.
 
-use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::Poll;
-use std::time::Duration;
 
 use astrid_wire::problem::codes;
 use astrid_wire::{Principal, Problem};
@@ -20,18 +18,21 @@ use super::call::{classify, guest_message};
 use super::connection::Connection;
 use super::durable::{self, Owner};
 use super::guest::Guest;
-use super::health::{Fault, Health, Next};
+use super::health::{Fault, Health};
 use super::host::bindings::Capsule as Exports;
 use super::host::bindings::astrid::kernel::types;
 use super::host::bus::wire_problem;
 use super::loaded::Capsule;
 use super::order::Order;
+use super::quota::{self, Parked};
 use super::report;
 use super::shard::Strand;
+use crate::authority::Standing;
 use crate::bus::Route;
 use crate::bus::asks::OpenAsks;
 use crate::bus::inbox::{Delivery, Inbox, Kept, Next as Entry};
 use crate::bus::message::{Kind, Message, Source};
+use crate::ledger::{Account, Exceeded};
 use crate::port::child::held::{self, Held};
 use crate::port::timer::Timers;
 use crate::store::engine::EngineError;
@@ -72,6 +73,8 @@ pub struct Actor {
     inbox: Arc<Inbox>,
     timers: Arc<Timers>,
     children: Arc<Held>,
+    /// Messages whose principals are over quota.
+    parked: Parked,
     open_asks: OpenAsks,
     strand: OnceLock<Weak<Strand>>,
     spent: Arc<AtomicU64>,
@@ -120,9 +123,13 @@ pub(super) struct Life {
     /// Faults since something was handled.
     faults_in_row: u32,
     /// How often the store had failed when the instance was made.
-    epoch: u64,
+    pub(super) epoch: u64,
+    /// On whose behalf it handled something last, and what that one may do.
+    pub(super) standing: Option<Standing>,
     /// Senders that wait behind a message of theirs.
     pub(super) order: Order,
+    /// Who paid for the last handling.
+    pub(super) payer: Option<Arc<Account>>,
 }
 
 /// Faults at messages that the store keeps, with nothing handled in between, that are taken for the messages' fault. Each such message
@@ -145,6 +152,8 @@ pub(super) enum Handled {
     RolledBack(types::Rollback),
     /// Who waited for it stopped waiting.
     Abandoned,
+    /// It gave up because its principal is over quota, and what the store keeps of it waits until that frees.
+    OverQuota(Exceeded),
     Faulted(Fault, String),
 }
 
@@ -189,6 +198,11 @@ impl Actor {
                 principal,
             };
             host.children.claim(&owner, &children, &inbox);
+            let account = host.ledger.account(&owner.principal);
+            children.charge_to(&account);
+            if matches!(key, ScopeKey::Principal(_)) {
+                inbox.charge_to(&account);
+            }
         }
         let actor = Self {
             capsule,
@@ -205,6 +219,7 @@ impl Actor {
             inbox,
             timers,
             children,
+            parked: Parked::default(),
             open_asks: OpenAsks::default(),
             strand: OnceLock::new(),
             spent: Arc::default(),
@@ -244,7 +259,8 @@ impl Actor {
 
     /// Gives it to a shard.
     pub fn spawn(self: &Arc<Self>, shard: &Arc<super::shard::Shard>) {
-        let strand = shard.spawn(&self.own_principal(), Arc::clone(&self.spent), Arc::clone(self).run());
+        let payer = self.host.ledger.account(&self.own_principal());
+        let strand = shard.spawn(&payer, Arc::clone(&self.spent), Arc::clone(self).run());
         // Set once, here; a second spawn would be a mistake of ours and is ignored.
         self.strand.set(Arc::downgrade(&strand)).ok();
     }
@@ -336,6 +352,11 @@ impl Actor {
         &self.children
     }
 
+    /// Messages whose principals are over quota.
+    pub(super) fn parked(&self) -> &Parked {
+        &self.parked
+    }
+
     /// Its questions.
     pub fn open_asks(&self) -> &OpenAsks {
         &self.open_asks
@@ -383,20 +404,10 @@ impl Actor {
         }
     }
 
-    /// On whose behalf it handles a message: its key's, or the message's for a system actor. What the kernel says to a system actor it
-    /// handles as itself.
-    fn acts_as(&self, message: &Message) -> Principal {
-        match (&self.key, &message.source) {
-            (ScopeKey::System(_), Source::Kernel) if message.public => self.own_principal(),
-            (ScopeKey::System(_), _) => message.principal.clone(),
-            _ => self.own_principal(),
-        }
-    }
-
     /// Somebody else pays from now on.
-    pub fn charge_to(&self, principal: &Principal) {
+    pub fn charge_to(&self, payer: &Arc<Account>) {
         if let Some(strand) = self.strand.get().and_then(Weak::upgrade) {
-            strand.charge_to(principal);
+            strand.charge_to(payer);
         }
     }
 
@@ -490,6 +501,9 @@ impl Actor {
             let goes_on = if self.state() == ActorState::Down {
                 self.turn_away(&delivery.message);
                 true
+            } else if let Some(refusal) = self.look_up(&mut life, &delivery.message) {
+                self.give_up(&mut life, delivery, codes::DENIED, &refusal);
+                true
             } else if self.is_stale(&delivery)
                 || self.is_too_large(&delivery.message)
                 || self.is_gone(&delivery, epoch).await
@@ -499,7 +513,10 @@ impl Actor {
                 self.inbox.park(row);
                 true
             } else {
-                self.take(&mut life, delivery).await
+                match self.admit(&mut life, delivery).await {
+                    Some(delivery) => self.take(&mut life, delivery).await,
+                    None => true,
+                }
             };
             self.last_active.store(self.host.uptime_ms(), Ordering::Relaxed);
             self.busy.store(false, Ordering::Relaxed);
@@ -582,6 +599,7 @@ impl Actor {
                 self.put_off(delivery, &why);
             }
             Handled::Crowded => self.wait_for_place(life, delivery),
+            Handled::OverQuota(exceeded) => self.put_aside(life, delivery, &exceeded),
             Handled::RolledBack(types::Rollback::Refuse(problem)) if delivery.kept.is_none() => {
                 report::refuse(&self.host.bus, &delivery.message, wire_problem(problem));
             }
@@ -604,6 +622,8 @@ impl Actor {
                 let counts = first && (delivery.kept.is_none() || life.faults_in_row > POISON_IN_ROW_MAX);
                 let again = first && delivery.attempt <= self.retries(&delivery);
                 self.capsule.usage.faults.fetch_add(1, Ordering::Relaxed);
+                let payer = self.payer(life, &delivery.message);
+                payer.usage.faults.fetch_add(1, Ordering::Relaxed);
                 let next = counts.then(|| life.health.fault(self.host.deadlines.now()));
                 report::fault(&self.host, self, &delivery.message, fault, &reason, next);
                 if again {
@@ -617,44 +637,7 @@ impl Actor {
         true
     }
 
-    /// Waits for the next generation's time, or goes down.
-    async fn come_back(self: &Arc<Self>, next: Option<Next>) {
-        match next {
-            None => {}
-            Some(Next::Restart(wait)) => {
-                self.set_state(ActorState::Restarting);
-                self.wait_for_restart(wait).await;
-                self.set_state(ActorState::Up);
-            }
-            Some(Next::Down) => {
-                self.set_state(ActorState::Down);
-                self.host.census.left(self);
-                return;
-            }
-        }
-        self.hear_about_itself(&self.host.topics.restarted);
-    }
-
-    /// Waits, and tells those who would have stopped waiting before the restart that they need not.
-    async fn wait_for_restart(&self, wait: Duration) {
-        let up = self.host.deadlines.now() + wait;
-        let mut sleep = std::pin::pin!(self.host.deadlines.until(up));
-        std::future::poll_fn(|cx| {
-            for late in self
-                .inbox
-                .poll_chosen(cx, |m| m.deadline.is_some_and(|deadline| deadline <= up))
-            {
-                let left = up.saturating_duration_since(self.host.deadlines.now());
-                let text = format!("{} failed and restarts in {:.0?}", self.capsule.name, left);
-                let problem = Problem::new(codes::UNAVAILABLE, text).with_hint("try again then");
-                report::refuse(&self.host.bus, &late.message, problem);
-            }
-            sleep.as_mut().poll(cx)
-        })
-        .await;
-    }
-
-    fn set_state(&self, state: ActorState) {
+    pub(super) fn set_state(&self, state: ActorState) {
         self.state.store(state as u8, Ordering::Relaxed);
         self.host.changed.notify_one();
     }
@@ -674,34 +657,29 @@ impl Actor {
             Handled::Unstored(why) => {
                 tracing::warn!(capsule = %self.capsule.name, %why, "a connection is closed: what it did cannot be stored");
             }
+            Handled::OverQuota(exceeded) => {
+                tracing::warn!(capsule = %self.capsule_name(), %exceeded, "a connection is closed");
+            }
             Handled::Committed | Handled::Conflicted | Handled::Crowded | Handled::Abandoned => {}
         }
         connection.end();
     }
 
-    /// Refuses a message because this actor is down.
-    fn turn_away(&self, message: &Message) {
-        let text = format!("{} failed too often and stays down", self.capsule.name);
-        let problem =
-            Problem::new(codes::UNAVAILABLE, text).with_hint("see `astrid status`; `astrid restart` starts it anew");
-        report::refuse(&self.host.bus, message, problem);
-    }
-
     /// Tells the actor about its own life, ahead of what waits, if it wants to hear that.
-    fn hear_about_itself(&self, topic: &astrid_wire::Topic) {
+    pub(super) fn hear_about_itself(&self, topic: &astrid_wire::Topic) {
         if self.capsule.wants_lifecycle(topic.as_str()) {
             // An inbox that is closed has nobody to tell.
             self.inbox.push_first(report::lifecycle(&self.host, self, topic));
         }
     }
 
-    async fn instance<'a>(self: &Arc<Self>, slot: &'a mut Option<Instance>) -> Result<&'a mut Instance, String> {
+    async fn instance<'a>(self: &Arc<Self>, slot: &'a mut Option<Instance>) -> wasmtime::Result<&'a mut Instance> {
         let fresh = match slot.take() {
             Some(instance) => instance,
             None => {
                 self.host.census.enter(self).await;
                 let made = self.capsule.instantiate(&self.host.engine, Arc::clone(self)).await;
-                let (store, exports) = made.map_err(|error| format!("{error:#}"))?;
+                let (store, exports) = made?;
                 self.generation.fetch_add(1, Ordering::Relaxed);
                 self.capsule.usage.generations.fetch_add(1, Ordering::Relaxed);
                 Instance { store, exports }
@@ -712,16 +690,26 @@ impl Actor {
 
     async fn handle(self: &Arc<Self>, life: &mut Life, delivery: &Delivery) -> Handled {
         let epoch = life.epoch;
+        let payer = self.payer(life, &delivery.message);
+        let standing = self.standing_for(life, &delivery.message);
         let Instance { store, exports } = match self.instance(&mut life.instance).await {
             Ok(instance) => instance,
-            Err(reason) => return Handled::Faulted(Fault::Start, reason),
+            Err(error) => {
+                return match error.downcast_ref::<Exceeded>() {
+                    Some(exceeded) => quota::handled(exceeded.clone(), delivery.kept.is_some()),
+                    None => Handled::Faulted(Fault::Start, format!("{error:#}")),
+                };
+            }
         };
         let message = &delivery.message;
-        let principal = self.acts_as(message);
-        let usage = self.host.ledger.principal(&principal);
+        // A connection acts as its own principal, and hears what others say.
+        let principal = match self.connection() {
+            Some(_) => message.principal.clone(),
+            None => standing.principal().clone(),
+        };
         store
             .data_mut()
-            .begin(message, principal.clone(), delivery.kept.is_some());
+            .begin(message, &standing, &payer, delivery.kept.is_some());
         let prepared = store.set_fuel(self.capsule.fuel);
         store.set_epoch_deadline(1);
         let now = self.host.deadlines.now();
@@ -741,20 +729,23 @@ impl Actor {
         let memory = guest.limits.used();
         let handled = match result {
             Ok(Ok(())) => self.commit(guest, delivery, epoch),
-            Ok(Err(rollback)) => match guest.working.unreadable() {
-                Some(error) => Handled::Unstored(error.to_string().into()),
-                None if guest.found_full
-                    && delivery.kept.is_some()
-                    && matches!(rollback, types::Rollback::Retry(_)) =>
+            Ok(Err(rollback)) => match (guest.working.unreadable(), guest.exceeded.take()) {
+                (Some(error), _) => Handled::Unstored(error.to_string().into()),
+                (None, Some(exceeded)) => quota::handled(exceeded, delivery.kept.is_some()),
+                (None, None)
+                    if guest.found_full && delivery.kept.is_some() && matches!(rollback, types::Rollback::Retry(_)) =>
                 {
                     Handled::Crowded
                 }
-                None => Handled::RolledBack(rollback),
+                (None, None) => Handled::RolledBack(rollback),
             },
-            Err(error) => classify(&error, guest.limits.refused),
+            Err(error) => match error.downcast_ref::<Exceeded>() {
+                Some(exceeded) => quota::handled(exceeded.clone(), delivery.kept.is_some()),
+                None => classify(&error, guest.limits.refused),
+            },
         };
         let committed = matches!(handled, Handled::Committed);
-        usage.add(fuel, memory, committed);
+        guest.account(fuel, memory, committed);
         self.capsule.usage.add(fuel, memory, committed);
         self.host.metrics.capsule_fuel.add(fuel);
         match handled {

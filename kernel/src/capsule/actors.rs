@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use astrid_wire::Principal;
+use astrid_wire::control::ConnectionReport;
 use astrid_wire::manifest::Scope;
 use dashmap::DashMap;
 use tokio::net::UnixStream;
@@ -19,7 +20,7 @@ use crate::bus::message::{Body, PortId, Source};
 use crate::bus::{Heard, Role, Route, Subscribed};
 use crate::home::Socket;
 use crate::port;
-use crate::port::listener::{Accept, Peer, Seat};
+use crate::port::listener::{Accept, Peer, Seat, TurnedAway};
 use crate::port::stream::{Stream, StreamTopics};
 use crate::store::table;
 
@@ -126,11 +127,32 @@ impl Actors {
         all
     }
 
+    /// After a change of what principals may do: connections whose principal may not be here any more are closed, and others hear only what
+    /// they still may.
+    pub fn narrow_connections(&self) {
+        let connections: Vec<_> = self.connections.iter().map(|a| Arc::clone(&a)).collect();
+        for actor in connections {
+            if let Some(connection) = actor.connection()
+                && !connection.narrow(&self.host.gate)
+            {
+                tracing::warn!(principal = %connection.principal(), "a connection is closed: its principal may not act any more");
+                connection.end();
+            }
+        }
+    }
+
     /// How many there are, and how many of those restart or are down.
     pub fn count(&self) -> (u64, u64, u64) {
         let all = self.all();
         let count = |state| all.iter().filter(|a| a.state() == state).count() as u64;
         (all.len() as u64, count(ActorState::Restarting), count(ActorState::Down))
+    }
+
+    /// What operators see of its connections.
+    pub fn connections(&self) -> Vec<ConnectionReport> {
+        let connections = self.connections.iter();
+        let reports = connections.filter_map(|actor| Some(actor.connection()?.report(&self.capsule.name, &self.host)));
+        reports.collect()
     }
 
     /// An actor's future has ended.
@@ -278,7 +300,7 @@ impl ConnectionRoute {
 impl Route for ConnectionRoute {
     fn inboxes(&self, heard: &Heard<'_>, found: &mut dyn FnMut(Arc<Inbox>)) {
         if let Some(actor) = self.0.upgrade()
-            && actor.connection().is_some_and(|c| c.hears(heard))
+            && actor.connection().is_some_and(|c| c.hears(heard, &actor.host().gate))
         {
             found(Arc::clone(actor.inbox()));
         }
@@ -301,12 +323,25 @@ impl AcceptInto {
 }
 
 impl Accept for AcceptInto {
+    fn turned_away(&self, kind: Socket, reason: &TurnedAway) {
+        let Some(actors) = self.actors.upgrade() else { return };
+        let rule = format!("{}: {reason}", kind.as_str());
+        actors
+            .host
+            .audit
+            .count("", &actors.capsule.acl.capsule, "connection.refused", &rule);
+    }
+
     fn accept(&self, socket: UnixStream, peer: Peer, kind: Socket, seat: Seat) {
         let Some(actors) = self.actors.upgrade() else { return };
         // A program that this daemon runs is never taken for who runs it.
         let child = actors.host.children.includes(peer.pid);
         if child && kind == Socket::Operator {
             actors.host.metrics.connections_refused.increment();
+            actors
+                .host
+                .audit
+                .count("", &actors.capsule.acl.capsule, "connection.refused", "a child");
             if let Some(peers) = seat.turn_away() {
                 tracing::warn!(peers, peer.pid, "a child is turned away from the operator socket");
             }

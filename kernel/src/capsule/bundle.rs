@@ -36,6 +36,9 @@ pub const DESCRIBE_SECTION: &str = "astrid:describe";
 /// What every capsule exports.
 const EXPORTS: [&str; 2] = ["describe", "handle"];
 
+/// What a capsule exports besides if it guards topics.
+const GUARD_EXPORT: &str = "guard";
+
 /// The package whose interfaces a component may import, and the version that is offered.
 const PACKAGE: &str = "astrid:kernel/";
 const PACKAGE_VERSION: semver::Version = semver::Version::new(0, 1, 0);
@@ -105,6 +108,12 @@ pub enum BundleError {
     /// It does not export what a capsule exports.
     #[error("it does not export the function `{0}`")]
     NoExport(&'static str),
+    /// It guards by its manifest, and has nothing to be asked.
+    #[error("its manifest has `capabilities.guard`, but it does not export the function `guard`")]
+    NoGuard,
+    /// It could be asked, and its manifest does not say about what.
+    #[error("it exports the function `guard`, but its manifest does not have `capabilities.guard`")]
+    GuardNotAsked,
     /// It imports what the kernel does not offer.
     #[error("it imports `{name}`, which the kernel does not offer")]
     UnknownImport {
@@ -129,6 +138,13 @@ impl BundleError {
             BundleError::NotAComponent | BundleError::Missing(_) | BundleError::NoExport(_) => {
                 Some("make bundles with `astrid capsule build`".to_owned())
             }
+            BundleError::NoGuard => {
+                Some("put `#[guard]` on a function of the capsule, or take the line out".to_owned())
+            }
+            BundleError::GuardNotAsked => Some(
+                "add `guard = { allow = [\"TOPIC\"], reason = \"...\" }` under [capabilities], or take `#[guard]` out"
+                    .to_owned(),
+            ),
             BundleError::Manifest(error) => error.hint().map(str::to_owned),
             BundleError::UnknownImport { name } if name.starts_with("wasi:") => {
                 Some("build for wasm32-unknown-unknown; there is no WASI here".to_owned())
@@ -231,6 +247,14 @@ impl Bundle {
         let description = Description::parse(outline.describe.ok_or(BundleError::Missing(DESCRIBE_SECTION))?)?;
         if let Some(missing) = EXPORTS.into_iter().find(|name| !outline.exports.contains(*name)) {
             return Err(BundleError::NoExport(missing));
+        }
+        match (
+            manifest.capabilities.guard.is_some(),
+            outline.exports.contains(GUARD_EXPORT),
+        ) {
+            (true, false) => return Err(BundleError::NoGuard),
+            (false, true) => return Err(BundleError::GuardNotAsked),
+            _ => {}
         }
         check_imports(&outline.imports, &manifest)?;
         let (hash, imports) = (blake3::hash(&component), outline.imports);

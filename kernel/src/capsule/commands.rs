@@ -13,12 +13,13 @@ use bytes::Bytes;
 
 use super::actor::Actor;
 use super::durable;
-use crate::authority::{Permit, Say};
+use crate::authority::{Denied, Permit, Say, Standing, Subject};
 use crate::bus::Saying;
 use crate::bus::Slots;
 use crate::bus::asks::{Outcome, Waiter};
 use crate::bus::message::{CommandId, Kind, Message, MessageId, PortId, ReplyTo, Source};
 use crate::keeper::protocol::Reach;
+use crate::ledger::Hold;
 use crate::port::child::held::{Child, Owner};
 use crate::port::child::input::InputRoom;
 use crate::port::child::program::Program;
@@ -67,6 +68,8 @@ pub enum Command {
         timeout: Duration,
         /// Whether the store keeps it until its outcome was handled.
         kept: bool,
+        /// Its place among the asks of its principal.
+        hold: Hold,
     },
     /// Answers or refuses an ask.
     Settle {
@@ -270,6 +273,80 @@ pub(crate) struct Prepared {
     pub commands: Vec<(u32, Command)>,
 }
 
+impl Commands {
+    /// What is not allowed any more of what was recorded, because the policy has changed since.
+    pub fn check_again(&self, actor: &Actor, standing: &Standing) -> Option<Denied> {
+        self.recorded
+            .iter()
+            .find_map(|command| decide_again(command, actor, standing).err())
+    }
+}
+
+/// Decides about a command anew, if the policy has changed since it was allowed.
+fn decide_again(command: &Command, actor: &Actor, standing: &Standing) -> Result<(), Denied> {
+    let gate = &actor.host().gate;
+    let subject = Subject {
+        acl: &actor.capsule().acl,
+        standing,
+        socket: actor.connection().map(|c| c.socket()),
+    };
+    match command {
+        Command::Publish { say, .. } | Command::Ask { say, .. } if !gate.still(say) => {
+            gate.say(subject, say.object().topic.clone()).map(drop)
+        }
+        Command::SetTimer { timer, .. } | Command::KeepTimer { timer, .. } if !gate.still(timer) => {
+            gate.timer(subject, *timer.object()).map(drop)
+        }
+        Command::Pin { owner, pinned: true } if !gate.still(owner) => gate.pin(subject, ()).map(drop),
+        Command::Spawn { program, .. } if !gate.still(program) => {
+            let path = program.object().path.display().to_string();
+            gate.run(subject, &path, ()).map(drop)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A command that was recorded and committed is not carried out: it was taken from its principal before it could leave.
+fn refuse(command: Command, actor: &Actor, id: CommandId, denied: &Denied) {
+    tracing::warn!(capsule = %actor.capsule_name(), %denied, "a command is not carried out: it is not allowed any more");
+    let host = actor.host();
+    host.metrics.bus_refused.increment();
+    match command {
+        Command::Ask {
+            say,
+            saying,
+            timeout,
+            kept,
+            hold,
+            ..
+        } => {
+            let until = host.deadlines.now() + timeout;
+            let waiter = Waiter::Actor {
+                inbox: Arc::clone(actor.inbox()),
+                command: id,
+                open: actor.open_asks().clone(),
+                kept,
+            };
+            let asks = host.bus.asks();
+            let asker = (&saying.principal, Some(hold));
+            let address = asks.open(&say.object().topic, asker, until, waiter);
+            let problem = Problem::new(codes::DENIED, denied.to_string());
+            asks.settle(address, Outcome::Refusal(problem), Source::Kernel);
+        }
+        Command::Spawn {
+            program,
+            id,
+            launch,
+            owner,
+        } => {
+            let end = (actor.children(), actor.inbox());
+            let problem = Problem::new(codes::DENIED, denied.to_string());
+            host.children.spawn(program, id, *launch, owner, end, Some(&problem));
+        }
+        _ => {}
+    }
+}
+
 /// Makes rows of what is to be kept.
 pub(crate) fn prepare(commands: impl Iterator<Item = (u32, Command)>, actor: &Actor, cause: MessageId) -> Prepared {
     let host = actor.host();
@@ -346,11 +423,20 @@ pub(crate) fn sequenced(commands: &[(u32, Command)], actor: &Actor) {
 }
 
 /// Commits: does it, in order. Nothing here can fail.
-pub(crate) fn carry_out(commands: impl Iterator<Item = (u32, Command)>, actor: &Actor, cause: MessageId) {
+pub(crate) fn carry_out(
+    commands: impl Iterator<Item = (u32, Command)>,
+    actor: &Actor,
+    cause: MessageId,
+    standing: &Standing,
+) {
     let host = actor.host();
     let bus = &host.bus;
     for (ordinal, command) in commands {
         let id = CommandId { cause, ordinal };
+        if let Err(denied) = decide_again(&command, actor, standing) {
+            refuse(command, actor, id, &denied);
+            continue;
+        }
         match command {
             Command::Publish { say, saying, slots, .. } => {
                 bus.send(say, saying, Kind::Event, None, slots);
@@ -362,6 +448,7 @@ pub(crate) fn carry_out(commands: impl Iterator<Item = (u32, Command)>, actor: &
                 slots,
                 timeout,
                 kept,
+                hold,
             } => {
                 let until = host.deadlines.now() + timeout;
                 let waiter = Waiter::Actor {
@@ -370,7 +457,8 @@ pub(crate) fn carry_out(commands: impl Iterator<Item = (u32, Command)>, actor: &
                     open: actor.open_asks().clone(),
                     kept,
                 };
-                let address = bus.asks().open(&say.object().topic, &saying.principal, until, waiter);
+                let asker = (&saying.principal, Some(hold));
+                let address = bus.asks().open(&say.object().topic, asker, until, waiter);
                 bus.send(say, saying, Kind::Ask(address), Some(until), slots);
             }
             Command::Settle { to, outcome } => {
@@ -393,7 +481,7 @@ pub(crate) fn carry_out(commands: impl Iterator<Item = (u32, Command)>, actor: &
                 owner,
             } => {
                 let end = (actor.children(), actor.inbox());
-                host.children.spawn(program, id, *launch, owner, end);
+                host.children.spawn(program, id, *launch, owner, end, None);
             }
             Command::Signal { child, signal, reach } => host.children.signal(child, signal, reach),
             Command::WriteInput { room, bytes } => Children::write(room, bytes),

@@ -14,7 +14,9 @@ use super::durable;
 use super::durable::outbox::Outputs;
 use super::durable::record::{self, MessageRecord};
 use super::guest::Guest;
+use super::host::bindings::astrid::kernel::types;
 use super::report;
+use crate::authority::{Denied, Standing};
 use crate::bus::inbox::{Delivery, Kept, RowRef};
 use crate::store::engine::Write;
 use crate::store::{Batch, Level, Refused, table};
@@ -51,6 +53,15 @@ impl Actor {
     pub(super) fn commit(self: &Arc<Self>, guest: &mut Guest, delivery: &Delivery, epoch: u64) -> Handled {
         let cause = delivery.message.id;
         let host = self.host();
+        if let Some(denied) = self.denied_meanwhile(guest) {
+            // All of it or nothing: what it wrote belongs to what it wanted to say.
+            tracing::warn!(capsule = %self.capsule_name(), %denied, "a handling is undone: what it does is not allowed any more");
+            return Handled::RolledBack(types::Rollback::Refuse(types::Problem {
+                code: codes::DENIED.to_owned(),
+                message: denied.to_string(),
+                hint: None,
+            }));
+        }
         let durable =
             delivery.kept.is_some() || self.capsule().is_durable(delivery.lane()) || guest.commands.are_kept();
         if !durable && !guest.working.is_written() {
@@ -68,7 +79,7 @@ impl Actor {
         writes.append(&mut prepared.writes);
         if writes.is_empty() && prepared.once.is_empty() {
             // An ask on a durable subscription that changed nothing.
-            return self.say_prepared(prepared.commands, cause, seen);
+            return self.say_prepared(prepared.commands, cause, seen, guest.standing());
         }
         let (once, ordinals): (Vec<_>, Vec<u32>) = prepared.once.into_iter().unzip();
         let level = if durable { Level::Durable } else { Level::Eventual };
@@ -101,18 +112,30 @@ impl Actor {
             }
         }
         let number = if durable { sequenced.number } else { seen };
-        self.say_prepared(prepared.commands, cause, number)
+        self.say_prepared(prepared.commands, cause, number, guest.standing())
+    }
+
+    /// What a handling did that its principal may not do any more, since the policy changed while it ran.
+    fn denied_meanwhile(&self, guest: &Guest) -> Option<Denied> {
+        let gate = &self.host().gate;
+        if guest.standing().epoch() == gate.authority().epoch() {
+            return None;
+        }
+        let written = guest.working.is_written();
+        let table = written.then(|| gate.table(guest.subject(), ()).err()).flatten();
+        table.or_else(|| guest.commands.check_again(self, guest.standing()))
     }
 
     /// Says what was recorded, where nothing was written.
     fn say(self: &Arc<Self>, guest: &mut Guest, cause: crate::bus::message::MessageId, number: u64) -> Handled {
         let number = number.max(guest.working.seen_ahead().unwrap_or(0));
         if self.goes_at_once(number) {
-            commands::carry_out(guest.commands.take(), self, cause);
+            let standing = guest.standing().clone();
+            commands::carry_out(guest.commands.take(), self, cause, &standing);
             return Handled::Committed;
         }
         let commands = guest.commands.take().collect();
-        self.say_prepared(commands, cause, number)
+        self.say_prepared(commands, cause, number, guest.standing())
     }
 
     /// Whether nothing that was said before, and nothing that was seen, waits for the disk.
@@ -125,9 +148,10 @@ impl Actor {
         commands: Vec<(u32, Command)>,
         cause: crate::bus::message::MessageId,
         number: u64,
+        standing: &Standing,
     ) -> Handled {
         if self.goes_at_once(number) {
-            commands::carry_out(commands.into_iter(), self, cause);
+            commands::carry_out(commands.into_iter(), self, cause, standing);
             return Handled::Committed;
         }
         // Never before what was said earlier.
@@ -136,6 +160,7 @@ impl Actor {
             actor: Arc::clone(self),
             cause,
             commands,
+            standing: standing.clone(),
         };
         let host = self.host();
         host.durable.outbox.push(number, host.store.sealed(), outputs);
@@ -261,7 +286,7 @@ impl Actor {
         }
     }
 
-    fn come_again(self: &Arc<Self>, delivery: Delivery, wait: Duration, counts: bool) {
+    pub(super) fn come_again(self: &Arc<Self>, delivery: Delivery, wait: Duration, counts: bool) {
         let inbox = Arc::clone(self.inbox());
         inbox.hold();
         let deadlines = &self.host().deadlines;

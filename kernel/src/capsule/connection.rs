@@ -4,17 +4,22 @@
 //! parses what a client says cannot make it somebody else.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use astrid_wire::control::ConnectionReport;
+use astrid_wire::proof::NONCE_BYTES;
 use astrid_wire::{Pattern, Principal};
 use parking_lot::Mutex;
 
 use super::Host;
 use super::host::bindings::astrid::kernel::connection::AuthenticateError;
-use crate::authority::Permit;
+use crate::audit::{Entry, Kind};
+use crate::authority::{Gate, Permit, Standing};
 use crate::bus::{Bus, Heard, Role, Route, Subscribed};
 use crate::deadlines::{DeadlineKey, Deadlines};
 use crate::home::Socket;
+use crate::identity::Claim;
+use crate::ledger::{Hold, Limit};
 use crate::port::listener::{Peer, Seat};
 use crate::port::stream::Stream;
 
@@ -32,8 +37,14 @@ enum Handshake {
 #[derive(Debug)]
 struct State {
     principal: Principal,
+    /// What that one may do, as it was looked up last.
+    standing: Option<Standing>,
     handshake: Handshake,
     subscribed: Vec<Subscribed>,
+    /// Who it says it is, until it has proven that.
+    claim: Option<Claim>,
+    /// Its place among the connections of its principal, once that is known.
+    counted: Option<Hold>,
 }
 
 /// A connection.
@@ -48,6 +59,8 @@ pub struct Connection {
     deadlines: Arc<Deadlines>,
     /// Its place among the connections of its socket; given back with it.
     seat: Seat,
+    /// When it was accepted.
+    since: Instant,
 }
 
 impl Connection {
@@ -72,8 +85,11 @@ impl Connection {
         });
         let state = State {
             principal: Principal::anonymous(),
+            standing: None,
             handshake: Handshake::Pending(key),
             subscribed: Vec::new(),
+            claim: None,
+            counted: None,
         };
         Arc::new(Self {
             stream,
@@ -83,6 +99,7 @@ impl Connection {
             state: Mutex::new(state),
             deadlines: Arc::clone(deadlines),
             seat,
+            since: deadlines.now(),
         })
     }
 
@@ -101,6 +118,23 @@ impl Connection {
         self.socket
     }
 
+    /// What operators see of it.
+    pub fn report(&self, capsule: &str, host: &Host) -> ConnectionReport {
+        let state = self.state.lock();
+        let since = self.since.saturating_duration_since(host.started);
+        ConnectionReport {
+            id: self.stream.id(),
+            capsule: capsule.to_owned(),
+            principal: state.principal.as_str().to_owned(),
+            socket: self.socket.as_str().to_owned(),
+            pid: self.peer.pid,
+            uid: self.peer.uid,
+            child: self.child,
+            since_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            subscriptions: state.subscribed.iter().map(|s| s.pattern().to_string()).collect(),
+        }
+    }
+
     /// Its handler failed, which counts against the peer.
     pub fn count_fault(&self) {
         self.seat.count_fault();
@@ -111,8 +145,43 @@ impl Connection {
         self.state.lock().principal.clone()
     }
 
+    /// The peer claims to be somebody: what it must sign to prove that, whether or not there is one of that name. One claim.
+    ///
+    /// # Errors
+    /// What a stranger may know: refused, or tried before.
+    pub fn challenge(&self, claim: &str, host: &Host) -> Result<[u8; NONCE_BYTES], AuthenticateError> {
+        let mut state = self.state.lock();
+        if !matches!(state.handshake, Handshake::Pending(_)) || state.claim.is_some() {
+            return Err(AuthenticateError::Again);
+        }
+        let claim = claim.parse().ok().and_then(|principal| Claim::new(principal).ok());
+        let Some(claim) = claim else {
+            return Err(self.refuse(&mut state, host));
+        };
+        let nonce = claim.nonce;
+        state.claim = Some(claim);
+        Ok(nonce)
+    }
+
+    /// The attempt has failed.
+    fn refuse(&self, state: &mut State, host: &Host) -> AuthenticateError {
+        state.handshake = Handshake::Refused;
+        host.metrics.connections_unauthenticated.increment();
+        host.audit.count("", "", "connection.refused", self.socket.as_str());
+        if let Some(peers) = self.seat.turn_away() {
+            tracing::warn!(
+                peers,
+                peer.uid = self.peer.uid,
+                peer.pid = self.peer.pid,
+                socket = self.socket.as_str(),
+                "a credential is refused"
+            );
+        }
+        AuthenticateError::Refused
+    }
+
     /// Shows a credential. The boot token makes a peer of the daemon's own user `default`; no credential makes a peer of the session
-    /// socket `anonymous`. One attempt.
+    /// socket `anonymous`; the proof of a claim makes it that principal, if there is one. One attempt.
     ///
     /// # Errors
     /// What a stranger may know: refused, or tried before.
@@ -124,26 +193,44 @@ impl Connection {
         self.deadlines.cancel(timer);
         // A child is never its owner, whatever it has got hold of.
         let own = (self.peer.uid == host.own_uid || self.peer.uid == 0) && !self.child;
-        let principal = if own && host.token.matches(credential) {
-            Principal::default_owner()
-        } else if credential.is_empty() && self.socket == Socket::Session {
-            Principal::anonymous()
-        } else {
-            state.handshake = Handshake::Refused;
-            host.metrics.connections_unauthenticated.increment();
-            if let Some(peers) = self.seat.turn_away() {
-                tracing::warn!(
-                    peers,
-                    peer.uid = self.peer.uid,
-                    peer.pid = self.peer.pid,
-                    socket = self.socket.as_str(),
-                    "a credential is refused"
-                );
+        let claimed = match state.claim.take() {
+            Some(claim) => {
+                let policy = host.gate.authority().policy();
+                let keys = policy
+                    .profile(&claim.principal)
+                    .map_or(&[][..], |profile| &profile.keys);
+                claim
+                    .is_proven_by(credential, self.socket, keys)
+                    .then_some(claim.principal)
             }
-            return Err(AuthenticateError::Refused);
+            None if own && host.token.matches(credential) => Some(Principal::default_owner()),
+            None => (credential.is_empty() && self.socket == Socket::Session).then(Principal::anonymous),
         };
+        let standing = claimed.map(|principal| host.gate.authority().standing(&principal));
+        // Whoever is disabled, or not known, is told no more than who shows a wrong credential.
+        let Some(standing) = standing.filter(|standing| standing.check_active().is_ok()) else {
+            return Err(self.refuse(&mut state, host));
+        };
+        let principal = standing.principal().clone();
+        match host.ledger.account(&principal).hold(Limit::Connections, 1) {
+            Ok(counted) => state.counted = Some(counted),
+            Err(exceeded) => {
+                state.handshake = Handshake::Refused;
+                host.metrics.connections_refused.increment();
+                if let Some(peers) = self.seat.turn_away() {
+                    tracing::warn!(peers, peer.uid = self.peer.uid, peer.pid = self.peer.pid, %exceeded, "a connection is turned away");
+                }
+                return Err(AuthenticateError::Refused);
+            }
+        }
         state.handshake = Handshake::Accepted;
         state.principal = principal.clone();
+        state.standing = Some(standing);
+        let entry =
+            Entry::new(Kind::Connection, principal.as_str(), "connection.accepted").resource(self.socket.as_str());
+        let peer = format!("uid={} pid={}", self.peer.uid, self.peer.pid);
+        // A log that takes nothing must not keep out who could repair it.
+        drop(host.audit.write(entry.detail(&peer)));
         Ok(principal)
     }
 
@@ -180,13 +267,31 @@ impl Connection {
         state.subscribed.len() < before
     }
 
-    /// Whether it hears what that principal says: its own, what is public, and everything for an authenticated operator.
-    pub fn hears(&self, heard: &Heard<'_>) -> bool {
-        let state = self.state.lock();
-        if state.principal.is_anonymous() {
+    /// Whether it hears what that principal says there: its own, what is public, and of others' what it may observe.
+    pub fn hears(&self, heard: &Heard<'_>, gate: &Gate) -> bool {
+        let mut state = self.state.lock();
+        let Some(standing) = &mut state.standing else {
             return false;
-        }
-        heard.public || self.socket == Socket::Operator || *heard.principal == state.principal
+        };
+        gate.refresh(standing);
+        gate.hears(standing, heard.topic, heard.principal, heard.public)
+    }
+
+    /// After a change of what somebody may do: hears nothing any more that its principal may not subscribe to. False when that one may not
+    /// be here at all any more.
+    pub fn narrow(&self, gate: &Gate) -> bool {
+        let mut state = self.state.lock();
+        let State {
+            standing: Some(standing),
+            subscribed,
+            ..
+        } = &mut *state
+        else {
+            return true;
+        };
+        gate.refresh(standing);
+        subscribed.retain(|subscribed| gate.may_keep_hearing(standing, subscribed.pattern()));
+        standing.check_active().is_ok()
     }
 
     /// Ends it: nothing is heard any more, and the stream closes now.
@@ -194,6 +299,7 @@ impl Connection {
         let (subscribed, handshake) = {
             let mut state = self.state.lock();
             let handshake = std::mem::replace(&mut state.handshake, Handshake::Refused);
+            state.counted = None;
             (std::mem::take(&mut state.subscribed), handshake)
         };
         if let Handshake::Pending(key) = handshake {

@@ -13,8 +13,9 @@ use super::commands::Commands;
 use super::shard::TICK_FUEL;
 use super::ticker::TICK;
 use super::working::Working;
-use crate::authority::Subject;
+use crate::authority::{Denied, Standing, Subject};
 use crate::bus::message::{Message, MessageId};
+use crate::ledger::{Account, Exceeded, Hold, Limit, Pair};
 
 /// Why a running guest is stopped from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +66,8 @@ impl Meter {
 pub struct Limits {
     max: usize,
     used: usize,
+    /// What its principal's quota counts of that.
+    hold: Hold,
     /// It asked for more than it may have.
     pub refused: bool,
 }
@@ -76,15 +79,31 @@ const TABLE_ENTRY_BYTES: usize = 16;
 const PARTS_MAX: usize = 32;
 
 impl Limits {
-    fn grow(&mut self, current: usize, desired: usize) -> bool {
+    /// Up to so many bytes, which that one's quota counts.
+    pub fn new(max: usize, account: &Arc<Account>) -> Self {
+        Self {
+            max,
+            used: 0,
+            hold: account.hold_anyway(Limit::Memory, 0),
+            refused: false,
+        }
+    }
+
+    fn grow(&mut self, current: usize, desired: usize) -> Result<bool, Exceeded> {
         let total = self.used.saturating_add(desired.saturating_sub(current));
         let allowed = total <= self.max;
         if allowed {
+            self.hold.grow((total - self.used) as u64)?;
             self.used = total;
         } else {
             self.refused = true;
         }
-        allowed
+        Ok(allowed)
+    }
+
+    /// Somebody else pays for it from now on.
+    pub fn charge_to(&mut self, account: &Arc<Account>) {
+        self.hold.move_to(account);
     }
 
     /// Bytes in use.
@@ -95,12 +114,12 @@ impl Limits {
 
 impl ResourceLimiter for Limits {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(self.grow(current, desired))
+        Ok(self.grow(current, desired)?)
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let bytes = |entries: usize| entries.saturating_mul(TABLE_ENTRY_BYTES);
-        Ok(self.grow(bytes(current), bytes(desired)))
+        Ok(self.grow(bytes(current), bytes(desired))?)
     }
 
     fn instances(&self) -> usize {
@@ -116,6 +135,32 @@ impl ResourceLimiter for Limits {
     }
 }
 
+/// Who pays for a handling, and what it said.
+#[derive(Debug)]
+pub struct Payer {
+    /// Who.
+    pub account: Arc<Account>,
+    pair: Arc<Pair>,
+    /// Messages said by the present handling, and their bytes.
+    said: (u64, u64),
+}
+
+impl Payer {
+    fn new(account: &Arc<Account>, capsule: &Arc<str>) -> Self {
+        Self {
+            account: Arc::clone(account),
+            pair: account.pair(capsule),
+            said: (0, 0),
+        }
+    }
+
+    /// A message was recorded, to be said when the handling commits.
+    pub fn says(&mut self, bytes: usize) {
+        self.said.0 += 1;
+        self.said.1 += bytes as u64;
+    }
+}
+
 /// The data of one instance's store.
 #[derive(Debug)]
 pub struct Guest {
@@ -123,6 +168,14 @@ pub struct Guest {
     pub actor: Arc<Actor>,
     /// On whose behalf the present message is handled.
     pub principal: Principal,
+    /// What that one may do, as it was looked up last.
+    standing: Standing,
+    /// Where what that uses is counted.
+    pub payer: Payer,
+    /// What its quota refused to the present handling, lastly.
+    pub exceeded: Option<Exceeded>,
+    /// What the present handling writes more to its table than was there, and how much less elsewhere.
+    pub(crate) stored: (Option<Hold>, u64),
     /// Effects to come.
     pub commands: Commands,
     /// What the present handling has used.
@@ -152,15 +205,16 @@ impl Guest {
             used: Duration::ZERO,
             deadline: None,
         };
+        let own = actor.host().ledger.account(&actor.own_principal());
         Self {
-            principal: actor.own_principal(),
+            standing: actor.host().gate.authority().standing(own.principal()),
+            principal: own.principal().clone(),
+            payer: Payer::new(&own, actor.capsule_name()),
+            exceeded: None,
+            stored: (None, 0),
             commands: Commands::default(),
             meter,
-            limits: Limits {
-                max,
-                used: 0,
-                refused: false,
-            },
+            limits: Limits::new(max, &own),
             now: Now::default(),
             log_lines: 0,
             working: Working::default(),
@@ -172,8 +226,11 @@ impl Guest {
     }
 
     /// Begins handling a message.
-    pub fn begin(&mut self, message: &Message, principal: Principal, durable: bool) {
-        self.principal = principal;
+    pub fn begin(&mut self, message: &Message, standing: &Standing, payer: &Arc<Account>, durable: bool) {
+        self.act_for(standing.clone(), payer);
+        self.payer.said = (0, 0);
+        self.exceeded = None;
+        self.stored = (None, 0);
         self.durable = durable;
         self.found_full = false;
         self.working.begin(self.actor.shares_table());
@@ -182,6 +239,37 @@ impl Guest {
         self.meter.deadline = message.deadline;
         self.log_lines = 0;
         self.look_at_clocks();
+    }
+
+    /// From now on that principal acts, and pays.
+    pub fn act_for(&mut self, standing: Standing, account: &Arc<Account>) {
+        if !Arc::ptr_eq(&self.payer.account, account) {
+            self.principal = account.principal().clone();
+            self.payer = Payer::new(account, self.actor.capsule_name());
+        }
+        self.standing = standing;
+    }
+
+    /// Counts the end of a handling.
+    pub fn account(&mut self, fuel: u64, memory: usize, committed: bool) {
+        let Payer { account, pair, said } = &self.payer;
+        account.handled(pair, fuel, memory, committed);
+        let (more, less) = std::mem::take(&mut self.stored);
+        if committed {
+            if said.0 > 0 {
+                account.published(said.0, said.1);
+            }
+            more.into_iter().for_each(Hold::keep);
+            if less > 0 {
+                account.stores_less(less);
+            }
+        }
+    }
+
+    /// Notes what a quota refused, so that what comes of it is told as that.
+    pub fn over(&mut self, exceeded: Exceeded) -> Exceeded {
+        self.exceeded = Some(exceeded.clone());
+        exceeded
     }
 
     /// Reads the clocks for the guest.
@@ -204,9 +292,24 @@ impl Guest {
     pub fn subject(&self) -> Subject<'_> {
         Subject {
             acl: &self.actor.capsule().acl,
-            principal: &self.principal,
+            standing: &self.standing,
             socket: self.actor.connection().map(|c| c.socket()),
         }
+    }
+
+    /// What whoever acts may do, as it was looked up last.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// Records what it was refused.
+    pub fn refused(&self, denied: Denied) -> Denied {
+        let subject = self.subject();
+        self.host().metrics.authority_denied.increment();
+        let audit = &self.host().audit;
+        let principal = subject.standing.principal();
+        audit.denied(principal.as_str(), &subject.acl.capsule, &denied.to_string());
+        denied
     }
 
     /// The message being handled.

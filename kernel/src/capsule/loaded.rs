@@ -10,8 +10,9 @@ use wasmtime::{Engine, Store};
 
 use super::actor::Actor;
 use super::bundle::{Bundle, Origin};
+use super::guards::{self, Watch};
 use super::guest::{Guest, at_tick};
-use super::host::bindings::{Capsule as Exports, CapsulePre};
+use super::host::bindings::{Capsule as Exports, CapsulePre, GuardingPre};
 use crate::authority::Acl;
 use crate::bus::inbox::LanePolicy;
 use crate::ledger::Usage;
@@ -52,6 +53,7 @@ pub struct Capsule {
     patterns: Vec<Pattern>,
     lifecycle: Vec<Pattern>,
     ready: CapsulePre<Guest>,
+    guard: Option<GuardingPre<Watch>>,
 }
 
 impl std::fmt::Debug for Capsule {
@@ -78,6 +80,10 @@ impl Capsule {
             .and_then(CapsulePre::new)
             .map_err(LoadError::Interface)?;
         let manifest = bundle.manifest;
+        let guard = match manifest.capabilities.guard {
+            Some(_) => Some(guards::link(component).map_err(LoadError::Interface)?),
+            None => None,
+        };
         let acl = Acl::new(&manifest, imports);
         let private = |p: &Pattern| p.as_str().starts_with("lifecycle.");
         let (lifecycle, heard): (Vec<_>, Vec<_>) = manifest.subscribe.iter().partition(|(p, _)| private(p));
@@ -116,7 +122,13 @@ impl Capsule {
             origin: bundle.origin,
             manifest,
             ready,
+            guard,
         }))
+    }
+
+    /// What is asked before others say something on its guarded topics.
+    pub fn guard(&self) -> Option<&GuardingPre<Watch>> {
+        self.guard.as_ref()
     }
 
     /// The queue limits of its actors, a lane for each of [`Capsule::patterns`]; one more for a connection's own subscriptions.

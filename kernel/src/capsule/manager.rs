@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use astrid_wire::control::{CapsuleReport, CapsuleState};
-use astrid_wire::describe::{Description, Direction};
+use astrid_wire::describe::{Description, Direction, TopicDescription};
 use astrid_wire::manifest::{Capabilities, DocumentName, Listener as SocketName, Manifest};
 use astrid_wire::{Pattern, Principal, control};
 use futures_util::future::join_all;
@@ -26,10 +26,15 @@ use super::host;
 use super::loaded::Capsule;
 use super::shard::Shard;
 use super::{Acting, Host};
+use crate::audit::{self, Entry};
+use crate::authority::Gate;
 use crate::bus::inbox::RowRef;
 use crate::home::{Home, Socket};
 use crate::port::listener::{Accept, Caps, Inherited, Listener, Seats};
 use crate::store::table::Scope;
+
+/// The interface of what administrators ask the kernel (K8).
+const ADMIN_INTERFACE: &str = "astrid-admin";
 
 /// How long the start waits for each uplink before it goes on with what does not depend on it (K3).
 const UPLINK_WAIT: Duration = Duration::from_millis(500);
@@ -149,6 +154,9 @@ impl Manager {
     pub async fn start(&self, plan: Plan) {
         {
             let mut rows = self.rows.lock();
+            let refused = plan.refused.iter().map(|refused| &refused.bundle);
+            let all = plan.levels.iter().flatten().chain(refused);
+            self.host.guards.declare(all.map(|bundle| &bundle.manifest));
             for bundle in plan.levels.iter().flatten() {
                 rows.insert(bundle.name().to_owned(), Row::new(bundle, Stage::Loading));
             }
@@ -206,12 +214,14 @@ impl Manager {
         let stage = match self.try_start(bundle).await {
             Ok(actors) => {
                 tracing::info!(capsule = name, ms = began.elapsed().as_millis(), "a capsule is ready");
+                self.record_load(&name, None);
                 self.order.lock().push(name.clone());
                 Stage::Running(actors)
             }
             Err(error) => {
                 let reason = chain(&error);
                 tracing::error!(capsule = name, reason, "a capsule cannot be started");
+                self.record_load(&name, Some(&reason));
                 Stage::Refused(reason)
             }
         };
@@ -219,6 +229,18 @@ impl Manager {
             row.stage = stage;
         }
         self.host.changed.notify_one();
+    }
+
+    fn record_load(&self, name: &str, failed: Option<&str>) {
+        let entry = Entry::kernel(audit::Kind::Load, "capsule.load")
+            .capsule(name)
+            .resource(name);
+        let entry = match failed {
+            None => entry,
+            Some(reason) => entry.outcome(audit::Outcome::Failed).detail(reason),
+        };
+        // A log that takes nothing says so itself.
+        drop(self.host.audit.write(entry));
     }
 
     async fn try_start(&self, bundle: Bundle) -> Result<Arc<Actors>, StartError> {
@@ -375,10 +397,18 @@ impl Manager {
         self.seats.values().map(|s| s.taken() as u64).sum()
     }
 
+    /// Every open connection, the oldest first.
+    pub fn who(&self) -> control::Connections {
+        let all = self.host.durable.directory.all();
+        let mut connections: Vec<_> = all.iter().flat_map(|actors| actors.connections()).collect();
+        connections.sort_unstable_by_key(|connection| connection.id);
+        control::Connections { connections }
+    }
+
     /// Every capsule's row, by name.
     pub fn reports(&self) -> Vec<CapsuleReport> {
         let rows = self.rows.lock();
-        let mut reports: Vec<_> = rows.values().map(Row::report).collect();
+        let mut reports: Vec<_> = rows.values().map(|row| row.report(&self.host.gate)).collect();
         for report in &mut reports {
             if let (Some(keeps), Some(reason)) = (self.host.durable.absent.keeps(&report.name), &mut report.reason) {
                 *reason = format!("{reason}; {keeps}");
@@ -424,8 +454,25 @@ impl Manager {
                     });
             }
         }
+        interfaces.interfaces.insert(
+            ADMIN_INTERFACE.to_owned(),
+            vec![control::Exporter {
+                capsule: "kernel".to_owned(),
+                version: "1.0".to_owned(),
+                topics: admin_topics(),
+            }],
+        );
         interfaces
     }
+}
+
+/// What administrators ask, as it was made from the types.
+fn admin_topics() -> Vec<TopicDescription> {
+    let described = Description::parse(include_bytes!("../../../etc/schema/admin.json"));
+    described.map(|described| described.topics).unwrap_or_else(|error| {
+        tracing::error!(%error, "the kernel's own description cannot be read");
+        Vec::new()
+    })
 }
 
 impl Row {
@@ -438,7 +485,7 @@ impl Row {
         }
     }
 
-    fn report(&self) -> CapsuleReport {
+    fn report(&self, gate: &Gate) -> CapsuleReport {
         let manifest = &self.manifest;
         let mut report = CapsuleReport {
             name: manifest.name().to_owned(),
@@ -476,7 +523,25 @@ impl Row {
             }
             Stage::Running(actors) => fill(&mut report, actors),
         }
+        if let Some(idle) = self.guards_nothing(gate) {
+            report.reason = Some(match report.reason {
+                Some(reason) => format!("{reason}; {idle}"),
+                None => idle,
+            });
+        }
         report
+    }
+
+    /// Why it does not guard what it would, where that is so.
+    fn guards_nothing(&self, gate: &Gate) -> Option<String> {
+        let asked = &self.manifest.capabilities.guard.as_ref()?.allow;
+        let name = self.manifest.name().into();
+        let mut denied = asked.iter().filter_map(|pattern| gate.guard(&name, pattern).err());
+        let first = denied.next()?;
+        Some(match denied.count() {
+            0 => first.to_string(),
+            others => format!("{first} (and so with {others} more)"),
+        })
     }
 }
 
@@ -490,6 +555,7 @@ fn reasons(capabilities: &Capabilities) -> BTreeMap<String, String> {
         document,
         kv,
         pin,
+        guard,
     } = capabilities;
     let mut reasons = BTreeMap::new();
     let mut add = |name: &str, reason: Option<&String>| reasons.extend(reason.map(|r| (name.to_owned(), r.clone())));
@@ -500,6 +566,7 @@ fn reasons(capabilities: &Capabilities) -> BTreeMap<String, String> {
     add("document", document.as_ref().map(|c| &c.reason));
     add("kv", kv.as_ref().map(|c| &c.reason));
     add("pin", pin.as_ref().map(|c| &c.reason));
+    add("guard", guard.as_ref().map(|c| &c.reason));
     reasons
 }
 

@@ -9,15 +9,18 @@
 //! - [`actors`], [`actor`]: identities, and the life of one; [`health`] how one that fails comes back; [`report`] who is told;
 //! - [`connection`]: what a connection-scope actor serves;
 //! - [`guest`], [`host`], [`commands`]: one instance, what it can call, and what it asked for;
+//! - [`guards`]: who is asked before others are heard;
 //! - [`shard`], [`ticker`], [`census`]: whose turn it is, for how long, and who must give way;
 //! - [`manager`]: all of it together.
 
 pub mod actor;
 pub mod actors;
 pub mod aot;
+mod behalf;
 pub mod bundle;
 mod call;
 pub mod census;
+mod comeback;
 mod commands;
 mod commit;
 pub mod connection;
@@ -26,12 +29,14 @@ pub mod discover;
 pub mod durable;
 pub mod engine;
 pub mod graph;
+pub mod guards;
 pub mod guest;
 pub mod health;
 pub mod host;
 pub mod loaded;
 pub mod manager;
 mod order;
+mod quota;
 mod report;
 pub mod shard;
 pub mod ticker;
@@ -47,6 +52,8 @@ use wasmtime::Engine;
 
 use self::census::Census;
 use self::durable::Durable;
+use self::guards::Guards;
+use crate::audit::Audit;
 use crate::authority::Gate;
 use crate::bus::Bus;
 use crate::deadlines::Deadlines;
@@ -113,6 +120,10 @@ pub struct Host {
     pub bus: Arc<Bus>,
     /// Decides.
     pub gate: Gate,
+    /// Are asked before others are heard.
+    pub guards: Guards,
+    /// Records.
+    pub audit: Audit,
     /// Does things later.
     pub deadlines: Arc<Deadlines>,
     /// Counts what is used.
@@ -160,6 +171,34 @@ impl Host {
     /// Whether the daemon stops.
     pub fn is_stopping(&self) -> bool {
         *self.acting.borrow() == Acting::NoMore
+    }
+
+    /// Has a change of the policy felt: everybody's limits, connections of whoever is disabled or unknown, what connections hear and may
+    /// not, and programs of whoever is disabled or unknown.
+    pub fn enforce(&self) {
+        self.ledger.refresh();
+        for actors in self.durable.directory.all() {
+            actors.narrow_connections();
+        }
+        let authority = self.gate.authority();
+        let ended = self
+            .children
+            .end_of(|principal| authority.standing(principal).check_active().is_err());
+        if ended > 0 {
+            tracing::warn!(
+                children = ended,
+                "programs were ended: their principal may not act any more"
+            );
+        }
+        self.changed.notify_one();
+    }
+
+    /// [`Host::enforce`] after each change, for as long as the daemon lives.
+    pub async fn keep_enforcing(self: Arc<Self>) {
+        let mut changed = self.gate.authority().changed();
+        while changed.changed().await.is_ok() {
+            self.enforce();
+        }
     }
 
     /// Milliseconds since the daemon started.

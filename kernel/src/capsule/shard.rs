@@ -2,7 +2,7 @@
 //!
 //! A shard polls its actors itself from one ready queue, instead of leaving that to the runtime, because the queue is where
 //! fairness lives: deficit round-robin over principals (Shreedhar and Varghese 1995), counted in fuel. A principal with a
-//! hundred busy actors gets as much of the thread as one with a single actor. Within a principal it is first come,
+//! hundred busy actors gets as much of the thread as one with a single actor; with a weight of ten, ten times as much. Within a principal it is first come,
 //! first served. A turn ends when the actor waits, or when the epoch makes its guest yield; then it queues up again.
 //!
 //! The shard is one future of a current-thread runtime. It gives way to what else the runtime polls (sockets, deadlines)
@@ -22,11 +22,12 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::ticker::Ticker;
+use crate::ledger::Account;
 
 /// The price of a tick that a guest used up. The fuel that it really used is known only when it has ended.
 pub(super) const TICK_FUEL: u64 = 1_000_000;
 
-/// What a principal may spend before the next one's turn: a tick, so that the round goes on as often as guests yield.
+/// What a principal of weight 1 may spend before the next one's turn: a tick, so that the round goes on as often as guests yield.
 const QUANTUM_FUEL: i64 = 1_000_000;
 
 /// What a turn costs besides the guest's fuel, so that turns that spend none (waiting, queueing) are shared fairly too.
@@ -39,8 +40,11 @@ const BURST_TURNS_MAX: u32 = 64;
 const BURST_TIME_MAX: Duration = Duration::from_micros(500);
 
 /// A principal's place in the round.
-#[derive(Default)]
-pub struct Flow(Mutex<FlowState>);
+pub struct Flow {
+    /// Whose, with its weight.
+    payer: Arc<Account>,
+    state: Mutex<FlowState>,
+}
 
 #[derive(Default)]
 struct FlowState {
@@ -64,8 +68,8 @@ pub struct Strand {
 
 impl Strand {
     /// From now on somebody else pays: a connection showed who it is.
-    pub fn charge_to(&self, principal: &Principal) {
-        *self.flow.lock() = self.shard.flow(principal);
+    pub fn charge_to(&self, payer: &Arc<Account>) {
+        *self.flow.lock() = self.shard.flow(payer);
     }
 }
 
@@ -111,13 +115,13 @@ impl Shard {
     /// Takes an actor on. `spent` is where it counts the fuel of its turns.
     pub fn spawn(
         self: &Arc<Self>,
-        principal: &Principal,
+        payer: &Arc<Account>,
         spent: Arc<AtomicU64>,
         future: impl Future<Output = ()> + Send + 'static,
     ) -> Arc<Strand> {
         let strand = Arc::new(Strand {
             shard: Arc::clone(self),
-            flow: Mutex::new(self.flow(principal)),
+            flow: Mutex::new(self.flow(payer)),
             queued: AtomicBool::new(false),
             future: Mutex::new(Some(Box::pin(future))),
             spent,
@@ -126,7 +130,8 @@ impl Shard {
         strand
     }
 
-    fn flow(&self, principal: &Principal) -> Arc<Flow> {
+    fn flow(&self, payer: &Arc<Account>) -> Arc<Flow> {
+        let principal = payer.principal();
         let mut flows = self.flows.lock();
         if let Some(flow) = flows.get(principal).and_then(Weak::upgrade) {
             return flow;
@@ -135,14 +140,17 @@ impl Shard {
         if flows.len() == flows.capacity() {
             flows.retain(|_, flow| flow.strong_count() > 0);
         }
-        let flow = Arc::new(Flow::default());
+        let flow = Arc::new(Flow {
+            payer: Arc::clone(payer),
+            state: Mutex::default(),
+        });
         flows.insert(principal.clone(), Arc::downgrade(&flow));
         flow
     }
 
     fn push(&self, strand: Arc<Strand>) {
         let flow = Arc::clone(&strand.flow.lock());
-        let mut state = flow.0.lock();
+        let mut state = flow.state.lock();
         state.ready.push_back(strand);
         let joins = !std::mem::replace(&mut state.active, true);
         drop(state);
@@ -157,7 +165,7 @@ impl Shard {
         loop {
             let mut round = self.round.lock();
             let flow = round.pop_front()?;
-            let mut state = flow.0.lock();
+            let mut state = flow.state.lock();
             if state.ready.is_empty() {
                 // It leaves the round, and with it what it saved or owes.
                 state.active = false;
@@ -165,7 +173,7 @@ impl Shard {
                 continue;
             }
             if state.deficit <= 0 {
-                state.deficit += QUANTUM_FUEL;
+                state.deficit += QUANTUM_FUEL * i64::from(flow.payer.weight());
                 round.push_back(Arc::clone(&flow));
                 continue;
             }
@@ -197,7 +205,7 @@ impl Shard {
         }
         drop(slot);
         let spent = i64::try_from(strand.spent.swap(0, Ordering::Relaxed)).unwrap_or(i64::MAX);
-        let mut state = flow.0.lock();
+        let mut state = flow.state.lock();
         state.deficit = state
             .deficit
             .saturating_sub(spent.saturating_add(TURN_FUEL))
@@ -208,7 +216,7 @@ impl Shard {
     /// fairness. False when none is ready.
     pub fn step(&self, choose: impl FnOnce(usize) -> usize) -> bool {
         let round = self.round.lock();
-        let ready: usize = round.iter().map(|flow| flow.0.lock().ready.len()).sum();
+        let ready: usize = round.iter().map(|flow| flow.state.lock().ready.len()).sum();
         let mut place = if ready == 0 {
             return false;
         } else {
@@ -216,7 +224,7 @@ impl Shard {
         };
         let mut chosen = None;
         for flow in round.iter() {
-            let mut state = flow.0.lock();
+            let mut state = flow.state.lock();
             if let Some(strand) = state.ready.remove(place) {
                 drop(state);
                 chosen = Some((Arc::clone(flow), strand));
@@ -256,15 +264,34 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use std::sync::atomic::AtomicU32;
 
+    use futures_util::FutureExt as _;
     use wasmtime::Engine;
 
     use super::*;
+    use crate::ledger::Ledger;
+    use crate::store::Store;
+    use crate::store::memory::Memory;
 
     /// Burns fuel in every turn and is always ready for the next.
     fn busy(shard: &Arc<Shard>, name: &str, fuel: u64, turns: &Arc<AtomicU32>) -> Arc<Strand> {
+        busy_for(shard, &account(name, 1), fuel, turns)
+    }
+
+    fn account(name: &str, weight: u32) -> Arc<Account> {
+        let store = Store::open(Box::new(Memory::default()))
+            .now_or_never()
+            .unwrap()
+            .unwrap();
+        let ledger = Ledger::new(store, Arc::default(), Arc::default());
+        let principal = Principal::stamped(name).unwrap();
+        ledger.set_weight(&principal, weight);
+        ledger.account(&principal)
+    }
+
+    fn busy_for(shard: &Arc<Shard>, payer: &Arc<Account>, fuel: u64, turns: &Arc<AtomicU32>) -> Arc<Strand> {
         let (spent, turns) = (Arc::new(AtomicU64::new(0)), Arc::clone(turns));
         let count = Arc::clone(&spent);
-        shard.spawn(&Principal::stamped(name).unwrap(), spent, async move {
+        shard.spawn(payer, spent, async move {
             loop {
                 turns.fetch_add(1, Ordering::Relaxed);
                 count.fetch_add(fuel, Ordering::Relaxed);
@@ -308,6 +335,20 @@ mod tests {
         assert!((0.9..1.1).contains(&ratio), "fuel of many / one = {ratio}");
     }
 
+    /// A principal gets its weight's share of the thread, in fuel, however many actors it has.
+    #[test]
+    fn shares_are_by_weight() {
+        let shard = shard();
+        let count = || Arc::new(AtomicU32::new(0));
+        let (light, heavy) = (count(), count());
+        let payer = account("heavy", 10);
+        let _light: Vec<_> = (0..20).map(|_| busy(&shard, "light", 1_000_000, &light)).collect();
+        let _heavy = busy_for(&shard, &payer, 1_000_000, &heavy);
+        turns(&shard, 11_000);
+        let ratio = f64::from(heavy.load(Ordering::Relaxed)) / f64::from(light.load(Ordering::Relaxed));
+        assert!((9.5..10.5).contains(&ratio), "fuel of heavy / light = {ratio}");
+    }
+
     /// Who waited long gets no credit for it, and who was expensive does not owe for ever.
     #[test]
     fn idle_principals_save_nothing() {
@@ -327,7 +368,7 @@ mod tests {
     fn a_panic_ends_one_actor() {
         let shard = shard();
         let turned = Arc::new(AtomicU32::new(0));
-        let bad = shard.spawn(&Principal::default_owner(), Arc::default(), async {
+        let bad = shard.spawn(&account("default", 1), Arc::default(), async {
             panic!("in a test, on purpose")
         });
         let _good = busy(&shard, "good", 1, &turned);

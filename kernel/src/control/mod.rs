@@ -3,11 +3,15 @@
 //! One table, [`Verb`]: a topic, who may ask there (the gate holds that), and a handler here. The kernel is one more receiver on the bus, so
 //! a client asks it as it asks any capsule.
 
+mod admin;
+mod audit;
 mod kept;
+mod record;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use astrid_wire::control::admin::Admin;
 use astrid_wire::control::{
     CapsuleRequest, CapsuleState, Capsules, ChildCount, Messages, Mode, Sockets, State, Status, StoreReport, Verb,
 };
@@ -29,6 +33,9 @@ use crate::home::{Home, Socket};
 
 /// Requests waiting at most; more are refused with `full`.
 const QUEUE: u32 = 256;
+
+/// Requests that wait until something is used at once; more are refused. One that nobody waits for any more ends with the next use.
+const WATCHING_MAX: usize = 16;
 
 /// Requests that wait for the disk at once; more are refused with `too-many`.
 const WAITING_MAX: usize = 32;
@@ -98,6 +105,11 @@ impl Control {
         if let Some(why) = &store.failed {
             reasons.push(format!("the store takes no commits: {why}"));
         }
+        reasons.extend(self.host.gate.authority().problems());
+        reasons.extend(self.host.guards.missing(&self.host.gate));
+        if let Some(why) = self.host.audit.failing() {
+            reasons.push(format!("what must be recorded is refused: {why}; {}", why.hint()));
+        }
         let mut state = *self.state.lock();
         if state == State::Ready && !reasons.is_empty() {
             state = State::Degraded;
@@ -155,8 +167,7 @@ impl Control {
     /// # Errors
     /// When a constant of ours is not a pattern: a test holds that they are.
     pub fn listen(&self) -> Result<(Arc<Inbox>, Vec<Subscribed>), TopicError> {
-        let patterns = Verb::ALL
-            .iter()
+        let patterns = Verb::all()
             .map(|verb| verb.topic().parse::<Pattern>())
             .collect::<Result<Vec<_>, _>>()?;
         let permits = patterns.into_iter().map(|p| self.host.gate.declared(p)).collect();
@@ -166,22 +177,35 @@ impl Control {
     /// Answers until the inbox is closed.
     pub async fn run(self: Arc<Self>, inbox: Arc<Inbox>) {
         let mut waiting = JoinSet::new();
+        let mut watching = JoinSet::new();
         while let Some(delivery) = inbox.next().await {
             while waiting.try_join_next().is_some() {}
+            while watching.try_join_next().is_some() {}
             let message = Arc::clone(&delivery.message);
             let verb = Verb::of(&message.topic);
-            if let Some(verb @ (Verb::DeadRetry | Verb::DeadDrop | Verb::Backup | Verb::CapsuleForget)) = verb
+            if verb == Some(Verb::Admin(Admin::UsageWatch)) && watching.len() < WATCHING_MAX {
+                let control = Arc::clone(&self);
+                watching.spawn(async move {
+                    let answer = control.admin(Admin::UsageWatch, &message).await;
+                    control.tell(&message, answer);
+                });
+                continue;
+            }
+            if let Some(verb @ (Verb::DeadRetry | Verb::DeadDrop | Verb::Backup | Verb::CapsuleForget | Verb::Admin(_))) =
+                verb
                 && waiting.len() < WAITING_MAX
             {
                 let control = Arc::clone(&self);
                 waiting.spawn(async move {
-                    let answer = control.answer_later(verb, &message).await;
+                    let work = control.answer_later(verb, &message);
+                    let answer = control.recorded(verb, &message, work).await;
                     control.tell(&message, answer);
                 });
                 continue;
             }
             self.tell(&message, self.answer(&message));
             if verb == Some(Verb::Shutdown) {
+                self.record_shutdown(&message);
                 tracing::info!(principal = %message.principal, message_id = %message.id, "asked to stop");
                 self.stop.notify_one();
             }
@@ -203,6 +227,7 @@ impl Control {
             Verb::DeadDrop => self.dead_drop(message).await,
             Verb::Backup => self.backup(message).await,
             Verb::CapsuleForget => self.forget(message).await,
+            Verb::Admin(admin) => self.admin(admin, message).await,
             _ => self.answer(message),
         }
     }
@@ -229,11 +254,12 @@ impl Control {
                 };
                 Body::json(&self.manager.detail(&request.name).ok_or_else(missing)?)
             }
+            Verb::Who => Body::json(&self.manager.who()),
             Verb::Interfaces => Body::json(&self.manager.interfaces()),
             Verb::Shutdown => Body::json(&serde_json::json!({})),
             Verb::DeadList => self.dead_list(message)?,
             Verb::DeadShow => self.dead_show(message)?,
-            Verb::DeadRetry | Verb::DeadDrop | Verb::Backup | Verb::CapsuleForget => {
+            Verb::DeadRetry | Verb::DeadDrop | Verb::Backup | Verb::CapsuleForget | Verb::Admin(_) => {
                 return Err(Problem::new(codes::TOO_MANY, "too many requests wait for the disk").with_hint("try again"));
             }
         })

@@ -192,6 +192,9 @@ impl Seats {
 pub trait Accept: Send + Sync {
     /// A peer is connected. Dropping the stream turns it away.
     fn accept(&self, stream: UnixStream, peer: Peer, kind: Socket, seat: Seat);
+
+    /// A peer was turned away.
+    fn turned_away(&self, kind: Socket, reason: &TurnedAway);
 }
 
 /// Why a socket could not be bound.
@@ -365,6 +368,7 @@ impl Listener {
                 Ok(seat) => accept.accept(stream, peer, self.kind, seat),
                 Err(reason) => {
                     metrics.connections_refused.increment();
+                    accept.turned_away(self.kind, &reason);
                     let Some(peers) = seats.turn_away() else { continue };
                     tracing::warn!(
                         peers, %reason, peer.uid, peer.pid, socket = self.kind.as_str(), "a connection is turned away");

@@ -18,6 +18,8 @@ pub enum Kind {
     Inbox = b'i',
     /// State that capsules keep.
     Kv = b'k',
+    /// What principals used.
+    Ledger = b'l',
     /// The kernel's own: format, last sequence.
     Meta = b'm',
     /// Asks of durable handlings that are not settled.

@@ -6,6 +6,7 @@ use syn::parse::{Parse, ParseStream};
 use syn::spanned::Spanned;
 use syn::{Error, Ident, ImplItem, ItemImpl, LitStr, Result, Token, Type, parenthesized};
 
+use crate::guard;
 use crate::handler::{Handler, On, Returns, Takes, Topic};
 
 /// Where firings of timers arrive.
@@ -73,12 +74,16 @@ pub(crate) fn expand(says: Says, mut block: ItemImpl) -> Result<TokenStream> {
         return Err(Error::new(block.generics.span(), "a capsule has no type parameters"));
     }
     let mut handlers = Vec::new();
+    let mut guard = None;
     for item in &mut block.items {
         if let ImplItem::Fn(method) = item {
+            if guard::take(method)? && guard.replace(method.sig.ident.clone()).is_some() {
+                return Err(Error::new(method.sig.ident.span(), "there is a guard already"));
+            }
             handlers.extend(Handler::take(method)?);
         }
     }
-    if handlers.is_empty() {
+    if handlers.is_empty() && guard.is_none() {
         return Err(Error::new(
             block.self_ty.span(),
             "a capsule without handlers: put `#[on(\"topic\")]` on a method",
@@ -92,7 +97,8 @@ pub(crate) fn expand(says: Says, mut block: ItemImpl) -> Result<TokenStream> {
     }
     let implementation = table.implementation(&block.self_ty, &says)?;
     let exports = exports(&block.self_ty);
-    Ok(quote! { #block #implementation #exports })
+    let guard = guard.map(|name| guard::implementation(&block.self_ty, &name));
+    Ok(quote! { #block #implementation #exports #guard })
 }
 
 impl<'a> Table<'a> {

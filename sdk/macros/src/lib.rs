@@ -10,6 +10,7 @@ use syn::parse_macro_input;
 
 mod body;
 mod capsule;
+mod guard;
 mod handler;
 
 /// Makes a capsule of a type: on its impl block, whose methods are handlers.
@@ -45,6 +46,11 @@ mod handler;
 /// A method fails when its return type is written as `Result<..>`. A body that does not fit its type never reaches the handler: an
 /// ask is refused with `invalid` and the path of the field, an event is logged. A handler that only watches a topic which another
 /// capsule answers should therefore take `Body` or no body, and return `()`.
+///
+/// # A guard
+///
+/// `#[guard]` on a function `fn(message: &Guarded) -> Verdict` (or `Result<Verdict>`): it is asked before others say something on the topics
+/// of `[capabilities] guard`. See `astrid_sdk::guard`.
 ///
 /// # Description
 ///

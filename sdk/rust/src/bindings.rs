@@ -28,3 +28,15 @@ wit_bindgen::generate!({
         "spawn-error", "child-error", "tail-error", "document-error", "kv-error", "page", "actor-error",
     ],
 });
+
+/// The export of guards. Only capsules that guard have it.
+pub mod guarding {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "guarding",
+        pub_export_macro: true,
+        export_macro_name: "export_guard",
+        default_bindings_module: "astrid_sdk::bindings::guarding",
+        with: { "astrid:kernel/types@0.1.0": crate::bindings::astrid::kernel::types },
+    });
+}

@@ -322,6 +322,14 @@ impl Context {
         Ok(sys::connection::peer()?)
     }
 
+    /// At once: the peer claims to be this principal. The bytes that it must sign; the credential is then its public key and the signature.
+    ///
+    /// # Errors
+    /// There is one attempt.
+    pub fn challenge(&mut self, claim: &str) -> Result<Vec<u8>, ConnectionError> {
+        Ok(sys::connection::challenge(claim)?)
+    }
+
     /// At once: presents the peer's credential. On success the connection acts as the principal that is returned.
     ///
     /// # Errors

@@ -9,8 +9,10 @@ use std::thread::LocalKey;
 
 use crate::bindings::astrid::kernel::log::Level;
 use crate::bindings::astrid::kernel::types;
+use crate::bindings::guarding;
 use crate::context::Context;
 use crate::dispatch::Capsule;
+use crate::guard::{Guard, Guarded, Verdict};
 use crate::log;
 
 /// Where the export keeps its capsule.
@@ -29,6 +31,16 @@ pub fn handle<C: Capsule>(cell: &'static LocalKey<Cell<C>>, message: types::Mess
         });
         capsule.handle(&mut ctx, body).map_err(types::Rollback::from)
     })
+}
+
+/// The export `guard`.
+pub fn guard<C: Guard>(message: types::Message) -> guarding::Verdict {
+    say_panics();
+    match C::guard(&Guarded::of(message)) {
+        Verdict::Allow => guarding::Verdict::Allow,
+        Verdict::Replace(body) => guarding::Verdict::Replace(body),
+        Verdict::Deny(reason) => guarding::Verdict::Deny(reason),
+    }
 }
 
 /// The export `describe`.

@@ -30,7 +30,7 @@
 //! ```
 //!
 //! Reading order: [`capsule`] (handlers: which messages they take, what their results mean), [`Context`] (what they can do), [`Body`],
-//! [`mod@error`] (three ways to end), [`testing`] (a fake kernel, so that all of it is tested natively).
+//! [`mod@error`] (three ways to end), [`guard`] (to stand before others' topics), [`testing`] (a fake kernel, so that all of it is tested natively).
 //!
 //! A `handle` is a transaction: what a handler records (publish, ask, reply, keys and values, timers, writes to streams, programs to start)
 //! happens after it returned, in order, or not at all. State is of two kinds. The value itself is kept between messages and lost with the
@@ -82,6 +82,7 @@ pub mod describe;
 #[doc(hidden)]
 pub mod dispatch;
 pub mod error;
+pub mod guard;
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
 pub mod guest;
@@ -111,13 +112,14 @@ pub use crate::body::{Body, FromBody, IntoBody};
 pub use crate::context::Context;
 pub use crate::dispatch::Capsule;
 pub use crate::error::{Failure, Result, Rollback};
+pub use crate::guard::{Guard, Guarded, Verdict};
 
 /// What most capsules use.
 pub mod prelude {
     pub use serde_json::{Value, json};
 
     pub use crate::{
-        Answer, Body, CommandId, Context, Failure, Outcome, PortId, Problem, ReplyTo, Result, Rollback, body, capsule,
-        codes, debug, error, info, trace, warn,
+        Answer, Body, CommandId, Context, Failure, Guarded, Outcome, PortId, Problem, ReplyTo, Result, Rollback,
+        Verdict, body, capsule, codes, debug, error, info, trace, warn,
     };
 }

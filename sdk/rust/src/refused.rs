@@ -41,3 +41,15 @@
 //! #[derive(Default)] struct C;
 //! #[capsule] impl C { #[on("a.b")] fn one(&mut self) {} #[timer] fn two(&mut self) -> u32 { 7 } }
 //! ```
+//! A guard with a state:
+//! ```compile_fail
+//! use astrid_sdk::prelude::*;
+//! #[derive(Default)] struct C;
+//! #[capsule] impl C { #[guard] fn one(&self, message: &Guarded) -> Verdict { Verdict::Allow } }
+//! ```
+//! Without:
+//! ```
+//! use astrid_sdk::prelude::*;
+//! #[derive(Default)] struct C;
+//! #[capsule] impl C { #[guard] fn one(message: &Guarded) -> Verdict { Verdict::Allow } }
+//! ```

@@ -8,8 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::describe::TopicDescription;
 
+#[cfg(feature = "manifest")]
+pub mod admin;
+pub mod audit;
 pub mod backup;
 pub mod dead;
+#[cfg(feature = "schema")]
+pub mod schema;
+pub mod usage;
 
 /// Media type of every body here.
 pub const JSON_CONTENT_TYPE: &str = "application/json";
@@ -23,6 +29,8 @@ pub const REQUEST_CAPSULE: &str = "astrid.v1.request.capsule";
 /// Request with a [`CapsuleRequest`]: what is kept for a capsule that does not run is forgotten; [`Forgotten`]. From the operator
 /// socket only.
 pub const REQUEST_CAPSULE_FORGET: &str = "astrid.v1.request.capsule.forget";
+/// Request: [`Connections`]. From the operator socket only.
+pub const REQUEST_WHO: &str = "astrid.v1.request.who";
 /// Request: [`Interfaces`].
 pub const REQUEST_INTERFACES: &str = "astrid.v1.request.interfaces";
 /// Request: the daemon stops. From the operator socket only.
@@ -39,6 +47,8 @@ pub enum Verb {
     Capsule,
     /// [`REQUEST_CAPSULE_FORGET`].
     CapsuleForget,
+    /// [`REQUEST_WHO`].
+    Who,
     /// [`REQUEST_INTERFACES`].
     Interfaces,
     /// [`REQUEST_SHUTDOWN`].
@@ -53,15 +63,19 @@ pub enum Verb {
     DeadDrop,
     /// [`backup::REQUEST`].
     Backup,
+    /// One of [`admin::Admin`].
+    #[cfg(feature = "manifest")]
+    Admin(admin::Admin),
 }
 
 impl Verb {
-    /// All of them.
-    pub const ALL: [Self; 11] = [
+    /// All of them, but for [`admin::Admin::ALL`].
+    pub const ALL: [Self; 12] = [
         Self::Status,
         Self::Capsules,
         Self::Capsule,
         Self::CapsuleForget,
+        Self::Who,
         Self::Interfaces,
         Self::Shutdown,
         Self::DeadList,
@@ -74,7 +88,15 @@ impl Verb {
     /// What a message on this topic asks for; `None` when the kernel answers nothing there.
     #[must_use]
     pub fn of(topic: &crate::Topic) -> Option<Self> {
-        Self::ALL.into_iter().find(|verb| verb.topic() == topic.as_str())
+        Self::all().find(|verb| verb.topic() == topic.as_str())
+    }
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let all = Self::ALL.into_iter();
+        #[cfg(feature = "manifest")]
+        let all = all.chain(admin::Admin::ALL.iter().copied().map(Self::Admin));
+        all
     }
 
     /// Where it is asked.
@@ -85,6 +107,7 @@ impl Verb {
             Self::Capsules => REQUEST_CAPSULES,
             Self::Capsule => REQUEST_CAPSULE,
             Self::CapsuleForget => REQUEST_CAPSULE_FORGET,
+            Self::Who => REQUEST_WHO,
             Self::Interfaces => REQUEST_INTERFACES,
             Self::Shutdown => REQUEST_SHUTDOWN,
             Self::DeadList => dead::REQUEST_LIST,
@@ -92,22 +115,37 @@ impl Verb {
             Self::DeadRetry => dead::REQUEST_RETRY,
             Self::DeadDrop => dead::REQUEST_DROP,
             Self::Backup => backup::REQUEST,
+            #[cfg(feature = "manifest")]
+            Self::Admin(admin) => admin.topic(),
         }
     }
 
-    /// Whether only a connection of the operator socket may ask it (A2).
+    /// Its name, as capabilities have it: `admin:<name>`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        let topic = self.topic();
+        topic
+            .strip_prefix("astrid.v1.request.")
+            .or_else(|| topic.strip_prefix("astrid.v1.admin."))
+            .unwrap_or(topic)
+    }
+
+    /// Whether only a connection of the operator socket may ask it (A2). It then needs the capability `admin:<name>` too.
     #[must_use]
     pub const fn operator_only(self) -> bool {
         match self {
             Self::Status | Self::Capsules | Self::Capsule | Self::Interfaces => false,
             // Letters are others' messages; a backup has the keys in it.
             Self::CapsuleForget
+            | Self::Who
             | Self::Shutdown
             | Self::DeadList
             | Self::DeadShow
             | Self::DeadRetry
             | Self::DeadDrop
             | Self::Backup => true,
+            #[cfg(feature = "manifest")]
+            Self::Admin(_) => true,
         }
     }
 }
@@ -337,6 +375,36 @@ pub struct Capsules {
 pub struct CapsuleRequest {
     /// Which.
     pub name: String,
+}
+
+/// Answer to [`REQUEST_WHO`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connections {
+    /// The oldest first.
+    pub connections: Vec<ConnectionReport>,
+}
+
+/// An open connection (K15).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionReport {
+    /// Its stream's number, in this life of the daemon.
+    pub id: u64,
+    /// The capsule that serves it.
+    pub capsule: String,
+    /// Whom it acts as; `anonymous` until it has shown who it is.
+    pub principal: String,
+    /// `operator` or `session`.
+    pub socket: String,
+    /// Process at the other end, by the operating system.
+    pub pid: u32,
+    /// User of that.
+    pub uid: u32,
+    /// Whether that is a program that this daemon runs.
+    pub child: bool,
+    /// Milliseconds of the daemon's life when it was accepted.
+    pub since_ms: u64,
+    /// What it hears.
+    pub subscriptions: Vec<String>,
 }
 
 /// Answer to [`REQUEST_CAPSULE_FORGET`]: what was kept, and is not any more.

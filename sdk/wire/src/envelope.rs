@@ -10,7 +10,7 @@
 use bytes::Bytes;
 use prost::Message;
 
-use crate::{frame, topic};
+use crate::{frame, proof, topic};
 
 #[allow(
     clippy::all,
@@ -23,9 +23,9 @@ use crate::{frame, topic};
 mod generated;
 
 pub use generated::{
-    ClientFrame, Done, Event, Goodbye, Hello, HelloAck, HelloNack, Problem, Publish, Request, Response, ServerFrame,
-    SessionCall, SessionVerb, Socket, Subscribe, Unsubscribe, UploadAbort, UploadBegin, UploadChunk, UploadState,
-    publish, request,
+    Challenge, ClientFrame, Done, Event, Goodbye, Hello, HelloAck, HelloNack, Problem, Proof, Publish, Request,
+    Response, ServerFrame, SessionCall, SessionVerb, Socket, Subscribe, Unsubscribe, UploadAbort, UploadBegin,
+    UploadChunk, UploadState, publish, request,
 };
 
 /// What a client says.
@@ -90,7 +90,7 @@ pub struct Version {
 }
 
 /// What this code speaks.
-pub const VERSION: Version = Version { major: 1, minor: 1 };
+pub const VERSION: Version = Version { major: 1, minor: 2 };
 
 impl std::fmt::Display for Version {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -132,6 +132,16 @@ pub enum EnvelopeError {
     /// A hash of another length.
     #[error("`blake3` has {0} bytes, a BLAKE3 hash has {BLAKE3_BYTES}")]
     HashLength(usize),
+    /// A part of a challenge or a proof of another length.
+    #[error("`{field}` has {bytes} bytes, it is made of {expected}")]
+    Length {
+        /// Its name in the `.proto`.
+        field: &'static str,
+        /// Its length in bytes.
+        bytes: usize,
+        /// What it must be.
+        expected: usize,
+    },
     /// A value that this version does not have.
     #[error("`{field}` is {value}, which this version of the protocol does not have")]
     UnknownValue {
@@ -181,6 +191,14 @@ fn limit(field: &'static str, bytes: usize, limit: usize) -> Result<(), Envelope
     }
 }
 
+fn exactly(field: &'static str, bytes: usize, expected: usize) -> Result<(), EnvelopeError> {
+    if bytes == expected {
+        Ok(())
+    } else {
+        Err(EnvelopeError::Length { field, bytes, expected })
+    }
+}
+
 fn limit_topic(topic: &str) -> Result<(), EnvelopeError> {
     limit("topic", topic.len(), topic::BYTES_MAX)
 }
@@ -200,10 +218,10 @@ fn limit_problem(code: &str, message: &str, hint: &str) -> Result<(), EnvelopeEr
 }
 
 /// Number of the last member of `ClientFrame`.
-const CLIENT_MEMBERS: u32 = 9;
+const CLIENT_MEMBERS: u32 = 10;
 
 /// Number of the last member of `ServerFrame`.
-const SERVER_MEMBERS: u32 = 8;
+const SERVER_MEMBERS: u32 = 9;
 
 /// Decodes what a client sent, within limits (A5).
 ///
@@ -216,6 +234,7 @@ pub fn decode_client(payload: Bytes) -> Result<FromClient, EnvelopeError> {
         FromClient::Hello(hello) => {
             limit("credential", hello.credential.len(), CREDENTIAL_BYTES_MAX)?;
             limit("client", hello.client.len(), NAME_BYTES_MAX)?;
+            limit("principal", hello.principal().len(), NAME_BYTES_MAX)?;
         }
         FromClient::Publish(publish) => {
             limit_topic(&publish.topic)?;
@@ -254,6 +273,10 @@ pub fn decode_client(payload: Bytes) -> Result<FromClient, EnvelopeError> {
         }
         FromClient::UploadChunk(chunk) => limit_upload(&chunk.upload)?,
         FromClient::UploadAbort(abort) => limit_upload(&abort.upload)?,
+        FromClient::Proof(proof) => {
+            exactly("public_key", proof.public_key.len(), proof::PUBLIC_KEY_BYTES)?;
+            exactly("signature", proof.signature.len(), proof::SIGNATURE_BYTES)?;
+        }
     }
     Ok(kind)
 }
@@ -290,6 +313,7 @@ pub fn decode_server(payload: Bytes) -> Result<FromServer, EnvelopeError> {
             limit("message_id", event.message_id.len(), MESSAGE_ID_BYTES_MAX)?;
         }
         FromServer::UploadState(state) => limit_upload(&state.upload)?,
+        FromServer::Challenge(challenge) => exactly("nonce", challenge.nonce.len(), proof::NONCE_BYTES)?,
         FromServer::Goodbye(goodbye) => limit_problem(&goodbye.code, &goodbye.message, "")?,
     }
     Ok(kind)

@@ -296,6 +296,10 @@ pub struct Capabilities {
     /// Keeps its actors from being evicted, and has them activated at start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pin: Option<Capability<Everything>>,
+    /// Is asked before anything is said on the topics of these patterns. The component exports `guard`, and the operator grants
+    /// `guard:<pattern>` besides. Only for `scope = "system"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Capability<Pattern>>,
 }
 
 /// One thing that is asked for.

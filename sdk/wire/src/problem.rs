@@ -24,12 +24,18 @@ pub mod codes {
     pub const NO_SUBSCRIBER: &str = "no-subscriber";
     /// The gate refused: somebody lacks the authority.
     pub const DENIED: &str = "denied";
+    /// A guard of the topic refused what was to be said there.
+    pub const GUARD_DENIED: &str = "guard.denied";
+    /// A guard of the topic could not be asked, or gave no answer: nothing is said there.
+    pub const GUARD_FAILED: &str = "guard.failed";
     /// The receiver's queue is full and rejects.
     pub const FULL: &str = "full";
     /// A body or a document is over its limit.
     pub const TOO_LARGE: &str = "too-large";
     /// Too many of something are held or under way.
     pub const TOO_MANY: &str = "too-many";
+    /// A principal used as much as its quota allows; the message says of what, and when it frees.
+    pub const QUOTA_EXCEEDED: &str = "quota.exceeded";
     /// What was said is not well-formed, or not allowed by the receiver's schema.
     pub const INVALID: &str = "invalid";
     /// What was asked for does not exist.

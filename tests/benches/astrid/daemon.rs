@@ -91,6 +91,7 @@ impl Client {
             minor: version.minor,
             credential: token.trim().as_bytes().to_vec().into(),
             client: "bench".into(),
+            principal: None,
         };
         client.send(FromClient::Hello(hello).into_frame());
         let ack = envelope::decode_server(client.receive().unwrap()).unwrap();

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use astrid_kernel::bus::Saying;
 use astrid_kernel::bus::asks::Outcome;
 use astrid_kernel::bus::message::{Body, ContentType, Source};
-use astrid_tests::bed::{Bed, Settings};
+use astrid_tests::bed::{Bed, Settings, read_bundle};
 use astrid_wire::Principal;
+use astrid_wire::manifest::Time;
 
 use crate::bare::BareCall;
 use crate::{alone, line, median, pair, per_unit, runtime};
@@ -33,6 +34,7 @@ pub fn run() {
     bus(&runtime);
     handle(&runtime);
     activation(&runtime);
+    beside_a_hog(&runtime);
 }
 
 /// Publish to a subscriber in this process, against a queue without a bus; and the same among 10,000 patterns.
@@ -173,6 +175,51 @@ fn activation(runtime: &tokio::runtime::Runtime) {
         &format!("{} MiB", before / 1024),
         "<= 45 kB an actor",
     );
+}
+
+/// One principal's guest runs without end; another's message comes in between. A guest that runs gives way after a tick, so the fair share
+/// of a message that needs less than one is to wait for one.
+fn beside_a_hog(runtime: &tokio::runtime::Runtime) {
+    const ASKS: usize = 1000;
+    const TICK_NS: f64 = 1e6;
+    let mut probe = read_bundle("probe");
+    probe.manifest.runtime.timeout = Time(crate::PATIENCE);
+    let bed = runtime.block_on(Bed::of(vec![read_bundle("hello"), probe], Settings::default()));
+    let body = body();
+    runtime.block_on(async {
+        let _ = bed.ask_as("other", "probe.v1.do.echo", body.clone()).await;
+        let (host, say) = (Arc::clone(&bed.host), bed.say("probe.v1.do.spin"));
+        let hog: Principal = "hog".parse().unwrap();
+        let spin =
+            tokio::spawn(async move { host.bus.request(say, saying(&hog, &Body::EMPTY), crate::PATIENCE).await });
+        let mut figures = Vec::with_capacity(ASKS);
+        for n in 0..ASKS {
+            let began = std::time::Instant::now();
+            let outcome = bed.ask_as("other", "probe.v1.do.echo", body.clone()).await;
+            assert!(matches!(outcome, Outcome::Answer(_)), "{outcome:?}");
+            // The first finds the hog not yet there.
+            if n > 0 {
+                figures.push(began.elapsed().as_secs_f64() * 1e9);
+            }
+        }
+        spin.abort();
+        figures.sort_by(f64::total_cmp);
+        let p99 = figures[figures.len() * 99 / 100];
+        line(
+            "ask beside one hog, median",
+            median(figures),
+            "a tick, its fair share",
+            TICK_NS,
+            "",
+        );
+        line(
+            "ask beside one hog, p99",
+            p99,
+            "a tick, its fair share",
+            TICK_NS,
+            "<= 2x",
+        );
+    });
 }
 
 /// Resident memory of this process.

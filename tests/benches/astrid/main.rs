@@ -12,6 +12,8 @@
     reason = "a program that prints figures"
 )]
 
+mod audit;
+mod authority;
 mod bare;
 mod daemon;
 mod durable;
@@ -90,7 +92,9 @@ fn main() {
         "{:<58} {:>11} {:>11}  {:<34} {:>7}  goal",
         "what", "ours", "limit", "the limit is", "ratio"
     );
-    let parts: [(&str, fn()); 6] = [
+    let parts: [(&str, fn()); 8] = [
+        ("authority", authority::run),
+        ("audit", audit::run),
         ("kernel", kernel::run),
         ("durable", durable::run),
         ("principals", durable::principals),

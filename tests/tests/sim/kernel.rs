@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use astrid_kernel::audit::Audit;
 use astrid_kernel::authority::Gate;
 use astrid_kernel::bus::Bus;
 use astrid_kernel::bus::inbox::Inbox;
@@ -13,6 +14,7 @@ use astrid_kernel::capsule::actors::Actors;
 use astrid_kernel::capsule::bundle::Bundle;
 use astrid_kernel::capsule::census::Census;
 use astrid_kernel::capsule::durable::{self, Durable};
+use astrid_kernel::capsule::guards::Guards;
 use astrid_kernel::capsule::guest::Guest;
 use astrid_kernel::capsule::loaded::Capsule;
 use astrid_kernel::capsule::shard::Shard;
@@ -118,24 +120,31 @@ impl Kernel {
         let deadlines = Arc::new(Deadlines::new(Clock::paused(wall)));
         let ids = Arc::new(Ids::new(boot));
         let changed = Arc::default();
+        let audit = Audit::memory();
         let children = ChildrenOptions {
             home: machine.home.clone(),
             own_program: "astrid".into(),
             secret: [7; 32],
             open_files: 1024,
+            audit: audit.clone(),
         };
         let children = Children::new(children, boot, Arc::clone(&ids), &metrics, Arc::clone(&changed)).unwrap();
         let topics = Topics::new().unwrap();
         let store = ready(Store::open(Box::new(disk))).map_err(|error| EngineError::Io(error.to_string().into()))?;
+        let ledger = Ledger::new(Arc::clone(&store), Arc::clone(&deadlines), Arc::clone(&metrics));
         let host = Arc::new(Host {
             engine: machine.engine.clone(),
             durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
             store,
             bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
-            gate: Gate::default(),
+            gate: Gate::new(astrid_kernel::authority::Authority::fixed(
+                astrid_kernel::authority::Policy::open_to_all_for_tests(),
+            )),
+            guards: Guards::default(),
+            audit,
             started: deadlines.now(),
             deadlines,
-            ledger: Ledger::default(),
+            ledger,
             census: Arc::new(Census::new(4000, Arc::clone(&metrics))),
             metrics,
             home: machine.home.clone(),

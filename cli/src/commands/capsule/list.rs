@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use astrid_wire::control::{self, CapsuleState, Capsules};
+use astrid_wire::control::{self, Capsules};
 use serde_json::json;
 
 use crate::cli::Context;
@@ -18,11 +18,7 @@ pub(super) fn run(context: &Context, _: &Args) -> anyhow::Result<()> {
         return Output::json(&found);
     }
     let mut text = super::table(&found.capsules, Output::style());
-    for report in found
-        .capsules
-        .iter()
-        .filter(|report| report.state != CapsuleState::Ready)
-    {
+    for report in &found.capsules {
         if let Some(reason) = &report.reason {
             let _ = writeln!(text, "{}: {}", printable(&report.name), printable(reason));
         }

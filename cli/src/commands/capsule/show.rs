@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use astrid_wire::control::{self, CapsuleDetail, CapsuleRequest};
+use astrid_wire::control::{self, CapsuleDetail, CapsuleRequest, CapsuleState};
 use astrid_wire::describe::Direction;
 
 use super::{bytes, grouped, word};
@@ -44,7 +44,13 @@ fn human(detail: &CapsuleDetail, style: Style) -> String {
         let _ = writeln!(text, "{}", printable(&report.description));
     }
     if let Some(reason) = &report.reason {
-        let _ = writeln!(text, "{} {}", style.bad("because"), printable(reason));
+        // What is ready, but for something.
+        let word = if report.state == CapsuleState::Ready {
+            "but"
+        } else {
+            "because"
+        };
+        let _ = writeln!(text, "{} {}", style.bad(word), printable(reason));
     }
     text.push('\n');
     let mut line = |name: &str, value: &str| {

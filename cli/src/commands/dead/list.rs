@@ -24,12 +24,12 @@ pub(super) struct Args {
     capsule: Option<String>,
 
     /// Only those on behalf of this principal
-    #[arg(long)]
-    principal: Option<String>,
+    #[arg(long, value_name = "PRINCIPAL")]
+    of: Option<String>,
 }
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
-    let letters = all(context, args.capsule, args.principal)?;
+    let letters = all(context, args.capsule, args.of)?;
     if context.output.is_json() {
         return Output::json(&json!({ "letters": letters }));
     }

@@ -23,6 +23,19 @@ pub(in crate::capsule) fn component(imports: &[&str]) -> Vec<u8> {
     .unwrap()
 }
 
+/// As [`component`], and it can be asked as a guard.
+fn guarding() -> Vec<u8> {
+    wat::parse_str(
+        r#"(component
+             (core module $m (func (export "f") nop))
+             (core instance $i (instantiate $m))
+             (func (export "handle") (canon lift (core func $i "f")))
+             (func (export "describe") (canon lift (core func $i "f")))
+             (func (export "guard") (canon lift (core func $i "f"))))"#,
+    )
+    .unwrap()
+}
+
 /// A manifest with that name and that below its `[package]`.
 pub(in crate::capsule) fn manifest(name: &str, rest: &str) -> String {
     format!(
@@ -102,6 +115,21 @@ fn what_is_no_bundle_is_named() {
     let mut long = component(&[]);
     append_section(&mut long, MANIFEST_SECTION, &vec![b' '; DOCUMENT_BYTES_MAX + 1]);
     assert!(matches!(parse(long), Err(BundleError::TooMany { .. })));
+}
+
+/// Who guards by its manifest has something to be asked, and the other way round; who does neither needs neither.
+#[test]
+fn a_guard_is_declared_and_exported_or_neither() {
+    let declared = "[capabilities]\nguard = { allow = [\"notes.v1.>\"], reason = \"r\" }\n";
+    let assemble = |component: &[u8], rest| assemble(component, &manifest("a", rest), "{\"topics\": []}");
+    assert!(assemble(&guarding(), declared).is_ok());
+    assert!(assemble(&component(&[]), "").is_ok());
+    let error = assemble(&component(&[]), declared).unwrap_err();
+    assert!(matches!(error, BundleError::NoGuard), "{error}");
+    assert!(error.hint().unwrap().contains("#[guard]"));
+    let error = assemble(&guarding(), "").unwrap_err();
+    assert!(matches!(error, BundleError::GuardNotAsked), "{error}");
+    assert!(error.hint().unwrap().contains("guard = {"));
 }
 
 #[test]

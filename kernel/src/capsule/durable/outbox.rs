@@ -9,6 +9,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::authority::Standing;
 use crate::bus::message::{Message, MessageId};
 use crate::bus::{Bus, Slots};
 use crate::capsule::actor::Actor;
@@ -22,12 +23,19 @@ pub struct Outputs {
     pub cause: MessageId,
     /// What, in order, with the places that it was recorded at.
     pub commands: Vec<(u32, Command)>,
+    /// On whose behalf, as it was when it was committed.
+    pub standing: Standing,
 }
 
 impl Outputs {
     fn carry_out(self) {
-        let Self { actor, cause, commands } = self;
-        commands::carry_out(commands.into_iter(), &actor, cause);
+        let Self {
+            actor,
+            cause,
+            commands,
+            standing,
+        } = self;
+        commands::carry_out(commands.into_iter(), &actor, cause, &standing);
         actor.left_outbox();
     }
 

@@ -14,12 +14,14 @@ use prost::Message as _;
 use super::absent;
 use super::directory::Owner;
 use super::record::{self, AskRecord};
+use crate::authority::Subject;
 use crate::bus::Saying;
 use crate::bus::asks::{Outcome, Waiter};
 use crate::bus::inbox::RowRef;
 use crate::bus::message::{CommandId, Kind, MessageId, Source};
 use crate::capsule::actor::Actor;
 use crate::capsule::{Acting, Host};
+use crate::ledger::Limit;
 use crate::store::engine::{EngineError, Span, Write};
 use crate::store::table::{self, Table};
 use crate::store::{Batch, Level, Phase, Store};
@@ -278,9 +280,25 @@ fn ask_one(host: &Host, actor: &Arc<Actor>, command: CommandId, ask: &AskRecord)
         open: actor.open_asks().clone(),
         kept: true,
     };
-    let address = host.bus.asks().open(&topic, &saying.principal, until, waiter);
-    // It was decided when it was asked first; what may not be asked now is found by who answers.
-    let say = host.gate.asked_before(topic);
+    let hold = host.ledger.account(&saying.principal).hold_anyway(Limit::Calls, 1);
+    let caller = (&saying.principal, Some(hold));
+    let address = host.bus.asks().open(&topic, caller, until, waiter);
+    // Whatever was allowed when it was asked first: it is decided by the policy of now.
+    let standing = host.gate.authority().standing(&saying.principal);
+    let subject = Subject {
+        acl: &actor.capsule().acl,
+        standing: &standing,
+        socket: None,
+    };
+    let say = match host.gate.say(subject, topic) {
+        Ok(say) => say,
+        Err(denied) => {
+            let problem = Problem::new(codes::DENIED, denied.to_string());
+            let asks = host.bus.asks();
+            asks.settle(address, Outcome::Refusal(problem), Source::Kernel);
+            return;
+        }
+    };
     match host.bus.reserve(&say, &saying) {
         Ok(slots) => {
             host.bus.send(say, saying, Kind::Ask(address), Some(until), slots);

@@ -10,7 +10,7 @@ impl Guest {
             return Err(ActorError::Connection);
         };
         let permit = self.host().gate.pin(self.subject(), owner.clone());
-        let owner = permit.map_err(|denied| ActorError::Denied(denied.to_string()))?;
+        let owner = permit.map_err(|denied| ActorError::Denied(self.refused(denied).to_string()))?;
         if self.commands.room(0).is_err() {
             return Err(ActorError::TooMany(COMMANDS_MAX));
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use astrid_wire::problem::codes;
 use astrid_wire::{Pattern, Problem, Topic};
 
 use super::bindings::astrid::kernel::bus::{Answer, Host, PublishError, ReplyError, RequestError, SubscribeError};
@@ -14,6 +15,7 @@ use crate::bus::message::{BODY_BYTES_MAX, Body, ContentType, ReplyTo, Source};
 use crate::bus::{Saying, Slots};
 use crate::capsule::commands::{Command, Refused};
 use crate::capsule::guest::Guest;
+use crate::ledger::{Exceeded, Hold, Limit};
 
 /// How long an ask waits at most. Longer waits are for `reply_to` kept by the answerer and a published result.
 const ASK_TIMEOUT_MAX: Duration = Duration::from_secs(600);
@@ -39,7 +41,14 @@ impl From<NoPlace> for PublishError {
             NoPlace::Full(name) => Self::Full(name.to_string()),
             NoPlace::Closed(_) => Self::NoSubscriber,
             NoPlace::TooLarge(_) => Self::TooLarge(DURABLE_BODY_BYTES_MAX as u64),
+            NoPlace::OverQuota(exceeded) => (*exceeded).into(),
         }
+    }
+}
+
+impl From<Exceeded> for PublishError {
+    fn from(exceeded: Exceeded) -> Self {
+        Self::Unavailable(exceeded.to_string())
     }
 }
 
@@ -67,6 +76,12 @@ impl From<types::ReplyTo> for ReplyTo {
             high: to.high,
             low: to.low,
         }
+    }
+}
+
+impl From<Box<Problem>> for PublishError {
+    fn from(refused: Box<Problem>) -> Self {
+        Self::Guarded(guest_problem(&refused))
     }
 }
 
@@ -102,27 +117,84 @@ impl Guest {
         }
     }
 
+    fn may_say(&self, topic: Topic) -> Result<Permit<Say>, Denied> {
+        let said = self.host().gate.say(self.subject(), topic);
+        said.map_err(|denied| self.refused(denied))
+    }
+
+    fn may_request(&self, topic: Topic) -> Result<Permit<Say>, Denied> {
+        let said = self.host().gate.request(self.subject(), topic);
+        said.map_err(|denied| self.refused(denied))
+    }
+
+    /// Asks the guards of a topic on which this may be said. Who has lost the right meanwhile is refused.
+    async fn guarded(
+        &mut self,
+        say: Permit<Say>,
+        saying: &mut Saying,
+        kind: types::Kind,
+        decide: fn(&Self, Topic) -> Result<Permit<Say>, Denied>,
+    ) -> Result<Permit<Say>, PublishError> {
+        let asked = self.pass_guards(&say.object().topic, saying, kind).await?;
+        if !asked || self.host().gate.still(&say) {
+            return Ok(say);
+        }
+        Ok(decide(self, say.into_object().topic)?)
+    }
+
     /// Checks and reserves, in the order in which a mistake is cheapest to find.
-    fn prepare(
+    async fn prepare(
         &mut self,
         to: &str,
         content_type: &str,
         bytes: Vec<u8>,
+        kind: types::Kind,
     ) -> Result<(Permit<Say>, Saying, Slots), PublishError> {
         self.commands.room(bytes.len())?;
         if self.host().is_stopping() {
             return Err(PublishError::Unavailable("the daemon stops".to_owned()));
         }
-        let body = body(content_type, bytes)?;
-        let say = self.host().gate.say(self.subject(), topic(to)?)?;
-        let saying = self.saying(body);
+        let mut saying = self.saying(body(content_type, bytes)?);
+        let say = self.may_say(topic(to)?)?;
+        self.pay_for_saying(saying.body.bytes.len())?;
+        let say = self.guarded(say, &mut saying, kind, Self::may_say).await?;
+        // A guard may have made it longer.
+        self.commands.room(saying.body.bytes.len())?;
         let reserved = self.host().bus.reserve(&say, &saying);
+        if let Err(NoPlace::OverQuota(exceeded)) = &reserved {
+            self.exceeded = Some((**exceeded).clone());
+        }
         self.found_full |= matches!(reserved, Err(NoPlace::Full(_)));
         let slots = reserved?;
         if slots.is_kept() {
             self.check_store()?;
         }
         Ok((say, saying, slots))
+    }
+
+    /// Windows of messages and bytes. Where a client comes in, also its fuel: what it asks for would not be handled.
+    fn pay_for_saying(&mut self, bytes: usize) -> Result<(), Exceeded> {
+        let account = &self.payer.account;
+        let entry = self.actor.connection().is_some();
+        let paid = if entry { account.check_fuel() } else { Ok(()) };
+        paid.and_then(|()| account.say(bytes)).map_err(|e| self.over(e))
+    }
+
+    /// Calls that a quota refuses fail with a variant that guests know, and a guest passes that on. Who asked is told of the quota.
+    fn true_problem(&self, problem: Problem) -> Problem {
+        match (&self.exceeded, problem.code()) {
+            (Some(exceeded), codes::UNAVAILABLE | codes::TOO_MANY) => exceeded.problem(),
+            _ => problem,
+        }
+    }
+
+    fn hold_call(&mut self) -> Result<Hold, Exceeded> {
+        self.payer.account.hold(Limit::Calls, 1).map_err(|e| self.over(e))
+    }
+
+    /// How long an ask waits: as it says, as long as its principal may.
+    fn ask_timeout(&self, ms: Option<u32>) -> Duration {
+        timeout(ms).min(self.payer.account.timeout_max())
     }
 
     fn check_store(&self) -> Result<(), PublishError> {
@@ -141,9 +213,10 @@ impl Guest {
 }
 
 impl Host for Guest {
-    fn publish(&mut self, to: String, content_type: String, bytes: Vec<u8>) -> Result<u32, PublishError> {
-        let (say, saying, slots) = self.prepare(&to, &content_type, bytes)?;
+    async fn publish(&mut self, to: String, content_type: String, bytes: Vec<u8>) -> Result<u32, PublishError> {
+        let (say, saying, slots) = self.prepare(&to, &content_type, bytes, types::Kind::Event).await?;
         let weight = saying.body.bytes.len();
+        self.payer.says(weight);
         let once = None;
         Ok(self.commands.push(
             Command::Publish {
@@ -156,7 +229,7 @@ impl Host for Guest {
         ))
     }
 
-    fn publish_once(
+    async fn publish_once(
         &mut self,
         id: String,
         to: String,
@@ -166,9 +239,10 @@ impl Host for Guest {
         if id.is_empty() || id.len() > ID_BYTES_MAX as usize {
             return Err(PublishError::InvalidId(ID_BYTES_MAX));
         }
-        let (say, saying, slots) = self.prepare(&to, &content_type, bytes)?;
+        let (say, saying, slots) = self.prepare(&to, &content_type, bytes, types::Kind::Event).await?;
         self.check_store()?;
         let weight = saying.body.bytes.len();
+        self.payer.says(weight);
         let once = Some(id.into());
         Ok(self.commands.push(
             Command::Publish {
@@ -181,7 +255,7 @@ impl Host for Guest {
         ))
     }
 
-    fn ask(
+    async fn ask(
         &mut self,
         to: String,
         content_type: String,
@@ -191,7 +265,8 @@ impl Host for Guest {
         if self.actor.open_asks().count() + self.commands.asks() >= ASKS_PER_ACTOR_MAX {
             return Err(PublishError::TooMany(ASKS_PER_ACTOR_MAX));
         }
-        let (say, saying, slots) = self.prepare(&to, &content_type, bytes)?;
+        let hold = self.hold_call()?;
+        let (say, saying, slots) = self.prepare(&to, &content_type, bytes, types::Kind::Ask).await?;
         if slots.is_unheard() {
             return Err(PublishError::NoSubscriber);
         }
@@ -200,13 +275,15 @@ impl Host for Guest {
         if kept && weight > DURABLE_BODY_BYTES_MAX {
             return Err(PublishError::TooLarge(DURABLE_BODY_BYTES_MAX as u64));
         }
+        self.payer.says(weight);
         Ok(self.commands.push(
             Command::Ask {
                 say,
                 saying,
                 slots,
-                timeout: timeout(timeout_ms),
+                timeout: self.ask_timeout(timeout_ms),
                 kept,
+                hold,
             },
             weight,
         ))
@@ -229,7 +306,7 @@ impl Host for Guest {
     }
 
     fn refuse(&mut self, to: types::ReplyTo, problem: types::Problem) -> Result<u32, ReplyError> {
-        let problem = wire_problem(problem);
+        let problem = self.true_problem(wire_problem(problem));
         let weight = problem.message().len();
         self.settle(to, Outcome::Refusal(problem), weight)
     }
@@ -242,13 +319,19 @@ impl Host for Guest {
         timeout_ms: Option<u32>,
     ) -> Result<Answer, RequestError> {
         let prepare = |guest: &Self| -> Result<_, PublishError> {
-            let body = body(&content_type, bytes)?;
-            let say = guest.host().gate.request(guest.subject(), topic(&to)?)?;
-            Ok((say, guest.saying(body)))
+            let saying = guest.saying(body(&content_type, bytes)?);
+            Ok((guest.may_request(topic(&to)?)?, saying))
         };
-        let (say, saying) = prepare(self).map_err(RequestError::Unsent)?;
+        let (say, mut saying) = prepare(self).map_err(RequestError::Unsent)?;
+        let paid = self.pay_for_saying(saying.body.bytes.len());
+        let held = paid.and_then(|()| self.hold_call());
+        let _hold = held.map_err(|e| RequestError::Unsent(e.into()))?;
+        let guarded = self.guarded(say, &mut saying, types::Kind::Ask, Self::may_request);
+        let say = guarded.await.map_err(RequestError::Unsent)?;
+        self.payer.account.published(1, saying.body.bytes.len() as u64);
         // A nested request never waits longer than whoever waits for this actor, nor than the actor may run.
-        let wait = timeout(timeout_ms)
+        let wait = self
+            .ask_timeout(timeout_ms)
             .min(self.meter.time_left())
             .min(self.time_left_of_caller());
         let host = Arc::clone(self.host());
@@ -266,10 +349,14 @@ impl Host for Guest {
         }
     }
 
-    fn emit(&mut self, to: String, content_type: String, bytes: Vec<u8>) -> Result<(), PublishError> {
-        let body = body(&content_type, bytes)?;
-        let say = self.host().gate.say(self.subject(), topic(&to)?)?;
-        let saying = self.saying(body);
+    async fn emit(&mut self, to: String, content_type: String, bytes: Vec<u8>) -> Result<(), PublishError> {
+        let mut saying = self.saying(body(&content_type, bytes)?);
+        let say = self.may_say(topic(&to)?)?;
+        self.pay_for_saying(saying.body.bytes.len())?;
+        let say = self
+            .guarded(say, &mut saying, types::Kind::Event, Self::may_say)
+            .await?;
+        self.payer.account.published(1, saying.body.bytes.len() as u64);
         self.host().bus.emit(say, saying);
         Ok(())
     }
@@ -282,7 +369,7 @@ impl Host for Guest {
             .host()
             .gate
             .hear(self.subject(), pattern)
-            .map_err(|denied| SubscribeError::Denied(denied.to_string()))?;
+            .map_err(|denied| SubscribeError::Denied(self.refused(denied).to_string()))?;
         let Some(connection) = self.actor.connection() else {
             return Err(SubscribeError::Denied(
                 "only a connection subscribes while it runs".into(),
@@ -311,7 +398,7 @@ pub(crate) fn wire_problem(problem: types::Problem) -> Problem {
     }
 }
 
-fn guest_problem(problem: &Problem) -> types::Problem {
+pub(crate) fn guest_problem(problem: &Problem) -> types::Problem {
     types::Problem {
         code: problem.code().to_owned(),
         message: problem.message().to_owned(),

@@ -12,6 +12,7 @@ use crate::capsule::actor::ScopeKey;
 use crate::capsule::commands::{Command, Refused};
 use crate::capsule::guest::Guest;
 use crate::keeper::protocol::{Limits, Reach};
+use crate::ledger::{Hold, Limit};
 use crate::port::child::held::{CHILDREN_PER_ACTOR_MAX, Child, Owner};
 use crate::port::child::launch::{self, LaunchError, LogFile, Output};
 use crate::port::child::program::{OWN_PROGRAM, Program, ProgramError};
@@ -132,9 +133,9 @@ impl Guest {
     }
 
     /// Everything that can be checked now.
-    fn prepare_launch(&self, spec: Spec) -> Result<(Permit<Program>, Launch), SpawnError> {
+    fn prepare_launch(&self, spec: Spec, hold: Hold) -> Result<(Permit<Program>, Launch), SpawnError> {
         let host = self.host();
-        let denied = |denied: crate::authority::Denied| SpawnError::Denied(denied.to_string());
+        let denied = |denied: crate::authority::Denied| SpawnError::Denied(self.refused(denied).to_string());
         host.gate.may_run(self.subject(), &spec.program).map_err(denied)?;
         launch::check_strings(&spec.tag, &spec.args, &spec.env)?;
         if spec.adopt && !matches!(self.actor.key(), ScopeKey::Principal(_)) {
@@ -177,6 +178,7 @@ impl Guest {
             limits: limits(spec.limits)?,
             protect: matches!(spec.sandbox, Sandbox::Home),
             adopt: spec.adopt,
+            hold,
         };
         Ok((program, launch))
     }
@@ -195,7 +197,11 @@ impl Host for Guest {
             Err(Refused::TooMany(limit)) => return Err(SpawnError::TooMany(limit)),
             Err(Refused::TooLarge(_)) => return Err(SpawnError::TooMany(0)),
         }
-        let (program, launch) = self.prepare_launch(spec)?;
+        let hold = self.payer.account.hold(Limit::Children, 1).map_err(|exceeded| {
+            let limit = u32::try_from(self.over(exceeded).limit).unwrap_or(u32::MAX);
+            SpawnError::TooMany(limit)
+        })?;
+        let (program, launch) = self.prepare_launch(spec, hold)?;
         let owner = Owner {
             capsule: Arc::clone(self.actor.capsule_name()),
             principal: self.principal.clone(),

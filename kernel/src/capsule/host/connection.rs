@@ -23,11 +23,19 @@ impl Host for Guest {
         })
     }
 
+    fn challenge(&mut self, claim: String) -> Result<Vec<u8>, AuthenticateError> {
+        let connection = self.actor.connection().ok_or(AuthenticateError::NoConnection)?;
+        Ok(connection.challenge(&claim, self.host())?.to_vec())
+    }
+
     fn authenticate(&mut self, credential: Vec<u8>) -> Result<String, AuthenticateError> {
         let connection = self.actor.connection().ok_or(AuthenticateError::NoConnection)?;
         let principal = connection.authenticate(&credential, self.host())?;
-        self.principal = principal.clone();
-        self.actor.charge_to(&principal);
+        let standing = self.host().gate.authority().standing(&principal);
+        let account = self.host().ledger.account(&principal);
+        self.act_for(standing, &account);
+        self.limits.charge_to(&account);
+        self.actor.charge_to(&account);
         Ok(principal.as_str().to_owned())
     }
 }

@@ -19,14 +19,14 @@ impl Host for Guest {
     fn read(&mut self, name: String) -> Result<Option<String>, DocumentError> {
         let host = self.host();
         let permit = host.gate.document(self.subject(), &name);
-        let document = permit.map_err(|denied| DocumentError::Denied(denied.to_string()))?;
+        let document = permit.map_err(|denied| DocumentError::Denied(self.refused(denied).to_string()))?;
         Ok(host.home.read_document(document.object())?)
     }
 
     fn replace(&mut self, name: String, was: Option<String>, text: String) -> Result<(), DocumentError> {
         let host = self.host();
         let permit = host.gate.document(self.subject(), &name);
-        let document = permit.map_err(|denied| DocumentError::Denied(denied.to_string()))?;
+        let document = permit.map_err(|denied| DocumentError::Denied(self.refused(denied).to_string()))?;
         Ok(host.home.replace_document(document.object(), was.as_deref(), &text)?)
     }
 }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use super::bindings::astrid::kernel::kv::{Entry, Host, KvError, Page};
 use crate::authority::{Denied, Permit};
+use crate::capsule::actor::ScopeKey;
 use crate::capsule::guest::Guest;
-use crate::capsule::working::TooMuch;
+use crate::capsule::working::{self, TooMuch};
+use crate::ledger::Limit;
 use crate::store::engine::{EngineError, Span};
 use crate::store::table::Table;
 use crate::store::{KEY_BYTES_MAX, Store, VALUE_BYTES_MAX};
@@ -28,7 +30,8 @@ impl From<TooMuch> for KvError {
     }
 }
 
-fn check_key(key: &[u8]) -> Result<(), KvError> {
+/// Whether it can be a key.
+pub(crate) fn check_key(key: &[u8]) -> Result<(), KvError> {
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
         return Err(KvError::InvalidKey(u32::try_from(KEY_BYTES_MAX).unwrap_or(u32::MAX)));
     }
@@ -42,13 +45,63 @@ fn check_value(value: Option<&Vec<u8>>) -> Result<(), KvError> {
     Ok(())
 }
 
+/// A page as its guest sees it.
+pub(crate) fn guest_page((entries, next): working::Page) -> Page {
+    let entries = entries.into_iter().map(|(key, value)| Entry {
+        key: key.to_vec(),
+        value: value.to_vec(),
+    });
+    Page {
+        entries: entries.collect(),
+        next: next.map(|next| next.to_vec()),
+    }
+}
+
+/// Bytes that an entry takes, by the quota's count.
+fn weight(key: &[u8], value: Option<usize>) -> u64 {
+    value.map_or(0, |value| (key.len() + value) as u64)
+}
+
 impl Guest {
+    /// Writes, and counts what that takes where a quota limits it: in a principal's own table.
+    fn write(
+        &mut self,
+        store: &Store,
+        table: Permit<Table>,
+        key: Vec<u8>,
+        value: Option<Vec<u8>>,
+    ) -> Result<(), KvError> {
+        let own = matches!(self.actor.key(), ScopeKey::Principal(_));
+        if own && self.payer.account.pays_for_storage() {
+            self.payer.account.measure_storage()?;
+            let before = self.working.get(store, &table, &key)?;
+            let (before, after) = (
+                weight(&key, before.map(|v| v.len())),
+                weight(&key, value.as_ref().map(Vec::len)),
+            );
+            if after > before {
+                let paid = match &mut self.stored.0 {
+                    Some(hold) => hold.grow(after - before),
+                    none => {
+                        let held = self.payer.account.hold(Limit::Storage, after - before);
+                        held.map(|hold| *none = Some(hold))
+                    }
+                };
+                paid.map_err(|e| KvError::Unavailable(self.over(e).to_string()))?;
+            } else {
+                self.stored.1 += before - after;
+            }
+        }
+        Ok(self.working.write(table, key, value)?)
+    }
+
     fn table(&self) -> Result<(Arc<Store>, Permit<Table>), KvError> {
         let Some(table) = self.actor.table() else {
             return Err(KvError::Denied("nothing of a connection outlives it".into()));
         };
         let host = self.host();
-        let permit = host.gate.table(self.subject(), table.clone())?;
+        let permit = host.gate.table(self.subject(), table.clone());
+        let permit = permit.map_err(|denied| self.refused(denied))?;
         Ok((Arc::clone(&host.store), permit))
     }
 }
@@ -64,14 +117,14 @@ impl Host for Guest {
     fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), KvError> {
         check_key(&key)?;
         check_value(Some(&value))?;
-        let (_, table) = self.table()?;
-        Ok(self.working.write(table, key, Some(value))?)
+        let (store, table) = self.table()?;
+        self.write(&store, table, key, Some(value))
     }
 
     fn delete(&mut self, key: Vec<u8>) -> Result<(), KvError> {
         check_key(&key)?;
-        let (_, table) = self.table()?;
-        Ok(self.working.write(table, key, None)?)
+        let (store, table) = self.table()?;
+        self.write(&store, table, key, None)
     }
 
     fn compare_and_swap(
@@ -87,7 +140,7 @@ impl Host for Guest {
         if present.as_deref() != expected.as_deref() {
             return Ok(false);
         }
-        self.working.write(table, key, value)?;
+        self.write(&store, table, key, value)?;
         Ok(true)
     }
 
@@ -98,14 +151,6 @@ impl Host for Guest {
             end: end.as_deref(),
             backwards,
         };
-        let (entries, next) = self.working.scan(&store, &table, span, limit)?;
-        let entries = entries.into_iter().map(|(key, value)| Entry {
-            key: key.to_vec(),
-            value: value.to_vec(),
-        });
-        Ok(Page {
-            entries: entries.collect(),
-            next: next.map(|next| next.to_vec()),
-        })
+        Ok(guest_page(self.working.scan(&store, &table, span, limit)?))
     }
 }

@@ -13,8 +13,8 @@ mod child;
 mod clock;
 mod connection;
 mod document;
-mod kv;
-mod log;
+pub(crate) mod kv;
+pub(crate) mod log;
 mod port;
 mod random;
 mod timer;
@@ -35,11 +35,32 @@ pub mod bindings {
     wasmtime::component::bindgen!({
         path: "../wit",
         world: "capsule",
-        imports: { "astrid:kernel/bus.request": async },
+        imports: {
+            "astrid:kernel/bus.request": async,
+            // These wait for guards, where there are any.
+            "astrid:kernel/bus.publish": async,
+            "astrid:kernel/bus.publish-once": async,
+            "astrid:kernel/bus.ask": async,
+            "astrid:kernel/bus.emit": async,
+        },
         exports: { default: async },
         ownership: Borrowing { duplicate_if_necessary: true },
         require_store_data_send: true,
     });
+
+    pub use guarding::{GuardingPre, Verdict};
+
+    /// The export of guards.
+    mod guarding {
+        wasmtime::component::bindgen!({
+            path: "../wit",
+            world: "guarding",
+            with: { "astrid:kernel/types": super::astrid::kernel::types },
+            exports: { default: async },
+            ownership: Borrowing { duplicate_if_necessary: true },
+            require_store_data_send: true,
+        });
+    }
 }
 
 /// Lets components import everything above. What a capsule may import is decided by its manifest, before this.

@@ -42,7 +42,7 @@ impl Guest {
             .host()
             .gate
             .timer(self.subject(), id)
-            .map_err(|denied| TimerError::Denied(denied.to_string()))?;
+            .map_err(|denied| TimerError::Denied(self.refused(denied).to_string()))?;
         let spec = TimerSpec {
             after: Duration::from_millis(after_ms),
             every: every_ms.map(Duration::from_millis),

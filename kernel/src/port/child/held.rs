@@ -15,6 +15,7 @@ use super::program::Program;
 use crate::bus::inbox::Inbox;
 use crate::bus::message::PortId;
 use crate::keeper::protocol::ChildId;
+use crate::ledger::{Account, Hold, Limit};
 use crate::port::sink::SinkHandle;
 
 /// Children of one actor at most: some descriptors and a process each.
@@ -38,6 +39,10 @@ pub(super) struct Progress {
     pub(super) unread: Vec<(OwnedFd, Stream)>,
     /// Held until it runs, so that its file's number stays its own.
     pub(super) program: Option<Program>,
+    /// Its place among the programs of its principal; given back with the child.
+    pub(super) hold: Option<Hold>,
+    /// The entry of the audit log that says that it is about to start, until it is known what became of that.
+    pub(super) intent: Option<u64>,
 }
 
 /// A child.
@@ -139,6 +144,14 @@ impl Held {
             }
         });
         told.collect()
+    }
+
+    /// Those that nobody paid for, because an earlier daemon started them, are counted among that principal's.
+    pub fn charge_to(&self, account: &Arc<Account>) {
+        for child in self.rows.lock().values() {
+            let hold = &mut child.progress.lock().hold;
+            hold.get_or_insert_with(|| account.hold_anyway(Limit::Children, 1));
+        }
     }
 
     pub(super) fn insert(&self, child: Arc<Child>) {

@@ -4,9 +4,11 @@
 //! do is found by its mark. Only then the owners are told, so that nobody starts a second one beside one that still lives.
 
 use std::collections::HashSet;
+use std::future::Future as _;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use astrid_wire::Problem;
@@ -18,6 +20,7 @@ use tokio::task::JoinSet;
 
 use super::held::{Child, Owner};
 use super::{Children, Notes, Stream};
+use crate::audit::{Outcome, Refused};
 use crate::bus::message::Body;
 use crate::keeper;
 use crate::keeper::protocol::{
@@ -360,6 +363,9 @@ impl Children {
     async fn converse(self: &Arc<Self>, link: &Link, settling: &mut JoinSet<()>) -> ProtocolError {
         loop {
             let next = self.table.lock().requests.front().cloned();
+            // Nothing is started that is not recorded.
+            let unrecorded = next.as_ref().and_then(|next| self.unrecorded(next));
+            let next = next.filter(|_| unrecorded.is_none());
             tokio::select! {
                 sent = link.send_some(next.as_ref()), if next.is_some() => match sent {
                     Ok(()) => drop(self.table.lock().requests.pop_front()),
@@ -369,8 +375,44 @@ impl Children {
                     Ok((message, descriptors)) => self.hear(message, descriptors, settling),
                     Err(error) => return error,
                 },
-                () = self.wanted.notified(), if next.is_none() => {}
+                () = self.wanted.notified(), if next.is_none() && unrecorded.is_none() => {}
+                answer = self.recorded(unrecorded), if unrecorded.is_some() => self.intended(unrecorded, answer),
                 Some(_) = settling.join_next(), if !settling.is_empty() => {}
+            }
+        }
+    }
+
+    /// The child that a request would start, and that is not recorded yet.
+    fn unrecorded(&self, request: &ToKeeper) -> Option<ChildId> {
+        match request {
+            ToKeeper::Spawn { id, .. } => self.table.lock().intents.contains_key(id).then_some(*id),
+            _ => None,
+        }
+    }
+
+    /// Waits until it is. What waits stays in the table, for another conversation.
+    async fn recorded(&self, id: Option<ChildId>) -> Result<u64, Refused> {
+        std::future::poll_fn(|cx| {
+            let mut table = self.table.lock();
+            match id.and_then(|id| table.intents.get_mut(&id)) {
+                Some(intent) => std::pin::Pin::new(intent).poll(cx),
+                None => Poll::Ready(Err(Refused::Closed)),
+            }
+        })
+        .await
+    }
+
+    /// It is recorded that a child is to start, or it does not.
+    fn intended(&self, id: Option<ChildId>, answer: Result<u64, Refused>) {
+        let Some(id) = id else { return };
+        let Some(child) = self.row(id) else { return };
+        self.table.lock().intents.remove(&id);
+        match answer {
+            Ok(sequence) => child.progress.lock().intent = Some(sequence),
+            Err(refused) => {
+                self.table.lock().requests.pop_front();
+                let problem = Problem::new("audit.failed", refused.to_string());
+                self.failed(&child, &problem.with_hint("`astrid status` says how the audit log is"));
             }
         }
     }
@@ -441,6 +483,10 @@ impl Children {
             progress.pid = Some(pid);
             progress.started_at_ms = Some(started_at_ms);
             progress.program = None;
+            if let Some(intent) = progress.intent.take() {
+                let detail = format!("tag={} pid={pid}", child.tag);
+                super::record::outcome(&self.audit, child, intent, Outcome::Done, &detail);
+            }
         }
         for (source, stream) in outputs {
             self.attach(child, source, stream);

@@ -12,6 +12,7 @@ pub mod input;
 pub mod launch;
 mod link;
 pub mod program;
+mod record;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::OwnedFd;
@@ -33,12 +34,14 @@ use self::launch::{BaseEnvironment, Output};
 use self::program::Program;
 use super::sink::{FileSink, Sink, SinkCredit, Sinks};
 use super::tell;
+use crate::audit::{Audit, Outcome, Receipt};
 use crate::authority::Permit;
 use crate::bus::inbox::{Credit, Inbox};
 use crate::bus::message::{Body, ContentType, Ids, PortId};
 use crate::home::Home;
 use crate::keeper::protocol::{ChildId, Errors, NOTES_BYTES_MAX, Reach, Spec, ToKeeper};
 use crate::keeper::{self, Usage};
+use crate::ledger::Hold;
 use crate::metrics::Metrics;
 
 /// Requests waiting for the keeper at most: two for each child that one actor may have. One that is stuck must not make the daemon grow.
@@ -96,6 +99,8 @@ pub struct Launch {
     pub protect: bool,
     /// Whether it stays when the daemon goes.
     pub adopt: bool,
+    /// Its place among the programs of its principal.
+    pub hold: Hold,
 }
 
 impl std::fmt::Debug for Launch {
@@ -172,6 +177,8 @@ struct Table {
     files: HashSet<PathBuf>,
     /// What the keeper is to be told.
     requests: VecDeque<ToKeeper>,
+    /// What must be recorded before a program is started.
+    intents: HashMap<ChildId, Receipt>,
     keeper: Option<u32>,
     /// The daemon stops: nothing more is started.
     ending: bool,
@@ -190,6 +197,7 @@ pub struct Children {
     /// Tells this daemon's children from another's.
     boot: u64,
     ids: Arc<Ids>,
+    audit: Audit,
     topics: Arc<ChildTopics>,
     sinks: Sinks,
     changed: Arc<Notify>,
@@ -224,6 +232,8 @@ pub struct ChildrenOptions {
     pub secret: [u8; 32],
     /// Soft limit of open files that children get back.
     pub open_files: u64,
+    /// Where starts and ends are recorded.
+    pub audit: Audit,
 }
 
 impl std::fmt::Debug for ChildrenOptions {
@@ -251,6 +261,7 @@ impl Children {
             own_program,
             secret,
             open_files,
+            audit,
         } = options;
         Ok(Arc::new(Self {
             home,
@@ -260,6 +271,7 @@ impl Children {
             base: BaseEnvironment::of_this_process(),
             boot,
             ids,
+            audit,
             topics: Arc::new(ChildTopics::new()?),
             sinks: Sinks::new(Arc::clone(metrics)),
             changed,
@@ -324,7 +336,7 @@ impl Children {
         keeper::includes(&self.home, pid)
     }
 
-    /// Starts a program, for the actor that holds `held`.
+    /// Starts a program, for the actor that holds `held`; or tells that actor why it is not started after all.
     pub fn spawn(
         &self,
         permit: Permit<Program>,
@@ -332,8 +344,10 @@ impl Children {
         launch: Launch,
         owner: Owner,
         (held, inbox): (&Arc<Held>, &Arc<Inbox>),
+        refused: Option<&Problem>,
     ) {
         let program = permit.into_object();
+        launch.hold.count_start();
         let key = ChildId {
             boot: self.boot,
             port: id,
@@ -379,13 +393,26 @@ impl Children {
             adopt: launch.adopt,
             notes,
         };
-        child.progress.lock().program = Some(program);
+        // What is refused already is not about to happen.
+        let intent = refused
+            .is_none()
+            .then(|| self.audit.seal(record::intent(&child, &program.path)));
+        *child.progress.lock() = self::held::Progress {
+            program: Some(program),
+            hold: Some(launch.hold),
+            ..self::held::Progress::default()
+        };
         held.insert(Arc::clone(&child));
         let mut table = self.table.lock();
         table.files.extend(files(&child));
-        table.rows.insert(key, child);
+        table.rows.insert(key, Arc::clone(&child));
+        table.intents.extend(intent.map(|intent| (key, intent)));
         let first = table.rows.len() == 1;
         self.running.send_replace(table.rows.len());
+        if let Some(problem) = refused {
+            drop(table);
+            return self.failed(&child, problem);
+        }
         table.requests.push_back(ToKeeper::Spawn {
             id: key,
             spec: Box::new(spec),
@@ -465,6 +492,22 @@ impl Children {
         }
     }
 
+    /// Ends the children of principals of whom that is true, at once, also those that would stay. How many.
+    pub fn end_of(&self, whose: impl Fn(&Principal) -> bool) -> usize {
+        let table = self.table.lock();
+        let theirs = table.rows.values().filter(|child| whose(&child.owner.principal));
+        let theirs: Vec<ChildId> = theirs.map(|child| child.key).collect();
+        drop(table);
+        for id in &theirs {
+            self.request(ToKeeper::Signal {
+                id: *id,
+                signal: rustix::process::Signal::KILL.as_raw(),
+                reach: Reach::Tree,
+            });
+        }
+        theirs.len()
+    }
+
     /// Tells a child's owner; false when there is none.
     fn tell(&self, child: &Child, topic: &Topic, body: Body) {
         let told = child.told.lock().clone();
@@ -492,6 +535,7 @@ impl Children {
         }
         let mut table = self.table.lock();
         table.rows.remove(&child.key);
+        let intent = table.intents.remove(&child.key);
         for file in files(child) {
             table.files.remove(&file);
         }
@@ -501,6 +545,10 @@ impl Children {
         let last = table.rows.is_empty();
         self.running.send_replace(table.rows.len());
         drop(table);
+        // Recorded by now, unless nobody ever waited for it.
+        if let Some(Some(Ok(sequence))) = intent.map(|mut intent| intent.now()) {
+            child.progress.lock().intent = Some(sequence);
+        }
         if last {
             self.changed.notify_one();
         }
@@ -508,11 +556,16 @@ impl Children {
 
     fn failed(&self, child: &Child, problem: &Problem) {
         self.forget(child);
+        let intent = child.progress.lock().intent.take();
+        if let Some(intent) = intent {
+            record::outcome(&self.audit, child, intent, Outcome::Failed, &problem.to_string());
+        }
         self.tell(child, &self.topics.failed, Body::problem(problem));
     }
 
     fn exited(&self, child: &Child, exit: Exit, cpu_ms: u64, left_behind: u32) {
         self.forget(child);
+        record::exited(&self.audit, child, &exit);
         let exited = wire::Exited {
             tag: child.tag.to_string(),
             exit,

@@ -14,12 +14,17 @@ use crate::dispatch::Capsule;
 /// Subscriptions of one connection, at most.
 const SUBSCRIPTIONS_MAX: u32 = 16;
 
+/// The challenge of every connection.
+const NONCE: [u8; 32] = [7; 32];
+
 /// A connection and its stream.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) peer: PeerInfo,
     /// Whether the one attempt was made.
     attempted: bool,
+    /// Whether a challenge was given.
+    challenged: bool,
     /// What is accepted, and as whom.
     pub(super) credentials: Vec<(Vec<u8>, String)>,
     pub(super) subscriptions: Vec<Pattern>,
@@ -35,6 +40,7 @@ impl Connection {
         Self {
             peer,
             attempted: false,
+            challenged: false,
             credentials: Vec::new(),
             subscriptions: Vec::new(),
             written: Vec::new(),
@@ -63,6 +69,13 @@ impl Connection {
         let before = self.subscriptions.len();
         self.subscriptions.retain(|held| held != pattern);
         self.subscriptions.len() < before
+    }
+
+    pub(super) fn challenge(&mut self) -> Result<Vec<u8>, AuthenticateError> {
+        if self.attempted || std::mem::replace(&mut self.challenged, true) {
+            return Err(AuthenticateError::Again);
+        }
+        Ok(NONCE.to_vec())
     }
 
     pub(super) fn authenticate(&mut self, credential: &[u8]) -> Result<String, AuthenticateError> {
@@ -119,6 +132,14 @@ impl Host {
             .as_ref()
             .map(|connection| connection.peer.clone())
             .ok_or(PeerError::NoConnection)
+    }
+
+    /// Every claim gets the same challenge: what proves it is what the test accepts.
+    pub(super) fn challenge(&mut self, _claim: &str) -> Result<Vec<u8>, AuthenticateError> {
+        self.connection
+            .as_mut()
+            .ok_or(AuthenticateError::NoConnection)?
+            .challenge()
     }
 
     pub(super) fn authenticate(&mut self, credential: &[u8]) -> Result<String, AuthenticateError> {

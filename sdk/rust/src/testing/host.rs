@@ -125,6 +125,8 @@ pub(super) struct Host {
     pub(super) table: Table,
     once: Once,
     pub(super) pinned: bool,
+    /// Whether a guard runs: it only reads.
+    pub(super) guarding: bool,
 }
 
 /// Between two handlers.

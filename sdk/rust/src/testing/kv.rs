@@ -182,6 +182,13 @@ impl Host {
         self.manifest.as_ref().is_some_and(|manifest| !asked(manifest))
     }
 
+    fn check_no_guard(&self) -> Result<(), KvError> {
+        match self.guarding {
+            true => Err(KvError::Denied("a guard only reads its table".to_owned())),
+            false => Ok(()),
+        }
+    }
+
     pub(super) fn kv_get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
         self.check_kv()?;
         check_key(key)?;
@@ -190,6 +197,7 @@ impl Host {
 
     pub(super) fn kv_write(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), KvError> {
         self.check_kv()?;
+        self.check_no_guard()?;
         check_key(key)?;
         self.table.write(key, value)
     }
@@ -200,6 +208,7 @@ impl Host {
         expected: Option<&[u8]>,
         value: Option<&[u8]>,
     ) -> Result<bool, KvError> {
+        self.check_no_guard()?;
         let same = self.kv_get(key)?.as_deref() == expected;
         if same {
             self.table.write(key, value)?;

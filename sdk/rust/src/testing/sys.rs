@@ -214,6 +214,10 @@ pub(crate) mod connection {
         host(|host| host.peer())
     }
 
+    pub(crate) fn challenge(claim: &str) -> Result<Vec<u8>, AuthenticateError> {
+        host(|host| host.challenge(claim))
+    }
+
     pub(crate) fn authenticate(credential: &[u8]) -> Result<String, AuthenticateError> {
         host(|host| host.authenticate(credential))
     }

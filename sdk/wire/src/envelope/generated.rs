@@ -2,7 +2,7 @@
 /// From the client. Exactly one member is set.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClientFrame {
-    #[prost(oneof = "client_frame::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "client_frame::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub kind: ::core::option::Option<client_frame::Kind>,
 }
 /// Nested message and enum types in `ClientFrame`.
@@ -27,12 +27,14 @@ pub mod client_frame {
         UploadChunk(super::UploadChunk),
         #[prost(message, tag = "9")]
         UploadAbort(super::UploadAbort),
+        #[prost(message, tag = "10")]
+        Proof(super::Proof),
     }
 }
 /// From the server. Exactly one member is set.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ServerFrame {
-    #[prost(oneof = "server_frame::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "server_frame::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub kind: ::core::option::Option<server_frame::Kind>,
 }
 /// Nested message and enum types in `ServerFrame`.
@@ -55,6 +57,8 @@ pub mod server_frame {
         UploadState(super::UploadState),
         #[prost(message, tag = "8")]
         Goodbye(super::Goodbye),
+        #[prost(message, tag = "9")]
+        Challenge(super::Challenge),
     }
 }
 /// Opens the conversation.
@@ -65,12 +69,33 @@ pub struct Hello {
     pub major: u32,
     #[prost(uint32, tag = "2")]
     pub minor: u32,
-    /// Opaque to everybody but the kernel: the boot token, or empty.
+    /// Opaque to everybody but the kernel: the boot token, or empty. Not looked at when `principal` is there.
     #[prost(bytes = "bytes", tag = "3")]
     pub credential: ::prost::bytes::Bytes,
     /// Name and version of the client, for people.
     #[prost(string, tag = "4")]
     pub client: ::prost::alloc::string::String,
+    /// Claims to be this principal. Answered by `challenge`, whether or not there is one of that name. Since minor 2.
+    #[prost(string, optional, tag = "5")]
+    pub principal: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// What must be signed to prove a claim. Since minor 2.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Challenge {
+    /// 32 random bytes, for this connection alone.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub nonce: ::prost::bytes::Bytes,
+}
+/// Proves a claim. Answered by `hello_ack` or `hello_nack`. What is signed: the text `astrid 2026 connection proof v1`, a zero byte,
+/// the socket (`operator` or `session`), a zero byte, the principal, a zero byte, the nonce. Since minor 2.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Proof {
+    /// Ed25519 public key, 32 bytes: one of those in the principal's profile.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub public_key: ::prost::bytes::Bytes,
+    /// Ed25519 signature (RFC 8032), 64 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub signature: ::prost::bytes::Bytes,
 }
 /// The conversation is open.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

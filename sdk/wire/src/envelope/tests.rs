@@ -32,6 +32,7 @@ fn round_trips() {
             minor: 0,
             credential: Bytes::from_static(&[0, 255]),
             client: "test".into(),
+            principal: None,
         }),
         FromClient::Publish(publish()),
         FromClient::Unsubscribe(Unsubscribe { id: 0 }),
@@ -88,10 +89,10 @@ fn exactly_one_message() {
         decode_client(one.slice(..one.len() - 1)),
         Err(EnvelopeError::Malformed("it ends early".into()))
     );
-    // Member 10 of wire type 2, and member 1 of wire type 0.
+    // Member 11 of wire type 2, and member 1 of wire type 0.
     assert_eq!(
-        decode_client(Bytes::from_static(&[0x52, 0])),
-        Err(EnvelopeError::Unknown(10))
+        decode_client(Bytes::from_static(&[0x5a, 0])),
+        Err(EnvelopeError::Unknown(11))
     );
     assert!(matches!(
         decode_client(Bytes::from_static(&[0x08, 0])),
@@ -107,10 +108,10 @@ fn exactly_one_message() {
 
 #[test]
 fn member_numbers_are_the_last_ones() {
-    let abort = payload(FromClient::UploadAbort(UploadAbort::default()).into_frame());
-    assert_eq!(u32::from(abort[0] >> 3), CLIENT_MEMBERS);
-    let goodbye = payload(FromServer::Goodbye(Goodbye::default()).into_frame());
-    assert_eq!(u32::from(goodbye[0] >> 3), SERVER_MEMBERS);
+    let proof = payload(FromClient::Proof(Proof::default()).into_frame());
+    assert_eq!(u32::from(proof[0] >> 3), CLIENT_MEMBERS);
+    let challenge = payload(FromServer::Challenge(Challenge::default()).into_frame());
+    assert_eq!(u32::from(challenge[0] >> 3), SERVER_MEMBERS);
 }
 
 /// A5: every field that is kept has a limit.

@@ -76,6 +76,17 @@ impl ManifestError {
         }
     }
 
+    /// What is wrong at that byte of a document, or with all of it. For the other files that people write.
+    #[must_use]
+    pub fn at(text: &str, origin: &str, byte: Option<usize>, what: String, hint: Option<String>) -> Self {
+        Self {
+            origin: origin.to_owned(),
+            place: byte.map(|byte| place(text, byte)),
+            what,
+            hint,
+        }
+    }
+
     pub(super) fn from_rule(text: &str, origin: &str, broken: Broken) -> Self {
         let place = locate(text, &broken.path).map(|span| place(text, span.start));
         let what = format!("{}: {}", broken.path.join("."), broken.what);

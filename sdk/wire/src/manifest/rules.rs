@@ -49,6 +49,9 @@ pub const QUEUE_DURABLE_MAX: u32 = 1_000_000;
 /// Most retries of a message.
 pub const RETRY_MAX: u32 = 100;
 
+/// The domain of requests to the kernel: its operators' way in, so nobody stands before it.
+const KERNEL_DOMAIN: &str = "astrid";
+
 /// A rule that a manifest breaks.
 #[derive(Debug)]
 pub(super) struct Broken {
@@ -237,6 +240,7 @@ fn check_capabilities(capabilities: &Capabilities, scope: Scope) -> Result<(), B
         document,
         kv,
         pin,
+        guard,
     } = capabilities;
     for (name, asked) in [
         (
@@ -255,6 +259,7 @@ fn check_capabilities(capabilities: &Capabilities, scope: Scope) -> Result<(), B
         ),
         ("kv", kv.as_ref().map(|asked| (asked.allow.len(), &asked.reason))),
         ("pin", pin.as_ref().map(|asked| (asked.allow.len(), &asked.reason))),
+        ("guard", guard.as_ref().map(|asked| (asked.allow.len(), &asked.reason))),
     ] {
         let Some((allowed, reason)) = asked else {
             continue;
@@ -265,6 +270,7 @@ fn check_capabilities(capabilities: &Capabilities, scope: Scope) -> Result<(), B
             return Err(Broken::new(&["capabilities", name, "allow"], what));
         }
     }
+    check_guards(guard.iter().flat_map(|asked| &asked.allow), scope)?;
     match (listen.is_some(), scope == Scope::Connection) {
         (true, false) => Err(Broken::new(
             &["capabilities", "listen"],
@@ -288,6 +294,32 @@ fn check_capabilities(capabilities: &Capabilities, scope: Scope) -> Result<(), B
         .hint("name the patterns under [subscribe]")),
         _ => Ok(()),
     }
+}
+
+/// Patterns whose topics a capsule guards.
+fn check_guards<'a>(mut guarded: impl Iterator<Item = &'a Pattern>, scope: Scope) -> Result<(), Broken> {
+    let Some(first) = guarded.next() else { return Ok(()) };
+    if scope != Scope::System {
+        return Err(Broken::new(
+            &["capabilities", "guard"],
+            format!("a guard reads the one table of its capsule, and scope \"{scope}\" has one for each {scope}"),
+        )
+        .hint("set scope = \"system\" under [runtime], or guard from a capsule of its own"));
+    }
+    for pattern in std::iter::once(first).chain(guarded) {
+        let domain = match pattern.segments().next() {
+            Some(Segment::Literal(KERNEL_DOMAIN)) => Some(KERNEL_DOMAIN),
+            _ => reserved_domain(pattern),
+        };
+        if let Some(domain) = domain {
+            return Err(Broken::new(
+                &["capabilities", "guard", "allow"],
+                format!("`{pattern}` cannot be guarded: `{domain}.` is the kernel's"),
+            )
+            .hint("what is asked of the kernel is decided by grants and revokes"));
+        }
+    }
+    Ok(())
 }
 
 /// For messages: text that came from a document, short enough to show.

@@ -199,7 +199,26 @@ fn errors_have_place_words_and_hint() {
         ),
         (
             "[capabilities]\nnet = {}",
-            "7:1: unknown key `net`\nhint: there is `listen`, `timer`, `subscribe`, `child`, `document`, `kv`, `pin`",
+            "7:1: unknown key `net`\nhint: there is `listen`, `timer`, `subscribe`, `child`, `document`, `kv`, `pin`, `guard`",
+        ),
+        (
+            "[capabilities]\nguard = { allow = [\"notes.v1.>\", \"astrid.v1.>\"], reason = \"r\" }",
+            "7:11: capabilities.guard.allow: `astrid.v1.>` cannot be guarded: `astrid.` is the kernel's\n\
+             hint: what is asked of the kernel is decided by grants and revokes",
+        ),
+        (
+            "[capabilities]\nguard = { allow = [\"port.v1.>\"], reason = \"r\" }",
+            "7:11: capabilities.guard.allow: `port.v1.>` cannot be guarded: `port.` is the kernel's\n\
+             hint: what is asked of the kernel is decided by grants and revokes",
+        ),
+        (
+            "[capabilities]\nguard = { allow = [\"a.>.b\"], reason = \"r\" }",
+            "7:20: `a.>.b` is not a pattern: segment 2 is `>`, at byte 2; it may only be the last one",
+        ),
+        (
+            "[runtime]\nscope = \"principal\"\n[capabilities]\nguard = { allow = [\"notes.v1.>\"], reason = \"r\" }",
+            "9:1: capabilities.guard: a guard reads the one table of its capsule, and scope \"principal\" has one for each principal\n\
+             hint: set scope = \"system\" under [runtime], or guard from a capsule of its own",
         ),
         (
             "[publish]\n\"a.>.b\" = {}",

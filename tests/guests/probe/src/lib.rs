@@ -85,6 +85,13 @@ impl Probe {
         Err(Rollback::Refuse(Problem::new("probe.refused", "on request")).into())
     }
 
+    /// Logs that, as what happened and as a value.
+    #[on("probe.v1.do.log")]
+    fn log(&mut self, body: Said) -> Said {
+        error!(body.text.as_str(), value = body.text);
+        body
+    }
+
     /// Says this many things, one by one.
     #[on("probe.v1.do.say")]
     fn say_many(&mut self, ctx: &mut Context, body: Count) -> Result<Count> {

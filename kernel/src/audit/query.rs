@@ -1,0 +1,396 @@
+//! What is in the log: read from its files, beside a daemon that writes them or without one.
+//!
+//! Nothing here says whether it is true; that is [`verify`](super::verify)'s to say. Entries are told as far as their own hashes are right.
+
+use std::collections::{HashSet, VecDeque};
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use astrid_wire::control::audit::Stats;
+use serde::Serialize;
+
+use super::entry::{Entry, Hash, Kind, Stage, View};
+use super::segment::{HEADER_BYTES, Header, Reader, RecordKind, Step, file_name, hash};
+use super::verify::{VerifyError, segments};
+
+/// Entries that are given from the end at most.
+pub const TAIL_MAX: usize = 100_000;
+
+/// Principals that are told apart in statistics at most.
+const PRINCIPALS_MAX: usize = 200_000;
+
+/// An entry as it is shown, and exported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Recorded {
+    /// Its number.
+    pub sequence: u64,
+    /// Milliseconds since 1970 by the wall clock.
+    pub wall_ms: u64,
+    /// What it is about: the word of a [`Kind`].
+    pub kind: &'static str,
+    /// `event`, `intent` or `answer`.
+    pub stage: &'static str,
+    /// The intent that it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answers: Option<u64>,
+    /// How it went: the word of an [`Outcome`](super::Outcome).
+    pub outcome: &'static str,
+    /// How many it stands for.
+    pub count: u64,
+    /// Who.
+    pub principal: String,
+    /// Through which capsule; empty if none.
+    pub capsule: String,
+    /// What.
+    pub action: String,
+    /// On what.
+    pub resource: String,
+    /// Whatever else there was to say.
+    pub detail: String,
+    /// Hash of the last entry before it of the same principal, in hexadecimal digits.
+    pub link: String,
+    /// Its own hash, in hexadecimal digits.
+    pub hash: String,
+    /// The file it is in; empty in memory.
+    pub file: String,
+    /// Where it begins there.
+    pub offset: u64,
+}
+
+impl Recorded {
+    fn new(view: &View<'_>, hash: &[u8], file: &str, offset: u64) -> Self {
+        let (stage, answers) = match view.stage {
+            Stage::Event => ("event", None),
+            Stage::Intent => ("intent", None),
+            Stage::Answers(intent) => ("answer", Some(intent)),
+        };
+        Self {
+            sequence: view.sequence,
+            wall_ms: view.wall_ms,
+            kind: view.kind.as_str(),
+            stage,
+            answers,
+            outcome: view.outcome.as_str(),
+            count: view.count,
+            principal: view.principal.to_owned(),
+            capsule: view.capsule.to_owned(),
+            action: view.action.to_owned(),
+            resource: view.resource.to_owned(),
+            detail: view.detail.to_owned(),
+            link: hex::encode(view.link),
+            hash: hex::encode(hash),
+            file: file.to_owned(),
+            offset,
+        }
+    }
+
+    /// One that is in no file.
+    pub(super) fn unchained(sequence: u64, wall_ms: u64, entry: &Entry) -> Self {
+        let view = View {
+            sequence,
+            wall_ms,
+            kind: entry.kind,
+            stage: entry.stage,
+            outcome: entry.outcome,
+            count: entry.count,
+            link: &super::links::NONE,
+            principal: &entry.principal,
+            capsule: &entry.capsule,
+            action: &entry.action,
+            resource: &entry.resource,
+            detail: &entry.detail,
+        };
+        Self::new(&view, &[], "", 0)
+    }
+}
+
+/// Which entries.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of this principal.
+    pub principal: Option<String>,
+    /// Of this kind.
+    pub kind: Option<Kind>,
+    /// Not before this time, in milliseconds since 1970.
+    pub since_ms: Option<u64>,
+    /// Before this time.
+    pub before_ms: Option<u64>,
+}
+
+impl Filter {
+    fn wants(&self, view: &View<'_>) -> bool {
+        self.principal.as_deref().is_none_or(|name| name == view.principal)
+            && self.kind.is_none_or(|kind| kind == view.kind)
+            && self.since_ms.is_none_or(|since| view.wall_ms >= since)
+            && self.before_ms.is_none_or(|before| view.wall_ms < before)
+    }
+}
+
+/// Headers of all segments that have a good one, in order.
+pub(super) fn headers(directory: &Path) -> Result<Vec<(PathBuf, Header)>, VerifyError> {
+    let mut found = Vec::new();
+    for (_, path) in segments(directory)? {
+        if let Some((header, ..)) = open(&path)? {
+            found.push((path, header));
+        }
+    }
+    Ok(found)
+}
+
+fn io_at<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> VerifyError + 'a {
+    move |source| VerifyError::Io {
+        action,
+        path: path.to_path_buf(),
+        source,
+    }
+}
+
+/// The header of a segment and what is behind it; none when it has no good one, or was pruned meanwhile.
+fn open(path: &Path) -> Result<Option<(Header, Reader)>, VerifyError> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_at("open", path)(error)),
+    };
+    let mut header = [0; HEADER_BYTES];
+    match file.read_exact(&mut header) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(io_at("read", path)(error)),
+    }
+    Ok(Header::decode(&header)
+        .ok()
+        .map(|(header, hash)| (header, Reader::new(file, HEADER_BYTES as u64, &hash))))
+}
+
+/// What is in a segment, each entry with its hash and place; `each` says whether to go on.
+fn read(path: &Path, name: &str, each: &mut dyn FnMut(Item<'_>) -> bool) -> Result<bool, VerifyError> {
+    let Some((_, mut reader)) = open(path)? else {
+        return Ok(true);
+    };
+    loop {
+        let raw = match reader.step().map_err(io_at("read", path))? {
+            Step::Record(raw) => raw,
+            Step::Torn | Step::Garbage | Step::End => return Ok(true),
+        };
+        let go_on = match raw.kind {
+            RecordKind::Seal => each(Item::Seal),
+            RecordKind::Entry if hash(raw.hashed) != *raw.stored => true,
+            RecordKind::Entry => match View::decode(raw.body()) {
+                Ok(view) => each(Item::Entry(&view, raw.stored, name, raw.offset)),
+                Err(_) => true,
+            },
+        };
+        if !go_on {
+            return Ok(false);
+        }
+    }
+}
+
+enum Item<'a> {
+    Entry(&'a View<'a>, &'a [u8; 32], &'a str, u64),
+    Seal,
+}
+
+/// The last entries that the filter wants, at most so many, the oldest first.
+///
+/// # Errors
+/// [`VerifyError`], when files cannot be read.
+pub fn tail(directory: &Path, count: usize, filter: &Filter) -> Result<Vec<Recorded>, VerifyError> {
+    let count = count.min(TAIL_MAX);
+    let mut found: VecDeque<Recorded> = VecDeque::new();
+    for (number, path) in segments(directory)?.into_iter().rev() {
+        let wanted = count - found.len();
+        if wanted == 0 {
+            break;
+        }
+        let mut here: VecDeque<Recorded> = VecDeque::new();
+        read(&path, &file_name(number), &mut |item| {
+            if let Item::Entry(view, hash, name, offset) = item
+                && filter.wants(view)
+            {
+                if here.len() == wanted {
+                    here.pop_front();
+                }
+                here.push_back(Recorded::new(view, hash, name, offset));
+            }
+            true
+        })?;
+        here.append(&mut found);
+        found = here;
+    }
+    Ok(found.into())
+}
+
+/// The entry with that number.
+///
+/// # Errors
+/// [`VerifyError`], when files cannot be read.
+pub fn show(directory: &Path, sequence: u64) -> Result<Option<Recorded>, VerifyError> {
+    let all = headers(directory)?;
+    let mut found = None;
+    // The last segment that begins before it has it, if one has.
+    if let Some((path, header)) = all.iter().rev().find(|(_, header)| header.first <= sequence) {
+        read(path, &file_name(header.number), &mut |item| {
+            if let Item::Entry(view, hash, name, offset) = item
+                && view.sequence == sequence
+            {
+                found = Some(Recorded::new(view, hash, name, offset));
+            }
+            found.is_none()
+        })?;
+    }
+    Ok(found)
+}
+
+/// Every entry that the filter wants, in order; `each` says whether to go on.
+///
+/// # Errors
+/// [`VerifyError`], when files cannot be read.
+pub fn export(directory: &Path, filter: &Filter, each: &mut dyn FnMut(Recorded) -> bool) -> Result<(), VerifyError> {
+    for (number, path) in segments(directory)? {
+        let go_on = read(&path, &file_name(number), &mut |item| match item {
+            Item::Entry(view, hash, name, offset) if filter.wants(view) => {
+                each(Recorded::new(view, hash, name, offset))
+            }
+            _ => true,
+        })?;
+        if !go_on {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Copies what a third party needs to verify the log into a directory that is made for it. Returns how many segments there are.
+///
+/// # Errors
+/// [`VerifyError`], when files cannot be read or written.
+pub fn copy(directory: &Path, to: &Path) -> Result<u64, VerifyError> {
+    fs::create_dir(to).map_err(io_at("make", to))?;
+    // The head first: what is written meanwhile is then only in the segments.
+    for name in [super::head::FILE, super::KEY_FILE] {
+        match fs::copy(directory.join(name), to.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => drop(other.map_err(io_at("copy", &directory.join(name)))?),
+        }
+    }
+    let all = segments(directory)?;
+    for (number, path) in &all {
+        fs::copy(path, to.join(file_name(*number))).map_err(io_at("copy", path))?;
+    }
+    Ok(all.len() as u64)
+}
+
+/// Reads on where it stopped, through segments that are begun meanwhile.
+#[derive(Debug)]
+pub struct Follower {
+    directory: PathBuf,
+    /// The last segment that was read.
+    number: u64,
+    /// Where its next record begins, and the hash before that.
+    at: Option<(u64, Hash)>,
+    /// The last entry that was given.
+    last: u64,
+}
+
+impl Follower {
+    /// Begins behind that entry.
+    #[must_use]
+    pub fn after(directory: &Path, last: u64) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            number: 0,
+            at: None,
+            last,
+        }
+    }
+
+    /// What came since, in order. What ends in the middle of a record is read again the next time.
+    ///
+    /// # Errors
+    /// [`VerifyError`], when files cannot be read.
+    pub fn read(&mut self, filter: &Filter, each: &mut dyn FnMut(Recorded)) -> Result<(), VerifyError> {
+        for (number, path) in segments(&self.directory)? {
+            if number < self.number {
+                continue;
+            }
+            let Some((header, mut reader)) = open(&path)? else {
+                continue;
+            };
+            if number == self.number
+                && let Some((offset, head)) = self.at
+            {
+                let mut file = File::open(&path).map_err(io_at("open", &path))?;
+                file.seek(SeekFrom::Start(offset)).map_err(io_at("read", &path))?;
+                reader = Reader::new(file, offset, &head);
+            } else if number > self.number {
+                self.number = header.number;
+                self.at = None;
+            }
+            self.segment(&path, &file_name(number), reader, filter, each)?;
+        }
+        Ok(())
+    }
+
+    fn segment(
+        &mut self,
+        path: &Path,
+        name: &str,
+        mut reader: Reader,
+        filter: &Filter,
+        each: &mut dyn FnMut(Recorded),
+    ) -> Result<(), VerifyError> {
+        loop {
+            let head = match reader.step().map_err(io_at("read", path))? {
+                Step::Record(raw) => {
+                    if raw.kind == RecordKind::Entry
+                        && hash(raw.hashed) == *raw.stored
+                        && let Ok(view) = View::decode(raw.body())
+                        && view.sequence > self.last
+                    {
+                        self.last = view.sequence;
+                        if filter.wants(&view) {
+                            each(Recorded::new(&view, raw.stored, name, raw.offset));
+                        }
+                    }
+                    *raw.stored
+                }
+                Step::Torn | Step::Garbage | Step::End => return Ok(()),
+            };
+            self.at = Some((reader.offset(), head));
+        }
+    }
+}
+
+/// Counts what there is.
+///
+/// # Errors
+/// [`VerifyError`], when files cannot be read.
+pub fn stats(directory: &Path) -> Result<Stats, VerifyError> {
+    let mut stats = Stats::default();
+    let mut principals: HashSet<Box<str>, ahash::RandomState> = HashSet::default();
+    for (number, path) in segments(directory)? {
+        stats.segments += 1;
+        stats.bytes += fs::metadata(&path).map_or(0, |found| found.len());
+        read(&path, &file_name(number), &mut |item| {
+            let Item::Entry(view, ..) = item else {
+                stats.seals += 1;
+                return true;
+            };
+            stats.entries += 1;
+            stats.first.get_or_insert(view.sequence);
+            stats.first_ms.get_or_insert(view.wall_ms);
+            (stats.last, stats.last_ms) = (Some(view.sequence), Some(view.wall_ms));
+            *stats.kinds.entry(view.kind.as_str().to_owned()).or_default() += 1;
+            if principals.len() < PRINCIPALS_MAX && !principals.contains(view.principal) {
+                principals.insert(view.principal.into());
+            }
+            true
+        })?;
+    }
+    stats.principals = principals.len() as u64;
+    stats.key = headers(directory)?.pop().map(|(_, header)| header.key.to_string());
+    Ok(stats)
+}

@@ -1,0 +1,367 @@
+//! The thread that writes: takes what waits, chains it, signs the end, and waits for the disk once for all of it.
+//!
+//! A batch is written or not: when something fails the file is cut back to where it was, what was to be sealed is refused with the reason,
+//! and what was only to be written waits. The next batch tries again, so a disk that is full heals when there is room.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::entry::{Entry, Hash, Kind, Place, Stage};
+use super::head::{self, Head};
+use super::key::Signer;
+use super::queue::{Order, Pending, Reason, Refused, Shared};
+use super::segment::{self, HEADER_BYTES, Header, RecordKind, Seal};
+use super::verify::State;
+use super::{checkpoint, prune, rotate};
+use crate::home::PRIVATE_FILE;
+
+/// How long what failed waits until it is tried again without anybody asking.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(10);
+
+/// Segments that are removed at once at most; the next prune goes on.
+const PRUNE_MAX: usize = 1024;
+
+/// Writes the log.
+pub(super) struct Writer {
+    pub(super) directory: PathBuf,
+    pub(super) signer: Signer,
+    pub(super) state: State,
+    /// Bytes of a segment, roughly, when the next one is begun.
+    pub(super) segment_bytes: u64,
+    /// What is at the end must not be continued: the next record begins a segment of this number.
+    pub(super) next_segment: Option<u64>,
+    /// Something before is wrong: no checkpoint hides that from the next boot.
+    damaged: bool,
+    /// The segment that is written.
+    pub(super) file: Option<File>,
+    /// Bytes may lie behind the end.
+    pub(super) dirty: bool,
+    pub(super) head: Option<File>,
+    pub(super) shared: Arc<Shared>,
+    buffer: Vec<u8>,
+}
+
+/// Milliseconds since 1970.
+pub(super) fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Writer {
+    pub(super) fn new(
+        directory: PathBuf,
+        signer: Signer,
+        (state, next_segment): (State, Option<u64>),
+        segment_bytes: u64,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            directory,
+            signer,
+            state,
+            segment_bytes,
+            damaged: next_segment.is_some(),
+            next_segment,
+            file: None,
+            // What was torn when the last daemon ended is behind the end.
+            dirty: true,
+            head: None,
+            shared,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Writes until it is told to stop.
+    pub(super) fn run(mut self) {
+        loop {
+            let (batch, orders) = self.shared.take(TRY_AGAIN_AFTER);
+            if !batch.is_empty() {
+                self.write(batch);
+            }
+            for order in orders {
+                match order {
+                    // Everything before it was in the batch.
+                    Order::Flush(done) => drop(done.send(self.shared.failing())),
+                    Order::Prune(before_ms, done) => drop(done.send(self.prune(before_ms))),
+                    Order::Rotate(seed, done) => drop(done.send(self.rotate(Signer::new(&seed)))),
+                    Order::Stop(done) => {
+                        self.checkpoint();
+                        self.shared.close();
+                        // Whoever asked may have gone.
+                        let _ = done.send(());
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes a batch, and tells everybody in it.
+    fn write(&mut self, batch: Vec<Pending>) {
+        let before = self.state.sequence;
+        match self.append(&batch) {
+            Ok(()) => {
+                for (pending, sequence) in batch.into_iter().zip(before + 1..) {
+                    if let Some(answer) = pending.answer {
+                        // Whoever asked may have gone.
+                        let _ = answer.send(Ok(sequence));
+                    }
+                }
+                self.shared.worked(self.state.sequence - before);
+            }
+            Err(error) => {
+                let reason = Reason::of(&error);
+                let (mut kept, mut refused) = (Vec::new(), 0);
+                for pending in batch {
+                    match pending.answer {
+                        Some(answer) => {
+                            refused += 1;
+                            // Whoever asked may have gone.
+                            let _ = answer.send(Err(Refused::Failing(reason.clone())));
+                        }
+                        None => kept.push(pending),
+                    }
+                }
+                self.shared.failed(reason, kept, refused);
+            }
+        }
+    }
+
+    /// Chains entries, seals them, and has them on disk. After an error the log is as it was.
+    fn append(&mut self, batch: &[Pending]) -> io::Result<()> {
+        self.open()?;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        let now_ms = wall_ms();
+        let mut fresh: HashMap<&str, Hash, ahash::RandomState> = HashMap::default();
+        buffer.extend_from_slice(&self.state.head);
+        let mut head = self.state.head;
+        for (pending, sequence) in batch.iter().zip(self.state.sequence + 1..) {
+            let entry = &pending.entry;
+            let known = fresh.get(&*entry.principal).copied();
+            let link = known.unwrap_or_else(|| self.state.links.of(&entry.principal));
+            let place = Place {
+                sequence,
+                wall_ms: pending.wall_ms,
+            };
+            head = segment::append(&mut buffer, RecordKind::Entry, |to| entry.encode(&place, &link, to));
+            fresh.insert(&entry.principal, head);
+        }
+        let last = self.state.sequence + batch.len() as u64;
+        let count = self.state.unsealed + batch.len() as u64;
+        let seal = Seal::new(&self.signer, &head, last, count, now_ms);
+        let sealed = segment::append(&mut buffer, RecordKind::Seal, |to| seal.encode(to));
+        let written = self.put(&buffer[32..]);
+        let length = (buffer.len() - 32) as u64;
+        buffer.shrink_to(1 << 20);
+        self.buffer = buffer;
+        written?;
+        for (principal, hash) in fresh {
+            self.state.links.set(principal, &hash);
+        }
+        for (pending, sequence) in batch.iter().zip(self.state.sequence + 1..) {
+            self.follow(&pending.entry, sequence);
+        }
+        self.state.sequence = last;
+        self.state.unsealed = 0;
+        self.state.head = sealed;
+        self.state.offset += length;
+        self.tell_head(&Head::new(self.signer.public(), head, seal));
+        Ok(())
+    }
+
+    fn follow(&mut self, entry: &Entry, sequence: u64) {
+        if entry.kind == Kind::Boot {
+            self.state.boot = sequence;
+        }
+        match entry.stage {
+            Stage::Event => {}
+            Stage::Intent => {
+                self.state.open.insert(sequence);
+                if self.state.open.len() > super::verify::OPEN_INTENTS_MAX {
+                    self.state.open.pop_first();
+                }
+            }
+            Stage::Answers(intent) => drop(self.state.open.remove(&intent)),
+        }
+    }
+
+    /// Bytes behind the end, on disk.
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(file) = &self.file else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        if self.dirty {
+            file.set_len(self.state.offset)?;
+        }
+        self.dirty = true;
+        let written = file
+            .write_all_at(bytes, self.state.offset)
+            .and_then(|()| file.sync_data());
+        if let Err(error) = written {
+            // If that fails too it is done before anything else is written.
+            self.dirty = file.set_len(self.state.offset).is_err();
+            return Err(error);
+        }
+        self.dirty = false;
+        Ok(())
+    }
+
+    /// The segment to write to, begun if it must be.
+    fn open(&mut self) -> io::Result<()> {
+        if self.file.is_some() && self.state.unsealed == 0 && self.state.offset >= self.segment_bytes {
+            self.next_segment = Some(self.state.segment + 1);
+        }
+        if self.state.segment == 0 && self.next_segment.is_none() {
+            self.next_segment = Some(1);
+        }
+        match self.next_segment {
+            Some(number) => self.begin(number),
+            None if self.file.is_none() => {
+                let path = self.directory.join(segment::file_name(self.state.segment));
+                self.file = Some(OpenOptions::new().write(true).open(path)?);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn begin(&mut self, number: u64) -> io::Result<()> {
+        let path = self.directory.join(segment::file_name(number));
+        let header = Header {
+            number,
+            first: self.state.sequence + 1,
+            wall_ms: wall_ms(),
+            key: self.signer.public(),
+            previous: self.state.head,
+        };
+        let bytes = header.encode(&self.signer);
+        // One that is there is shorter than a header: the daemon ended, or the disk was full, when it was begun.
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(PRIVATE_FILE)
+            .open(path)?;
+        file.write_all_at(&bytes, 0)?;
+        file.sync_all()?;
+        File::open(&self.directory)?.sync_all()?;
+        let mut head = [0; 32];
+        head.copy_from_slice(&bytes[HEADER_BYTES - 32..]);
+        (self.state.segment, self.state.offset, self.state.head) = (number, HEADER_BYTES as u64, head);
+        self.state.unsealed = 0;
+        self.state.key = Some(header.key);
+        (self.file, self.dirty, self.next_segment) = (Some(file), false, None);
+        if number > 1 {
+            self.checkpoint();
+        }
+        Ok(())
+    }
+
+    /// Says where the log ends. That it cannot be said is no reason not to go on.
+    fn tell_head(&mut self, last: &Head) {
+        let written = match &self.head {
+            Some(file) => last.write(file),
+            None => OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(PRIVATE_FILE)
+                .open(self.directory.join(head::FILE))
+                .and_then(|file| {
+                    last.write(&file)?;
+                    file.sync_all()?;
+                    self.head = Some(file);
+                    Ok(())
+                }),
+        };
+        if let Err(error) = written {
+            self.head = None;
+            tracing::warn!(%error, "cannot write the head of the audit log");
+        }
+    }
+
+    fn checkpoint(&self) {
+        if self.damaged || self.state.unsealed > 0 || self.state.segment == 0 {
+            return;
+        }
+        if let Err(error) = checkpoint::write(&self.directory, &self.state, &self.signer) {
+            tracing::warn!(%error, "cannot write a checkpoint of the audit log: the next boot verifies more of it");
+        }
+    }
+
+    /// Removes segments that were ended before that time, and leaves receipts. Returns how many.
+    fn prune(&mut self, before_ms: u64) -> Result<u64, Refused> {
+        let refused = |error: io::Error| Refused::Failing(Reason::of(&error));
+        let all = super::query::headers(&self.directory)
+            .map_err(|error| Refused::Failing(Reason::Other(error.to_string().into())))?;
+        let old: Vec<_> = all
+            .windows(2)
+            .filter_map(|pair| match pair {
+                // What is behind it was begun after its last entry.
+                [(path, old), (_, next)] if next.wall_ms <= before_ms && next.number == old.number + 1 => {
+                    Some((path, prune::receipt(old, next), old.number))
+                }
+                _ => None,
+            })
+            .take_while(|(.., number)| *number < self.state.segment)
+            .take(PRUNE_MAX)
+            .collect();
+        if old.is_empty() {
+            return Ok(0);
+        }
+        let receipts: Vec<Pending> = old
+            .iter()
+            .map(|(_, receipt, _)| Pending::now(receipt.clone()))
+            .collect();
+        self.append(&receipts).map_err(refused)?;
+        for (path, ..) in &old {
+            fs::remove_file(path).map_err(refused)?;
+        }
+        File::open(&self.directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(refused)?;
+        self.checkpoint();
+        Ok(old.len() as u64)
+    }
+
+    /// Signs with another key from here on.
+    fn rotate(&mut self, new: Signer) -> Result<(), Refused> {
+        let refused = |error: io::Error| Refused::Failing(Reason::of(&error));
+        let entry = rotate::entry(&self.signer.public(), &new);
+        self.append(&[Pending::now(entry)]).map_err(refused)?;
+        let old = std::mem::replace(&mut self.signer, new);
+        if let Err(error) = self.begin(self.state.segment + 1) {
+            // The old key goes on: nothing was signed with the new one.
+            self.signer = old;
+            return Err(refused(error));
+        }
+        // A seal by the new key, so that the head is its own. Without it the next entry brings one.
+        if let Err(error) = self.append(&[]) {
+            tracing::warn!(%error, "the new key of the audit log has not sealed yet");
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// Waits for something to do: entries, and what is wanted once those are written.
+    fn take(&self, try_again_after: Duration) -> (Vec<Pending>, Vec<Order>) {
+        let mut queue = self.queue.lock();
+        loop {
+            let (now, due) = (Instant::now(), queue.due(try_again_after));
+            if queue.is_urgent() || due.is_some_and(|due| due <= now) {
+                return queue.take(now);
+            }
+            match due {
+                Some(due) => drop(self.wake.wait_until(&mut queue, due)),
+                None => self.wake.wait(&mut queue),
+            }
+        }
+    }
+}

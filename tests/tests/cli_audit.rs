@@ -1,0 +1,172 @@
+//! `astrid audit`: what happened, and the proof (K13), by the built binary.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
+use std::fs;
+
+use astrid_tests::daemon::Astrid;
+use serde_json::Value;
+
+/// A home whose daemon has come and gone.
+fn used() -> Astrid {
+    let astrid = Astrid::started();
+    let _ = astrid.run(&["status"]).ok();
+    let _ = astrid.run(&["stop"]).ok();
+    astrid
+}
+
+/// K13: boots, loads, connections and the end are recorded, in a log that is verified without a daemon and without the home.
+#[test]
+fn a_daemon_leaves_a_log_that_can_be_verified() {
+    let astrid = used();
+    let verified = astrid.run(&["audit", "verify", "--format", "json"]).ok().json();
+    assert_eq!(
+        (&verified["ok"], &verified["unsealed_tail"]),
+        (&Value::Bool(true), &0.into())
+    );
+    let entries = astrid
+        .run(&["audit", "tail", "-n", "1000", "--format", "json"])
+        .ok()
+        .json();
+    let entries = entries["entries"].as_array().unwrap().clone();
+    let kinds: Vec<&str> = entries.iter().map(|entry| entry["kind"].as_str().unwrap()).collect();
+    assert_eq!((kinds[0], kinds[kinds.len() - 1]), ("boot", "stop"));
+    assert!(kinds.contains(&"load") && kinds.contains(&"connection"), "{kinds:?}");
+    let shown = astrid.run(&["audit", "show", "1", "--format", "json"]).ok().json();
+    assert_eq!(shown, entries[0]);
+    let boots = astrid.run(&["audit", "tail", "--kind", "boot"]).ok().stdout;
+    assert_eq!(boots.lines().count(), 1);
+    let exported = astrid.run(&["audit", "export"]).ok().stdout;
+    let lines: Vec<Value> = exported
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines, entries);
+    let stats = astrid.run(&["audit", "stats", "--format", "json"]).ok().json();
+    assert_eq!(stats["entries"], entries.len());
+    let copy = astrid.scratch().join("copy").display().to_string();
+    let _ = astrid.run(&["audit", "export", "--to", &copy]).ok();
+    let key = fs::read_to_string(astrid.home().join("var/audit/key.pub")).unwrap();
+    let elsewhere = Astrid::new();
+    let _ = elsewhere
+        .run(&["audit", "verify", "--dir", &copy, "--key", key.trim()])
+        .ok();
+    let file = astrid.home().join("var/audit/key.pub").display().to_string();
+    let _ = elsewhere.run(&["audit", "verify", "--dir", &copy, "--key", &file]).ok();
+    let other = format!("ed25519:{}", "0a".repeat(32));
+    let wrong = elsewhere.run(&["audit", "verify", "--dir", &copy, "--key", &other]);
+    assert_eq!(wrong.code(), 1, "{wrong:?}");
+    assert_eq!(elsewhere.run(&["audit", "verify"]).code(), 1);
+    assert_eq!(elsewhere.run(&["audit", "verify", "--key", "x"]).code(), 2);
+}
+
+/// K13: what was changed is found with its place; the next boot goes on, loudly degraded.
+#[test]
+fn a_changed_log_is_found_and_told() {
+    let astrid = used();
+    let path = astrid.home().join("var/audit/00000001.seg");
+    let mut bytes = fs::read(&path).unwrap();
+    // In the first entry.
+    bytes[300] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let found = astrid.run(&["audit", "verify"]);
+    assert_eq!(found.code(), 1);
+    assert!(found.stdout.contains("00000001.seg, entry 1, byte 196: "), "{found:?}");
+    fs::remove_file(astrid.home().join("var/audit/checkpoint")).unwrap();
+    let _ = astrid.run(&["start"]).ok();
+    let status = astrid.run(&["status", "--format", "json"]).ok().json();
+    assert_eq!(status["state"], "degraded");
+    assert!(status["reasons"].to_string().contains("audit log"), "{status}");
+    let _ = astrid.run(&["stop"]).ok();
+}
+
+/// K22: prune and rotation, while a daemon runs and while none does; either key shows that all is genuine.
+#[test]
+fn a_log_is_pruned_and_its_key_rotated() {
+    let astrid = Astrid::started();
+    let prune = ["audit", "prune", "--older-than", "30", "--format", "json"];
+    let key = || fs::read_to_string(astrid.home().join("var/audit/key.pub")).unwrap();
+    let mut keys = vec![key()];
+    for running in [true, false] {
+        assert_eq!(astrid.run(&prune).ok().json()["removed_segments"], 0);
+        keys.push(astrid.run(&["audit", "rotate"]).ok().stdout);
+        assert_eq!(keys.last(), Some(&key()));
+        for key in &keys {
+            let _ = astrid.run(&["audit", "verify", "--key", key.trim()]).ok();
+        }
+        if running {
+            let _ = astrid.run(&["stop"]).ok();
+        }
+    }
+    let _ = astrid.run(&["start"]).ok();
+    let status = astrid.run(&["status", "--format", "json"]).ok().json();
+    assert_eq!(status["state"], "ready");
+    let _ = astrid.run(&["stop"]).ok();
+    let _ = astrid.run(&["audit", "verify", "--key", keys[2].trim()]).ok();
+}
+
+/// K13: what operators change is recorded before it happens, with who and what, and what came of it; what is refused, as well.
+#[test]
+fn what_operators_do_is_recorded() {
+    let astrid = Astrid::started();
+    let _ = astrid.run(&["agent", "create", "ann"]).ok();
+    assert_eq!(astrid.run(&["agent", "create", "ann"]).code(), 1);
+    let _ = astrid.run(&["caps", "revoke", "ann", "publish:orders.>"]).ok();
+    let _ = astrid.run(&["agent", "list"]).ok();
+    let key = astrid.run(&["keypair", "ann"]).ok().stdout;
+    let _ = astrid.run(&["agent", "modify", "ann", "--add-key", key.trim()]).ok();
+    let denied = astrid.run(&["--principal", "ann", "publish", "orders.v1.placed", "x"]);
+    assert_eq!(denied.code(), 4, "{denied:?}");
+    let _ = astrid.run(&["stop"]).ok();
+    let tail = |more: &[&str]| {
+        let arguments = [&["audit", "tail", "-n", "1000", "--format", "json"], more].concat();
+        let entries = astrid.run(&arguments).ok().json()["entries"].clone();
+        entries.as_array().unwrap().clone()
+    };
+    let told = |entry: &Value| {
+        let text = |field: &str| entry[field].as_str().unwrap_or_default().to_owned();
+        format!("{} {} {}", text("action"), text("resource"), text("outcome"))
+    };
+    let admin: Vec<String> = tail(&["--kind", "admin"]).iter().map(told).collect();
+    assert_eq!(
+        admin,
+        [
+            "admin:agent.create ann pending",
+            "admin:agent.create ann pending",
+            "admin:caps.revoke ann pending",
+            "admin:agent.modify ann pending",
+        ]
+    );
+    let outcomes: Vec<String> = tail(&["--kind", "outcome", "--of", "default"])
+        .iter()
+        .map(told)
+        .collect();
+    let outcomes: Vec<&str> = outcomes.iter().map(|o| o.rsplit(' ').next().unwrap()).collect();
+    assert_eq!(outcomes, ["done", "failed", "done", "done"]);
+    let denials = tail(&["--kind", "denial", "--of", "ann"]);
+    assert!(
+        denials[0]["detail"].to_string().contains("publish:orders.>"),
+        "{denials:?}"
+    );
+    assert_eq!(denials[0]["capsule"], "uplink-local");
+}
+
+/// What comes is told as it comes, and only what was asked for.
+#[test]
+fn a_log_is_followed() {
+    let astrid = Astrid::started();
+    let _ = astrid.run(&["audit", "verify"]).ok();
+    let follower = astrid.spawn(&["audit", "tail", "-f", "-n", "1", "--kind", "admin"]);
+    for name in ["ann", "ben"] {
+        let _ = astrid.run(&["agent", "create", name]).ok();
+        follower
+            .stdout
+            .as_ref()
+            .unwrap()
+            .wait_for(&format!("admin:agent.create  {name}"));
+    }
+    // Into the next segment.
+    let _ = astrid.run(&["audit", "rotate"]).ok();
+    let _ = astrid.run(&["agent", "create", "cem"]).ok();
+    follower.stdout.as_ref().unwrap().wait_for("admin:agent.create  cem");
+}
