@@ -410,6 +410,8 @@ async fn live(
     };
     if let Some(began) = began {
         began?;
+        // Whoever looks at the log of a daemon that is ready finds how it began. A disk that takes nothing is told by status.
+        drop(tokio::time::timeout(AUDIT_TIME_MAX, host.audit.flush()).await);
         become_ready(options.ready, &home, &control, started)?;
         if let Some(every) = notify::watchdog() {
             jobs.spawn(keep_alive(Arc::clone(&host), every));

@@ -91,7 +91,7 @@ const FUNCTIONS: &[(&str, &str)] = &[
 ];
 
 /// Host functions that need nobody's leave: they act on what the actor holds already, tell it something, or take something away.
-const FREE: [&str; 23] = [
+const FREE: [&str; 24] = [
     "actor.unpin",
     "bus.reply",
     "bus.refuse",
@@ -114,6 +114,7 @@ const FREE: [&str; 23] = [
     "random.number",
     "timer.cancel",
     "timer.list-set",
+    "world.guard",
     "world.handle",
 ];
 
