@@ -315,7 +315,10 @@ impl Session {
                 .challenge(claim)
                 .ok_or_else(|| End::new(codes::CREDENTIAL, "no claim is accepted on this socket"))?;
             self.phase = Phase::Proof;
-            self.send(kernel, FromServer::Challenge(envelope::Challenge { nonce: nonce.into() }));
+            self.send(
+                kernel,
+                FromServer::Challenge(envelope::Challenge { nonce: nonce.into() }),
+            );
             return Ok(());
         }
         self.open(kernel, &hello.credential)

@@ -34,6 +34,7 @@ fn hello() -> FromClient {
         minor: 0,
         credential: b"token"[..].into(),
         client: "test".into(),
+        principal: None,
     })
 }
 
@@ -98,6 +99,7 @@ fn a_stranger_is_turned_away() {
         minor: 0,
         credential: b"guess"[..].into(),
         client: String::new(),
+        principal: None,
     };
     let answers = say(&mut harness, FromClient::Hello(hello));
     assert!(matches!(&answers[..], [FromServer::HelloNack(nack)] if nack.code == codes::CREDENTIAL));

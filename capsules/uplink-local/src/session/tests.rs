@@ -136,6 +136,7 @@ fn hello() -> FromClient {
         minor: 0,
         credential: TOKEN.into(),
         client: "test".into(),
+        principal: None,
     })
 }
 
