@@ -165,6 +165,10 @@ fn hint(error: &BootError) -> Option<String> {
     match error {
         BootError::Home(error) => Some(error.hint()),
         BootError::Audit(error) => error.hint(),
+        BootError::Tampered(..) => Some(
+            "`astrid audit verify` tells all; to go on, move var/audit away as evidence, or set tampered = \"degrade\""
+                .to_owned(),
+        ),
         BootError::Lock(error) => Some(error.hint()),
         BootError::Unfinished(error) => Some(error.hint()),
         BootError::Key(error) => Some(error.hint()),

@@ -31,7 +31,7 @@ use crate::capsule::manager::Manager;
 use crate::capsule::shard::Shard;
 use crate::capsule::ticker::Ticker;
 use crate::capsule::{Acting, Host, Topics, engine};
-use crate::config::Config;
+use crate::config::{AuditConfig, Config, Tampered};
 use crate::control::Control;
 use crate::deadlines::Deadlines;
 use crate::home::{self, Home};
@@ -124,6 +124,9 @@ pub enum BootError {
     /// The audit log cannot be read.
     #[error(transparent)]
     Audit(#[from] audit::AuditError),
+    /// The audit log is not what was written, and the configuration says that nothing goes on then.
+    #[error("the audit log is not what was written, {0} findings: {1}")]
+    Tampered(u64, String),
     /// The store does not open.
     #[error(transparent)]
     Store(#[from] store::thread::StartError),
@@ -338,7 +341,7 @@ async fn live(
     let mut hangup = signal(SignalKind::hangup()).map_err(io("cannot watch for SIGHUP"))?;
     let home = options.home.clone();
     let (metrics, changed) = (Arc::<Metrics>::default(), Arc::<Notify>::default());
-    let (audit, verified) = open_audit(&options, &metrics, &changed)?;
+    let (audit, verified) = open_audit(&options, &config.audit, &metrics, &changed)?;
     let parts = Parts {
         home: &home,
         config: &config,
@@ -452,6 +455,7 @@ fn follow_policy(host: &Arc<Host>, jobs: &mut JoinSet<()>) {
 /// Opens the audit log, and records that a daemon begins.
 fn open_audit(
     options: &BootOptions,
+    config: &AuditConfig,
     metrics: &Arc<Metrics>,
     changed: &Arc<Notify>,
 ) -> Result<(Audit, Report), BootError> {
@@ -467,6 +471,9 @@ fn open_audit(
             Audit::open(&options.home, with)?
         }
     };
+    if let (Some(first), Tampered::Refuse) = (report.findings.first(), config.tampered) {
+        return Err(BootError::Tampered(report.findings_count, first.to_string()));
+    }
     let detail = format!(
         "version={} pid={} mode={:?} safe={} unsealed={}",
         env!("CARGO_PKG_VERSION"),

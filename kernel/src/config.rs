@@ -67,6 +67,27 @@ pub struct Config {
     pub capsules: CapsulesConfig,
     /// What the daemon may hold.
     pub limits: LimitsConfig,
+    /// The audit log.
+    pub audit: AuditConfig,
+}
+
+/// `[audit]`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuditConfig {
+    /// What a start does when the log is not what was written.
+    pub tampered: Tampered,
+}
+
+/// What becomes of a start that finds the audit log changed (K13).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tampered {
+    /// It goes on in a new segment, and says so until the evidence is moved away.
+    #[default]
+    Degrade,
+    /// It is refused.
+    Refuse,
 }
 
 /// `[log]`

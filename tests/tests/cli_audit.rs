@@ -73,6 +73,16 @@ fn a_changed_log_is_found_and_told() {
     assert_eq!(found.code(), 1);
     assert!(found.stdout.contains("00000001.seg, entry 1, byte 196: "), "{found:?}");
     fs::remove_file(astrid.home().join("var/audit/checkpoint")).unwrap();
+    let config = astrid.home().join("etc/astrid.toml");
+    let before = fs::read_to_string(&config).unwrap_or_default();
+    fs::write(&config, format!("{before}\n[audit]\ntampered = \"refuse\"\n")).unwrap();
+    let refused = astrid.run(&["start"]);
+    assert_eq!(refused.code(), 1, "{refused:?}");
+    assert!(
+        refused.stderr.contains("00000001.seg") && refused.stderr.contains("audit verify"),
+        "{refused:?}"
+    );
+    fs::write(&config, before).unwrap();
     let _ = astrid.run(&["start"]).ok();
     let status = astrid.run(&["status", "--format", "json"]).ok().json();
     assert_eq!(status["state"], "degraded");
