@@ -156,6 +156,12 @@ fn nobody_makes_more_of_itself() {
                     ("agent.modify", json!({ "name": "boss", "add_keys": [key.public()] })),
                     ("agent.enable", json!({ "name": "sleeper" })),
                     ("group.create", json!({ "name": "more", "grants": ["child.spawn"] })),
+                    // By a capsule before everybody's messages, or by a louder voice of another.
+                    (
+                        "caps.grant",
+                        json!({ "name": "capsule:sentry", "capabilities": ["guard:>"] }),
+                    ),
+                    ("agent.modify", json!({ "name": "sleeper", "weight": 100 })),
                 ],
                 codes::DENIED,
             );

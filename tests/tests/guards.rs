@@ -158,7 +158,13 @@ fn a_guard_that_misbehaves_refuses() {
             assert_eq!(failed.code(), codes::GUARD_FAILED, "{what}: {failed}");
             assert!(failed.message().starts_with("sentry guards hello.v1.greet"), "{failed}");
             assert!(failed.message().contains(why), "{what}: {failed}");
-            assert!(failed.hint().unwrap().contains("[capsule.sentry]"), "{failed:?}");
+            assert!(
+                failed
+                    .hint()
+                    .unwrap()
+                    .contains("astrid caps revoke capsule:sentry guard:"),
+                "{failed:?}"
+            );
             assert!(
                 began.elapsed() < Duration::from_secs(5),
                 "{what}: {:?}",

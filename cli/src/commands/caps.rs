@@ -34,7 +34,8 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct ChangeArgs {
-    /// Whom
+    /// Whom; `capsule:NAME` is a capsule that may guard topics
+    #[arg(value_parser = Principal::stamped)]
     name: Principal,
     /// What
     #[arg(required = true, value_name = "CAPABILITY")]
@@ -43,7 +44,8 @@ struct ChangeArgs {
 
 #[derive(Debug, clap::Args)]
 struct QuestionArgs {
-    /// Who acts
+    /// Who acts; `capsule:NAME` is a capsule that acts for nobody else
+    #[arg(value_parser = Principal::stamped)]
     name: Principal,
     /// Through which capsule; `-` asks only for the principal's part
     capsule: String,

@@ -62,9 +62,13 @@ pub fn may_change(
         }
         return Ok(());
     }
-    let own = policy.profile(actor).map(|profile| profile.quota).unwrap_or_default();
-    if let Some(limit) = raised_above(&new.quota, had, &own) {
+    let own = policy.profile(actor).unwrap_or(&nothing);
+    if let Some(limit) = raised_above(&new.quota, had, &own.quota) {
         return Err(Forbidden::MoreThanOwn(actor.clone(), limit));
+    }
+    // Whoever may do everything rules who is heard first, and is not heard first itself.
+    if new.weight > old.weight.max(own.weight) && !holds(policy, actor, &Capability::Everything) {
+        return Err(Forbidden::MoreThanOwn(actor.clone(), "weight"));
     }
     // Whoever puts a key into a profile can be that principal, and whoever enables one makes it somebody: then all of it is given.
     let anew = new.enabled && !old.enabled || new.keys.iter().any(|key| !old.keys.contains(key));
@@ -118,16 +122,27 @@ pub fn may_change_group(
     }
 }
 
+/// May `actor` give a capsule these capabilities?
+///
+/// # Errors
+/// [`Forbidden`] names what is too much.
+pub fn may_give(policy: &Policy, actor: &Principal, given: &[Capability]) -> Result<(), Forbidden> {
+    holds_all(policy, actor, given.iter().cloned())
+}
+
 fn holds_all(policy: &Policy, actor: &Principal, given: impl Iterator<Item = Capability>) -> Result<(), Forbidden> {
     for capability in given {
-        let held = match policy.find(actor) {
-            Some(Known::Entry(entry)) => entry.holds(&capability),
-            Some(Known::Unreadable) => false,
-            None => policy.is_open(),
-        };
-        if !held {
+        if !holds(policy, actor, &capability) {
             return Err(Forbidden::NotHeld(actor.clone(), capability));
         }
     }
     Ok(())
+}
+
+fn holds(policy: &Policy, actor: &Principal, capability: &Capability) -> bool {
+    match policy.find(actor) {
+        Some(Known::Entry(entry)) => entry.holds(capability),
+        Some(Known::Unreadable) => false,
+        None => policy.is_open(),
+    }
 }

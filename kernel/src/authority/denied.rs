@@ -102,7 +102,7 @@ impl std::fmt::Display for Refusal {
 
 /// What would let a capsule guard something.
 pub(super) fn guard_grant(capsule: &str, pattern: &dyn std::fmt::Display) -> String {
-    format!("`grants = [\"guard:{pattern}\"]` under [capsule.{capsule}] in etc/groups.toml")
+    format!("`astrid caps grant capsule:{capsule} guard:{pattern}`")
 }
 
 /// A refusal, in words that name what is lacking.

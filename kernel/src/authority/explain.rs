@@ -55,13 +55,19 @@ impl Gate {
             _ => action.to_string(),
         };
         if let (Ok(()), Action::Guard, Some(name)) = (&declared, action, principal.as_capsule()) {
-            let allowed = pattern
-                .as_ref()
-                .is_some_and(|p| self.authority().policy().may_guard(name, p));
-            let grant = denied::guard_grant(name, &resource.unwrap_or("<pattern>"));
-            return match allowed {
-                true => answer(true, format!("granted by {grant}"), "that grant taken out".to_owned()),
-                false => answer(false, format!("nothing grants it to {principal}"), grant),
+            let policy = self.authority().policy();
+            let granted = pattern.as_ref().and_then(|p| policy.guard_grant(name, p));
+            return match granted {
+                Some(grant) => answer(
+                    true,
+                    format!("it is granted guard:{grant}"),
+                    format!("`astrid caps revoke {principal} guard:{grant}`"),
+                ),
+                None => answer(
+                    false,
+                    format!("nothing grants it to {principal}"),
+                    denied::guard_grant(name, &resource.unwrap_or("PATTERN")),
+                ),
             };
         }
         match (declared, standing.why(capsule, action, object)) {

@@ -38,7 +38,7 @@ mod standing;
 mod tests;
 mod watch;
 
-pub use change::{Forbidden, may_change, may_change_group};
+pub use change::{Forbidden, may_change, may_change_group, may_give};
 pub use denied::{Denied, Reason, Refusal};
 pub use explain::Check;
 pub use files::{PROFILE_BYTES_MAX, PolicyError};

@@ -192,10 +192,14 @@ impl Policy {
         self.guards.iter().map(|(capsule, patterns)| (&**capsule, &**patterns))
     }
 
+    /// What lets a capsule guard all of that pattern.
+    pub fn guard_grant(&self, capsule: &str, pattern: &Pattern) -> Option<&Pattern> {
+        self.guards.get(capsule)?.iter().find(|granted| granted.covers(pattern))
+    }
+
     /// Whether a capsule may guard all of that pattern.
     pub fn may_guard(&self, capsule: &str, pattern: &Pattern) -> bool {
-        let granted = self.guards.get(capsule);
-        self.open || granted.is_some_and(|granted| granted.iter().any(|g| g.covers(pattern)))
+        self.open || self.guard_grant(capsule, pattern).is_some()
     }
 
     /// How many principals there are.

@@ -136,13 +136,13 @@ pub(super) struct Life {
 /// is tried twice: beyond a handful of them it is the actor that does not work, and it backs off (K6).
 const POISON_IN_ROW_MAX: u32 = 10;
 
-/// How often a message is handled again because others changed what it read, before that counts as a failure.
+/// How often a message is handled again because others changed what it read or may do, before that counts as a failure.
 const CONFLICTS_MAX: u32 = 100;
 
 /// What became of one handling.
 pub(super) enum Handled {
     Committed,
-    /// Others changed what it read, or the store forgot what it is made of: it is done again, on a new instance.
+    /// Others changed what it read or may do, or the store forgot what it is made of: it is done again, on a new instance.
     Conflicted,
     /// The store does not take what came of it.
     Unstored(Arc<str>),
@@ -578,7 +578,7 @@ impl Actor {
             }
             conflicts += 1;
             if conflicts > CONFLICTS_MAX {
-                let reason = "other actors changed what it read, again and again".to_owned();
+                let reason = "what it read or may do was changed by others, again and again".to_owned();
                 break Handled::RolledBack(types::Rollback::Retry(reason));
             }
         };

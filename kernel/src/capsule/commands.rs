@@ -274,10 +274,13 @@ pub(crate) struct Prepared {
 }
 
 impl Commands {
-    /// What is not allowed any more of what was recorded, because the policy has changed since.
+    /// What is not allowed any more of what was recorded, because the policy has changed since. A connection, which cannot be handled
+    /// again, is told of each of its asks by itself when that is carried out.
     pub fn check_again(&self, actor: &Actor, standing: &Standing) -> Option<Denied> {
+        let told = |command: &Command| matches!(command, Command::Ask { .. }) && actor.connection().is_some();
         self.recorded
             .iter()
+            .filter(|command| !told(command))
             .find_map(|command| decide_again(command, actor, standing).err())
     }
 }
@@ -307,10 +310,11 @@ fn decide_again(command: &Command, actor: &Actor, standing: &Standing) -> Result
 }
 
 /// A command that was recorded and committed is not carried out: it was taken from its principal before it could leave.
-fn refuse(command: Command, actor: &Actor, id: CommandId, denied: &Denied) {
+fn refuse(command: Command, actor: &Actor, id: CommandId, standing: &Standing, denied: &Denied) {
     tracing::warn!(capsule = %actor.capsule_name(), %denied, "a command is not carried out: it is not allowed any more");
     let host = actor.host();
     host.metrics.bus_refused.increment();
+    host.refused(standing.principal(), actor.capsule_name(), denied);
     match command {
         Command::Ask {
             say,
@@ -434,7 +438,7 @@ pub(crate) fn carry_out(
     for (ordinal, command) in commands {
         let id = CommandId { cause, ordinal };
         if let Err(denied) = decide_again(&command, actor, standing) {
-            refuse(command, actor, id, &denied);
+            refuse(command, actor, id, standing, &denied);
             continue;
         }
         match command {

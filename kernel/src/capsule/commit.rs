@@ -54,13 +54,9 @@ impl Actor {
         let cause = delivery.message.id;
         let host = self.host();
         if let Some(denied) = self.denied_meanwhile(guest) {
-            // All of it or nothing: what it wrote belongs to what it wanted to say.
-            tracing::warn!(capsule = %self.capsule_name(), %denied, "a handling is undone: what it does is not allowed any more");
-            return Handled::RolledBack(types::Rollback::Refuse(types::Problem {
-                code: codes::DENIED.to_owned(),
-                message: denied.to_string(),
-                hint: None,
-            }));
+            // All of it or nothing: what it wrote belongs to what it wanted to say. Handled again, it meets the policy in force.
+            tracing::info!(capsule = %self.capsule_name(), %denied, "a handling is undone: what it does is not allowed any more");
+            return Handled::Conflicted;
         }
         let durable =
             delivery.kept.is_some() || self.capsule().is_durable(delivery.lane()) || guest.commands.are_kept();

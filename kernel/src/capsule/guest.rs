@@ -305,10 +305,8 @@ impl Guest {
     /// Records what it was refused.
     pub fn refused(&self, denied: Denied) -> Denied {
         let subject = self.subject();
-        self.host().metrics.authority_denied.increment();
-        let audit = &self.host().audit;
-        let principal = subject.standing.principal();
-        audit.denied(principal.as_str(), &subject.acl.capsule, &denied.to_string());
+        self.host()
+            .refused(subject.standing.principal(), &subject.acl.capsule, &denied);
         denied
     }
 

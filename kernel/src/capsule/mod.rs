@@ -46,7 +46,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use astrid_wire::topic::TopicError;
-use astrid_wire::{Topic, control};
+use astrid_wire::{Principal, Topic, control};
 use tokio::sync::{Notify, watch};
 use wasmtime::Engine;
 
@@ -54,7 +54,7 @@ use self::census::Census;
 use self::durable::Durable;
 use self::guards::Guards;
 use crate::audit::Audit;
-use crate::authority::Gate;
+use crate::authority::{Denied, Gate};
 use crate::bus::Bus;
 use crate::deadlines::Deadlines;
 use crate::home::Home;
@@ -171,6 +171,12 @@ impl Host {
     /// Whether the daemon stops.
     pub fn is_stopping(&self) -> bool {
         *self.acting.borrow() == Acting::NoMore
+    }
+
+    /// Counts and records that the gate refused somebody something.
+    pub fn refused(&self, principal: &Principal, capsule: &str, denied: &Denied) {
+        self.metrics.authority_denied.increment();
+        self.audit.denied(principal.as_str(), capsule, &denied.to_string());
     }
 
     /// Has a change of the policy felt: everybody's limits, connections of whoever is disabled or unknown, what connections hear and may

@@ -7,13 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use astrid_wire::authority::{Group, GroupsFile, Profile};
+use astrid_wire::authority::{Capability, Group, GroupsFile, Profile};
 use astrid_wire::control::admin::{
     Admin, AgentCreate, AgentModify, AgentReport, Agents, Change, Checked, GroupCreate, GroupModify, GroupReport,
     Groups, Named, NamedGroup, PAGE_MAX, Page, Question, QuotaReport, QuotaSet, REQUEST_ID, REQUEST_ID_BYTES_MAX,
     UsageGet,
 };
 use astrid_wire::control::audit::Nothing;
+use astrid_wire::manifest::CapsuleName;
 use astrid_wire::problem::codes;
 use astrid_wire::{Principal, Problem, Quota};
 use serde::Serialize;
@@ -21,7 +22,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::Control;
-use crate::authority::{Authority, Check, EditError, Forbidden, Policy, PolicyError, may_change, may_change_group};
+use crate::authority::{
+    Authority, Check, EditError, Forbidden, Policy, PolicyError, may_change, may_change_group, may_give,
+};
 use crate::bus::message::{Body, Message};
 use crate::store::engine::EngineError;
 
@@ -303,6 +306,12 @@ impl Control {
     }
 
     async fn grant(&self, actor: Principal, change: Change) -> Result<AgentReport, Problem> {
+        if let Some(capsule) = change.name.as_capsule() {
+            let capsule = capsule.to_owned();
+            return self
+                .change_capsule(actor, capsule, change.capabilities, Vec::new())
+                .await;
+        }
         self.change(actor, change.name, move |profile| {
             // What was revoked in just these words is not any more.
             profile.revokes.retain(|revoke| !change.capabilities.contains(revoke));
@@ -313,12 +322,54 @@ impl Control {
     }
 
     async fn revoke(&self, actor: Principal, change: Change) -> Result<AgentReport, Problem> {
+        if let Some(capsule) = change.name.as_capsule() {
+            let capsule = capsule.to_owned();
+            return self
+                .change_capsule(actor, capsule, Vec::new(), change.capabilities)
+                .await;
+        }
         self.change(actor, change.name, move |profile| {
             profile.grants.retain(|grant| !change.capabilities.contains(grant));
             add(&mut profile.revokes, change.capabilities);
             Ok(())
         })
         .await
+    }
+
+    /// Changes what a capsule itself may do, which is what it may guard.
+    async fn change_capsule(
+        &self,
+        actor: Principal,
+        name: String,
+        granted: Vec<Capability>,
+        taken: Vec<Capability>,
+    ) -> Result<AgentReport, Problem> {
+        let key: CapsuleName = name
+            .parse()
+            .map_err(|error| Problem::new(codes::INVALID, format!("{name} is not the name of a capsule: {error}")))?;
+        let authority = Arc::clone(self.authority());
+        let (by, shown) = (actor.clone(), key.clone());
+        let edited = tokio::task::spawn_blocking(move || {
+            let mut now = Vec::new();
+            let edited = authority.edit_groups(|policy, groups| {
+                may_give(policy, &actor, &granted)?;
+                let capsule = groups.capsule.entry(key.clone()).or_default();
+                add(&mut capsule.grants, granted);
+                take(&mut capsule.grants, &taken, "it is not granted")?;
+                now.clone_from(&capsule.grants);
+                groups.capsule.retain(|_, capsule| !capsule.grants.is_empty());
+                Ok(())
+            });
+            edited.map(|_| now)
+        });
+        let grants = finished(edited.await)?;
+        self.host.enforce();
+        tracing::info!(principal = %by, capsule = %shown, "what a capsule may guard is changed");
+        let profile = Profile {
+            grants,
+            ..Profile::default()
+        };
+        Ok(report(Principal::capsule(shown.as_str()), &profile))
     }
 
     fn agents(&self, asked: &Page) -> Agents {

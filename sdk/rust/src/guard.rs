@@ -42,7 +42,7 @@
 //! ```
 //!
 //! Its manifest says what it guards, and for what: `[capabilities] guard = { allow = ["tool.v1.shell.*"], reason = "..." }`. The operator
-//! then grants it in `etc/groups.toml`, under `[capsule.warden]`: `grants = ["guard:tool.v1.shell.*"]`.
+//! then grants it: `astrid caps grant capsule:warden 'guard:tool.v1.shell.*'`.
 //!
 //! A guard that panics, runs too long, or calls anything but its table and the log refuses the message. So does one that fails: an error is
 //! a denial with its words. Deliberately absent: state between two messages, and any way to act; who wants to act subscribes.

@@ -157,6 +157,12 @@ impl<'de> Deserialize<'de> for Principal {
     }
 }
 
+/// For the fields of requests that name whom something is asked *about*, a capsule's own principal among them (`#[serde(deserialize_with)]`).
+/// Nobody speaks as what stands there.
+pub(crate) fn of_anybody<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Principal, D::Error> {
+    Principal::stamped(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]

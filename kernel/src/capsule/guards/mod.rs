@@ -48,7 +48,7 @@ fn refusal(post: &Post, topic: &Topic, outcome: Result<String, Why>) -> Problem 
         Ok(reason) => Problem::new(codes::GUARD_DENIED, format!("{guard} refused {topic}: {reason}")),
         Err(why) => {
             let hint = format!(
-                "`astrid capsule show {guard}` says how it is; without [capsule.{guard}] in etc/groups.toml it guards nothing"
+                "`astrid capsule show {guard}` says how it is, and `astrid caps revoke capsule:{guard} guard:..` takes its grant back"
             );
             let message = format!("{guard} guards {topic} and could not be asked: {why}");
             Problem::new(codes::GUARD_FAILED, message).with_hint(hint)

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::authority::{Action, Capability};
+use crate::principal::of_anybody;
 use crate::proof::PublicKey;
 use crate::{Principal, Quota};
 
@@ -92,9 +93,9 @@ admin! {
     GroupModify = "group.modify": GroupModify => GroupReport,
     /// [`Page`]: [`Groups`].
     GroupList = "group.list": Page => Groups,
-    /// [`Change`]: the principal may do this, unless something revokes it; an [`AgentReport`].
+    /// [`Change`]: the principal may do this, unless something revokes it, or the capsule may guard that; an [`AgentReport`].
     CapsGrant = "caps.grant": Change => AgentReport,
-    /// [`Change`]: the principal may not do this any more, whatever grants it; an [`AgentReport`].
+    /// [`Change`]: the principal may not do this any more, whatever grants it, or the capsule may not guard that any more; an [`AgentReport`].
     CapsRevoke = "caps.revoke": Change => AgentReport,
     /// [`Question`]: a [`Checked`].
     CapsCheck = "caps.check": Question => Checked,
@@ -315,7 +316,8 @@ pub struct Groups {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Change {
-    /// Whose.
+    /// Whose; `capsule:NAME` is a capsule, to which only `guard:<pattern>` is granted.
+    #[serde(deserialize_with = "of_anybody")]
     pub name: Principal,
     /// What.
     pub capabilities: Vec<Capability>,
@@ -326,7 +328,8 @@ pub struct Change {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Question {
-    /// Who acts.
+    /// Who acts; `capsule:NAME` is a capsule that acts for nobody else.
+    #[serde(deserialize_with = "of_anybody")]
     pub principal: Principal,
     /// Through which capsule; without one only the principal's part is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
