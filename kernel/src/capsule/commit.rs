@@ -14,7 +14,6 @@ use super::durable;
 use super::durable::outbox::Outputs;
 use super::durable::record::{self, MessageRecord};
 use super::guest::Guest;
-use super::host::bindings::astrid::kernel::types;
 use super::report;
 use crate::authority::{Denied, Standing};
 use crate::bus::inbox::{Delivery, Kept, RowRef};

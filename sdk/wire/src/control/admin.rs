@@ -224,7 +224,9 @@ pub struct AgentModify {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AgentReport {
-    /// Its id.
+    /// Its id; `capsule:NAME` of a capsule.
+    #[serde(deserialize_with = "of_anybody")]
+    #[cfg_attr(feature = "schema", schemars(with = "super::schema::Anybody"))]
     pub name: Principal,
     /// Whether it may act.
     pub enabled: bool,
@@ -318,6 +320,7 @@ pub struct Groups {
 pub struct Change {
     /// Whose; `capsule:NAME` is a capsule, to which only `guard:<pattern>` is granted.
     #[serde(deserialize_with = "of_anybody")]
+    #[cfg_attr(feature = "schema", schemars(with = "super::schema::Anybody"))]
     pub name: Principal,
     /// What.
     pub capabilities: Vec<Capability>,
@@ -330,6 +333,7 @@ pub struct Change {
 pub struct Question {
     /// Who acts; `capsule:NAME` is a capsule that acts for nobody else.
     #[serde(deserialize_with = "of_anybody")]
+    #[cfg_attr(feature = "schema", schemars(with = "super::schema::Anybody"))]
     pub principal: Principal,
     /// Through which capsule; without one only the principal's part is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]

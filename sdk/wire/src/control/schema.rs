@@ -33,6 +33,14 @@ text_schema!(
     "Principal",
     json_schema!({ "type": "string", "pattern": "^[a-z0-9._-]{1,64}$" })
 );
+/// A [`Principal`] that may be a capsule's own, in schemas.
+pub(super) enum Anybody {}
+
+text_schema!(
+    Anybody,
+    "PrincipalOrCapsule",
+    json_schema!({ "type": "string", "pattern": "^([a-z0-9._-]{1,64}|capsule:[a-z0-9-]{1,64})$" })
+);
 text_schema!(
     PublicKey,
     "PublicKey",
