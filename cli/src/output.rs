@@ -5,6 +5,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use astrid_wire::text::is_harmful;
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -158,11 +159,6 @@ pub(crate) fn printable_lines(text: &str) -> String {
         .collect()
 }
 
-/// Control characters, and those that break lines or reorder what is shown.
-fn is_harmful(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 /// A table for people: columns as wide as their widest cell, numbers to the right.
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
@@ -240,6 +236,10 @@ mod tests {
     #[test]
     fn control_characters_do_not_reach_terminals() {
         assert_eq!(printable("a\n\u{9b}31mb\u{202e}c"), "a\u{fffd}\u{fffd}31mb\u{fffd}c");
+        assert_eq!(
+            printable("a\u{61c}\u{200b}\u{200f}\u{feff}\u{e0041}b"),
+            "a\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}b"
+        );
         assert_eq!(printable_lines("a\n\tb\u{7}"), "a\n\tb\u{fffd}");
     }
 }

@@ -464,16 +464,17 @@ fn open_audit(
         Mode::Private => (Audit::memory(), Report::default()),
         Mode::Persistent | Mode::Ephemeral => {
             let with = AuditOptions {
+                refuse_tampered: config.tampered == Tampered::Refuse,
                 metrics: Arc::clone(metrics),
                 changed: Arc::clone(changed),
                 ..AuditOptions::default()
             };
-            Audit::open(&options.home, with)?
+            Audit::open(&options.home, with).map_err(|error| match error {
+                audit::AuditError::Tampered(count, first) => BootError::Tampered(count, first),
+                error => error.into(),
+            })?
         }
     };
-    if let (Some(first), Tampered::Refuse) = (report.findings.first(), config.tampered) {
-        return Err(BootError::Tampered(report.findings_count, first.to_string()));
-    }
     let detail = format!(
         "version={} pid={} mode={:?} safe={} unsealed={}",
         env!("CARGO_PKG_VERSION"),

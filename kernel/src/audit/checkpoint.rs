@@ -1,16 +1,17 @@
 //! `checkpoint`: how far the log was verified, so that a boot looks only at what came after (K13).
 //!
 //! It holds the whole state of verification after a seal, signed with the log's own key: nobody else can make one that stands for entries
-//! that were never looked at. A checkpoint that does not fit is no error; everything is verified then.
+//! that were never looked at. A checkpoint that does not fit is no error; everything is verified then. One that fits is the log's own word
+//! that there was so much: a log that ends before it was cut off.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 
 use super::entry::{Hash, NAME_BYTES_MAX};
 use astrid_wire::proof::PublicKey;
 
+use super::files::read_bounded;
 use super::key::{Signer, has_signed};
 use super::links::{Links, PRINCIPALS_MAX};
 use super::verify::{OPEN_INTENTS_MAX, State};
@@ -62,20 +63,17 @@ pub(super) fn write(directory: &Path, state: &State, signer: &Signer) -> io::Res
     )
 }
 
-/// The state that this key signed; none when there is none that can be used.
-pub(super) fn read(directory: &Path, key: &PublicKey) -> Option<State> {
-    let file = File::open(directory.join(FILE)).ok()?;
-    let mut bytes = Vec::new();
-    file.take(BYTES_MAX + 1).read_to_end(&mut bytes).ok()?;
-    if bytes.len() as u64 > BYTES_MAX {
-        return None;
-    }
+/// The state that its key signed, whosever that is; none when there is none that can be used.
+pub(super) fn read(directory: &Path) -> Option<State> {
+    let bytes = read_bounded(&directory.join(FILE), BYTES_MAX).ok()?;
     let (content, signature) = bytes.split_last_chunk::<64>()?;
     let digest = blake3::hash(content);
-    if !has_signed(key, &[DOMAIN, digest.as_bytes()].concat(), signature) {
+    // Where `encode` puts it.
+    let key = PublicKey(content.get(12 + 4 * 8 + 32..)?.first_chunk().copied()?);
+    if !has_signed(&key, &[DOMAIN, digest.as_bytes()].concat(), signature) {
         return None;
     }
-    decode(content).filter(|state| state.key.as_ref() == Some(key))
+    decode(content)
 }
 
 /// What was signed is right; that it is short is all that could be wrong.

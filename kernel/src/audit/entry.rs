@@ -3,11 +3,13 @@
 //! Every number has a fixed width, every text a length and a limit, and each value has exactly one encoding: what decodes encodes to the same
 //! bytes again. That is what makes a signature over the bytes a signature over every field. `docs/audit.md` has the layout.
 //!
-//! Texts may come from a guest or a peer. They are made harmless when an entry is made: control characters, and those that reorder what is
-//! shown, are written as escapes, a backslash is doubled, and what is too long is cut between two characters. A text that is not so
+//! Texts may come from a guest or a peer. They are made harmless when an entry is made: control characters, and those that are not seen or reorder
+//! what is shown ([`is_harmful`]), are written as escapes, a backslash is doubled, and what is too long is cut between two characters. A text that is not so
 //! is no entry when it is read.
 
 use std::fmt::Write as _;
+
+use astrid_wire::text::is_harmful;
 
 /// Bytes of the name of a principal or a capsule at most: 64 of a name, and what may stand before it.
 pub const NAME_BYTES_MAX: usize = 128;
@@ -100,7 +102,7 @@ closed_set! {
         Stop = 2, "stop";
         /// A capsule was loaded, or could not be.
         Load = 3, "load";
-        /// Something was allowed.
+        /// Something was allowed. Reserved: nothing records it yet.
         Decision = 4, "decision";
         /// Something was refused.
         Denial = 5, "denial";
@@ -110,11 +112,11 @@ closed_set! {
         Spawn = 7, "spawn";
         /// A program ended.
         ChildExit = 8, "child-exit";
-        /// A connection came, went, or proved who it is.
+        /// A connection proved who it is, or could not.
         Connection = 9, "connection";
-        /// A file was written.
+        /// A file was written. Reserved: nothing records it yet.
         FileWrite = 10, "file-write";
-        /// Something was done with the store.
+        /// Something was done with the store. Reserved: nothing records it yet.
         Store = 11, "store";
         /// What became of something that was intended.
         Outcome = 12, "outcome";
@@ -124,6 +126,8 @@ closed_set! {
         Rotate = 14, "rotate";
         /// Something happened this many times in a while.
         Summary = 15, "summary";
+        /// Something was wrong with this log itself, or it was put back from a backup.
+        Integrity = 16, "integrity";
     }
 }
 
@@ -402,12 +406,6 @@ impl<'a> View<'a> {
             to.extend_from_slice(text.as_bytes());
         }
     }
-}
-
-/// Control characters, and those that reorder what is shown.
-fn is_harmful(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// The text as it may stand in an entry: with escapes, and not longer than that many bytes.

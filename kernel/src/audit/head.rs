@@ -1,12 +1,13 @@
-//! `head`: the last seal once more, beside the segments. It is written after the seal itself is on disk, so it never names more than there is;
-//! when the end of the log is cut off, it does.
+//! `head`: the last seal once more, beside the segments. It is there before the first of them, and written after the seal itself is on disk, so it
+//! never names more than there is; when the end of the log is cut off, it does, and when it is missing somebody took it away.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use super::entry::Hash;
+use super::files::read_bounded;
 use super::segment::{SEAL_BYTES, Seal};
 use astrid_wire::proof::PublicKey;
 
@@ -17,7 +18,7 @@ pub(super) const FILE: &str = "head";
 const MAGIC: [u8; 8] = *b"ASTRIDAH";
 
 /// Its bytes: magic, the key, the hash that was signed, the seal. Less than a sector, so that it is never half written.
-const BYTES: usize = 8 + 32 + 32 + SEAL_BYTES;
+pub(super) const BYTES: usize = 8 + 32 + 32 + SEAL_BYTES;
 
 /// The last seal.
 #[derive(Debug, Clone)]
@@ -38,39 +39,52 @@ impl Head {
     }
 
     pub(super) fn write(&self, file: &File) -> io::Result<()> {
+        file.write_all_at(&self.encode(), 0)
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(BYTES);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&self.key.0);
         bytes.extend_from_slice(&self.hash);
         self.seal.encode(&mut bytes);
-        file.write_all_at(&bytes, 0)
+        bytes
     }
 }
 
+/// How often it is read at most, when a daemon writes it at the same time.
+const READ_MAX: usize = 3;
+
 /// Reads it; none when there is none. One that is no head is one that nobody signed.
 pub(super) fn read_head(directory: &Path) -> Option<Head> {
-    let mut file = match File::open(directory.join(FILE)) {
-        Ok(file) => file,
+    let mut head = read_once(directory);
+    for _ in 1..READ_MAX {
+        if head.as_ref().is_none_or(|head| head.holds(None)) {
+            break;
+        }
+        head = read_once(directory);
+    }
+    head
+}
+
+fn read_once(directory: &Path) -> Option<Head> {
+    let bytes = match read_bounded(&directory.join(FILE), BYTES as u64) {
+        Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(_) => return Some(nobodys()),
     };
-    if file.metadata().is_ok_and(|found| found.len() == 0) {
-        // The daemon ended when it made the file.
-        return None;
-    }
-    let mut bytes = [0; BYTES];
-    if file.read_exact(&mut bytes).is_err() || bytes[..8] != MAGIC {
+    let Ok(bytes) = <[u8; BYTES]>::try_from(bytes) else {
         return Some(nobodys());
-    }
+    };
     let array = |at: usize| {
         let mut array = [0; 32];
         array.copy_from_slice(&bytes[at..at + 32]);
         array
     };
-    let Some(seal) = Seal::decode(&bytes[72..]) else {
-        return Some(nobodys());
-    };
-    Some(Head::new(PublicKey(array(8)), array(40), seal))
+    match Seal::decode(&bytes[72..]) {
+        Some(seal) if bytes[..8] == MAGIC => Some(Head::new(PublicKey(array(8)), array(40), seal)),
+        _ => Some(nobodys()),
+    }
 }
 
 fn nobodys() -> Head {

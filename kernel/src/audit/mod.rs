@@ -10,7 +10,8 @@
 //! - [`entry`]: what is recorded, and its one form in bytes; [`segment`]: files; [`key`]: who signs;
 //! - `queue`, `writer`: from everybody to the disk;
 //! - [`verify`]: is it what was written; [`query`]: what is in it;
-//! - `links`, `head`, `checkpoint`, `rotate`, `prune`: what those need.
+//! - `resume`: where a daemon goes on in a log that is there;
+//! - `walk`, `report`, `links`, `head`, `checkpoint`, `rotate`, `prune`, `reserve`, `files`: what those need.
 //!
 //! Deliberately absent: an index, because files are read from end to end faster than anybody reads entries; and deciding what is worth an entry,
 //! which is for those who do it.
@@ -19,17 +20,22 @@
 
 mod checkpoint;
 pub mod entry;
+mod files;
 mod head;
 pub mod key;
 mod links;
 mod prune;
 pub mod query;
 mod queue;
+mod report;
+mod reserve;
+mod resume;
 mod rotate;
 pub mod segment;
 #[cfg(test)]
 mod tests;
 pub mod verify;
+mod walk;
 mod writer;
 
 use std::collections::VecDeque;
@@ -46,13 +52,13 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 pub use self::entry::{Entry, Kind, Outcome};
-pub use self::queue::{COUNTED_MAX, QUEUE_MAX, Reason, Refused, WINDOW};
-pub use self::verify::{Finding, Report};
+pub use self::queue::{COUNTED_MAX, COUNTED_OF_ONE_MAX, FULL_OF_ONE_MAX, QUEUE_MAX, Reason, Refused, WINDOW};
+pub use self::report::{Finding, Report};
 pub use astrid_wire::proof::PublicKey;
 
 use self::key::Signer;
 use self::query::{Recorded, headers};
-use self::queue::{Order, Pending, Shared};
+use self::queue::{Countable, Order, Pending, Shared};
 use self::verify::VerifyError;
 use self::writer::Writer;
 use crate::home::{Durability, Home, PRIVATE_FILE, replace_file};
@@ -68,6 +74,12 @@ const MEMORY_MAX: usize = 16 << 10;
 /// What is in a log's directory beside its segments.
 pub const NOT_SEGMENTS: [&str; 3] = [checkpoint::FILE, head::FILE, KEY_FILE];
 
+/// What of a log's directory is of no use anywhere else: room that is kept.
+pub const NOT_SAVED: &str = reserve::FILE;
+
+/// What a restore leaves for the next daemon to record: the words of the entry.
+pub const RESTORED: &str = "restored";
+
 /// Where the public key is for others.
 const KEY_FILE: &str = "key.pub";
 
@@ -80,6 +92,9 @@ pub enum AuditError {
     /// It cannot be read.
     #[error(transparent)]
     Read(#[from] VerifyError),
+    /// It is not what was written, and that is to be refused: how much is wrong, and what first. Nothing was written.
+    #[error("the audit log is not what was written, {0} findings: {1}")]
+    Tampered(u64, String),
     /// There is no thread or no directory for it.
     #[error("cannot {what} for the audit log")]
     Io {
@@ -97,7 +112,7 @@ impl AuditError {
         match self {
             Self::Key(error) => Some(error.hint()),
             Self::Read(_) => Some("see that var/audit can be read; a log that is moved away is begun anew".to_owned()),
-            Self::Io { .. } => None,
+            Self::Tampered(..) | Self::Io { .. } => None,
         }
     }
 }
@@ -107,6 +122,8 @@ impl AuditError {
 pub struct AuditOptions {
     /// Bytes of a segment, roughly, when the next one is begun.
     pub segment_bytes: u64,
+    /// Whether a log in which something is wrong is not gone on with. Nothing is written then.
+    pub refuse_tampered: bool,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Told when it begins or ceases to fail.
@@ -117,6 +134,7 @@ impl Default for AuditOptions {
     fn default() -> Self {
         Self {
             segment_bytes: SEGMENT_BYTES,
+            refuse_tampered: false,
             metrics: Arc::default(),
             changed: Arc::default(),
         }
@@ -131,6 +149,25 @@ pub struct Audit(Inner);
 enum Inner {
     Disk(Arc<Shared>),
     Memory(Arc<Mutex<VecDeque<Recorded>>>),
+}
+
+/// What somebody was refused.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TurnedAway<'a> {
+    /// Against whose share of a minute it counts, where that is not the principal.
+    pub owner: &'a str,
+    /// Who; empty when nobody knows.
+    pub principal: &'a str,
+    /// Through which capsule.
+    pub capsule: &'a str,
+    /// What: a word of the kernel's own.
+    pub action: &'static str,
+    /// On what.
+    pub resource: &'a str,
+    /// Which rule decided: what it is counted by. Nothing that a guest or a peer can choose freely.
+    pub rule: &'a str,
+    /// All of it, for the first.
+    pub detail: &'a str,
 }
 
 /// Resolves to the sequence number of an entry once it is signed and on disk.
@@ -169,10 +206,10 @@ impl Receipt {
 
 impl Audit {
     /// Opens the log of a home: verifies what came since the last checkpoint, and goes on behind it. What is wrong is in the report, and the
-    /// log goes on all the same, in a segment of its own. Needs the lock.
+    /// log goes on all the same, behind it, unless that is to be refused. Needs the lock.
     ///
     /// # Errors
-    /// [`AuditError`]: nothing can be read. That nothing can be written is no error here, but for each entry.
+    /// [`AuditError`]: nothing can be read, or it is refused. That nothing can be written is no error here, but for each entry.
     pub fn open(home: &Home, options: AuditOptions) -> Result<(Self, Report), AuditError> {
         let directory = home.audit_dir();
         let seed = current_seed(home, &directory)?;
@@ -187,25 +224,24 @@ impl Audit {
         make(directory)?;
         let signer = Signer::new(seed.as_bytes());
         let public = signer.public();
-        publish(directory, &public);
-        let from = checkpoint::read(directory, &public);
-        let resumed = from.is_some();
-        let (mut report, mut state) = verify::verify_from(directory, Some(&public), from)?;
-        if !report.is_ok() && resumed {
-            // Something is wrong since: all that is wrong is to be known.
-            (report, state) = verify::verify_from(directory, Some(&public), None)?;
+        let found = resume::look(directory, &public)?;
+        if let (Some(first), true) = (found.report.findings.first(), options.refuse_tampered) {
+            return Err(AuditError::Tampered(found.report.findings_count, first.to_string()));
         }
-        let last = verify::segments(directory)?.last().map_or(0, |(number, _)| *number);
-        let next = (!report.is_ok()).then_some(last + 1);
-        let unknown: Vec<u64> = state.open.iter().copied().collect();
-        // What an earlier boot was told is not told again.
-        report.unknown_count = unknown.len() as u64;
-        report.unknown_outcomes = unknown.iter().copied().take(verify::UNKNOWN_MAX).collect();
         let shared = Shared::new(options.metrics, options.changed);
+        for entry in found.tell(directory) {
+            // One that has no place any more is told by the next boot.
+            drop(shared.push(Pending::now(entry)));
+        }
+        if found.state.key == Some(public) {
+            publish(directory, &public);
+        }
+        let report = found.report;
+        let damaged = !report.is_ok();
         let writer = Writer::new(
             directory.to_path_buf(),
             signer,
-            (state, next),
+            (found.state, found.next, damaged),
             options.segment_bytes,
             Arc::clone(&shared),
         );
@@ -217,16 +253,6 @@ impl Audit {
                 source,
             })?;
         let audit = Self(Inner::Disk(shared));
-        for intent in unknown {
-            // Told once: from here on it has an outcome.
-            let entry = Entry::outcome_of(intent, entry::KERNEL, "audit.boot", Outcome::Unknown);
-            if audit
-                .write(entry.detail("the daemon ended before it was known"))
-                .is_err()
-            {
-                break;
-            }
-        }
         Ok((audit, report))
     }
 
@@ -281,21 +307,48 @@ impl Audit {
     /// Counts something routine: one entry for all of a minute, by who, through which capsule, what, and by which rule.
     pub fn count(&self, principal: &str, capsule: &str, action: &str, rule: &str) {
         if let Inner::Disk(shared) = &self.0 {
-            shared.count([principal, capsule, action, rule], 1);
+            shared.count(Countable {
+                owner: principal,
+                parts: [principal, capsule, action, rule],
+                outcome: Outcome::Done,
+                in_full: false,
+            });
         }
     }
 
-    /// Records that something was refused: the first of a minute in full, repeats by their number. So nobody can fill the log by asking.
-    pub fn denied(&self, principal: &str, capsule: &str, rule: &str) {
-        const ACTION: &str = "denied";
+    /// Records that the gate or a guard refused something. `rule`: which rule decided, without what a guest can choose; `detail`: all of it.
+    pub fn denied(&self, principal: &str, capsule: &str, rule: &str, detail: &str) {
+        self.turned_away(&TurnedAway {
+            principal,
+            capsule,
+            action: "denied",
+            rule,
+            detail,
+            ..TurnedAway::default()
+        });
+    }
+
+    /// Records that something was refused: the first of a minute by each rule in full, repeats by their number; and of one principal not more
+    /// than so many. So nobody can fill the log by asking, nor hide what others are refused.
+    pub fn turned_away(&self, what: &TurnedAway<'_>) {
         let first = match &self.0 {
-            Inner::Disk(shared) => shared.count([principal, capsule, ACTION, rule], 0),
+            Inner::Disk(shared) => shared.count(Countable {
+                owner: if what.owner.is_empty() {
+                    what.principal
+                } else {
+                    what.owner
+                },
+                parts: [what.principal, what.capsule, what.action, what.rule],
+                outcome: Outcome::Denied,
+                in_full: true,
+            }),
             Inner::Memory(_) => true,
         };
         if first {
-            let entry = Entry::new(Kind::Denial, principal, ACTION)
-                .capsule(capsule)
-                .detail(rule);
+            let entry = Entry::new(Kind::Denial, what.principal, what.action)
+                .capsule(what.capsule)
+                .resource(what.resource)
+                .detail(what.detail);
             // It is refused all the same; that the log takes nothing, it says itself.
             drop(self.write(entry.outcome(Outcome::Denied)));
         }
@@ -349,13 +402,19 @@ impl Audit {
     /// # Errors
     /// [`RotateError`]; the old key goes on then.
     pub async fn rotate(&self, home: &Home) -> Result<PublicKey, RotateError> {
+        // A rotation whose new key signs already and is not in its place is ended first.
+        drop(current_seed(home, &home.audit_dir()).map_err(|error| match error {
+            AuditError::Key(error) => RotateError::Key(error),
+            error => RotateError::Refused(Refused::Failing(Reason::Other(error.to_string().into()))),
+        })?);
         let next = AuditSeed::make_next(home)?;
         let seed = zeroize::Zeroizing::new(*next.as_bytes());
         self.ask(|done| Order::Rotate(seed, done), Ok(())).await??;
-        AuditSeed::promote_next(home)?;
-        let public = key::public_of(next.as_bytes());
-        publish(&home.audit_dir(), &public);
-        Ok(public)
+        if let Err(error) = AuditSeed::promote_next(home) {
+            // The log is signed with it already: whoever opens it next ends this.
+            tracing::warn!(%error, "the new key of the audit log is in keys/audit.key.next and stays there until the next start");
+        }
+        Ok(key::public_of(next.as_bytes()))
     }
 
     /// Writes what there is, leaves a checkpoint, and takes no more.
@@ -409,13 +468,16 @@ fn current_seed(home: &Home, directory: &Path) -> Result<AuditSeed, AuditError> 
     Ok(AuditSeed::open(home)?)
 }
 
+/// Bytes of a file with a public key at most.
+const KEY_FILE_BYTES_MAX: u64 = 1024;
+
 /// Leaves the public key for others. Without it they need to be told it, as they should be anyway.
 fn publish(directory: &Path, key: &PublicKey) {
-    let path: PathBuf = directory.join(KEY_FILE);
-    let text = format!("{key}\n");
-    if std::fs::read(&path).is_ok_and(|there| there == text.as_bytes()) {
+    if key_beside(directory) == Some(*key) {
         return;
     }
+    let path: PathBuf = directory.join(KEY_FILE);
+    let text = format!("{key}\n");
     if let Err(error) = replace_file(&path, &[text.as_bytes()], PRIVATE_FILE, Durability::Synced) {
         tracing::warn!(%error, "cannot write the public key of the audit log");
     }
@@ -424,6 +486,6 @@ fn publish(directory: &Path, key: &PublicKey) {
 /// The key that lies beside a log: enough to see that it fits together, and not who signed it.
 #[must_use]
 pub fn key_beside(directory: &Path) -> Option<PublicKey> {
-    let text = std::fs::read_to_string(directory.join(KEY_FILE)).ok()?;
-    text.trim().parse().ok()
+    let bytes = files::read_bounded(&directory.join(KEY_FILE), KEY_FILE_BYTES_MAX).ok()?;
+    String::from_utf8(bytes).ok()?.trim().parse().ok()
 }

@@ -3,14 +3,15 @@
 //! Nothing here says whether it is true; that is [`verify`](super::verify)'s to say. Entries are told as far as their own hashes are right.
 
 use std::collections::{HashSet, VecDeque};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use astrid_wire::control::audit::Stats;
 use serde::Serialize;
 
-use super::entry::{Entry, Hash, Kind, Stage, View};
+use super::entry::{Entry, Hash, Kind, Outcome, Stage, View};
+use super::files::open_regular;
 use super::segment::{HEADER_BYTES, Header, Reader, RecordKind, Step, file_name, hash};
 use super::verify::{VerifyError, segments};
 
@@ -121,21 +122,33 @@ pub struct Filter {
 impl Filter {
     fn wants(&self, view: &View<'_>) -> bool {
         self.principal.as_deref().is_none_or(|name| name == view.principal)
-            && self.kind.is_none_or(|kind| kind == view.kind)
+            && self
+                .kind
+                .is_none_or(|kind| kind == view.kind || (kind == Kind::Denial && is_denials(view)))
             && self.since_ms.is_none_or(|since| view.wall_ms >= since)
             && self.before_ms.is_none_or(|before| view.wall_ms < before)
     }
+}
+
+/// Whether it stands for many denials.
+fn is_denials(view: &View<'_>) -> bool {
+    view.kind == Kind::Summary && view.outcome == Outcome::Denied
 }
 
 /// Headers of all segments that have a good one, in order.
 pub(super) fn headers(directory: &Path) -> Result<Vec<(PathBuf, Header)>, VerifyError> {
     let mut found = Vec::new();
     for (_, path) in segments(directory)? {
-        if let Some((header, ..)) = open(&path)? {
+        if let Some(header) = header_of(&path)? {
             found.push((path, header));
         }
     }
     Ok(found)
+}
+
+/// The header of a segment; none when it has no good one.
+pub(super) fn header_of(path: &Path) -> Result<Option<Header>, VerifyError> {
+    Ok(open(path)?.map(|(header, _)| header))
 }
 
 fn io_at<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> VerifyError + 'a {
@@ -148,9 +161,10 @@ fn io_at<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> Veri
 
 /// The header of a segment and what is behind it; none when it has no good one, or was pruned meanwhile.
 fn open(path: &Path) -> Result<Option<(Header, Reader)>, VerifyError> {
-    let mut file = match File::open(path) {
+    let mut file = match open_regular(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // Pruned meanwhile; or nothing that was ever written here.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::Unsupported) => return Ok(None),
         Err(error) => return Err(io_at("open", path)(error)),
     };
     let mut header = [0; HEADER_BYTES];
@@ -322,7 +336,7 @@ impl Follower {
             if number == self.number
                 && let Some((offset, head)) = self.at
             {
-                let mut file = File::open(&path).map_err(io_at("open", &path))?;
+                let mut file = open_regular(&path).map_err(io_at("open", &path))?;
                 file.seek(SeekFrom::Start(offset)).map_err(io_at("read", &path))?;
                 reader = Reader::new(file, offset, &head);
             } else if number > self.number {

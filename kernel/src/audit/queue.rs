@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Notify, oneshot};
 use zeroize::Zeroizing;
 
-use super::entry::{Entry, Kind};
+use super::entry::{Entry, Kind, Outcome};
 use super::writer::wall_ms;
 use crate::metrics::Metrics;
 
@@ -22,8 +22,17 @@ const WRITTEN_AFTER: Duration = Duration::from_millis(35);
 /// How long routine repeats are counted before they are one entry.
 pub const WINDOW: Duration = Duration::from_secs(60);
 
-/// Different things that are counted in one window at most; others share a row.
+/// Different things that are counted in one window at most; beyond that each has one row for the rest of its own.
 pub const COUNTED_MAX: usize = 4096;
+
+/// Of those, of one principal: nobody fills the rows of others.
+pub const COUNTED_OF_ONE_MAX: u32 = 64;
+
+/// Refusals of one principal that are told in full in one window at most; further ones are counted.
+pub const FULL_OF_ONE_MAX: u32 = 16;
+
+/// Whose rows are told apart in one window at most.
+const OWNERS_MAX: usize = 4096;
 
 /// Orders that wait at most: they come from operators and the end of the daemon.
 const ORDERS_MAX: usize = 64;
@@ -40,6 +49,9 @@ pub enum Reason {
     /// Nothing may be written.
     #[error("its directory cannot be written")]
     ReadOnly,
+    /// The files that are written are not there any more.
+    #[error("its files are gone, or others are in their place")]
+    Gone,
     /// Anything else.
     #[error("{0}")]
     Other(Arc<str>),
@@ -50,7 +62,8 @@ impl Reason {
         use io::ErrorKind::{FileTooLarge, NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
         match error.kind() {
             StorageFull | QuotaExceeded | FileTooLarge => Self::Full,
-            ReadOnlyFilesystem | PermissionDenied | NotFound => Self::ReadOnly,
+            ReadOnlyFilesystem | PermissionDenied => Self::ReadOnly,
+            NotFound => Self::Gone,
             _ => Self::Other(error.to_string().into()),
         }
     }
@@ -61,6 +74,7 @@ impl Reason {
         match self {
             Self::Full => "make room on the disk of var/audit; it goes on by itself",
             Self::ReadOnly => "make var/audit writable; it goes on by itself",
+            Self::Gone => "put var/audit back as it was; without it the next daemon begins a log anew",
             Self::Other(_) => "look at the disk of var/audit; it goes on by itself",
         }
     }
@@ -115,6 +129,32 @@ pub(super) enum Order {
     Stop(oneshot::Sender<()>),
 }
 
+/// What is counted together.
+#[derive(Debug)]
+struct Row {
+    outcome: Outcome,
+    count: u64,
+}
+
+/// What one has used of this window.
+#[derive(Debug, Default)]
+struct Owner {
+    rows: u32,
+    full: u32,
+}
+
+/// Something to count.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Countable<'a> {
+    /// Whose rows these are.
+    pub(super) owner: &'a str,
+    /// Principal, capsule, action and rule.
+    pub(super) parts: [&'a str; 4],
+    pub(super) outcome: Outcome,
+    /// The first is told in full, if there is room for that, and counted nowhere.
+    pub(super) in_full: bool,
+}
+
 /// What waits.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -124,7 +164,8 @@ pub(super) struct Queue {
     /// When the first of those came for whom nobody waits.
     pub(super) written_since: Option<Instant>,
     pub(super) orders: Vec<Order>,
-    counted: HashMap<Box<str>, u64, ahash::RandomState>,
+    counted: HashMap<Box<str>, Row, ahash::RandomState>,
+    owners: HashMap<Box<str>, Owner, ahash::RandomState>,
     /// When the window began.
     counted_since: Option<Instant>,
     failing: Option<(Reason, Instant)>,
@@ -158,6 +199,42 @@ impl Queue {
         (std::mem::take(&mut self.pending), std::mem::take(&mut self.orders))
     }
 
+    /// Counts what has no row in this window, `key`.
+    fn count_new(&mut self, what: Countable<'_>) -> bool {
+        let Countable { outcome, in_full, .. } = what;
+        let owner = &what.owner[..what.owner.floor_char_boundary(256)];
+        if !self.owners.contains_key(owner) && self.owners.len() < OWNERS_MAX {
+            self.owners.insert(owner.into(), Owner::default());
+        }
+        let [principal, _, action, _] = what.parts;
+        let Some(owner) = self.owners.get_mut(owner) else {
+            let rest = format!("\0\0{action}\0others: more than {OWNERS_MAX} principals in this time");
+            self.add(rest, outcome);
+            return false;
+        };
+        if owner.rows >= COUNTED_OF_ONE_MAX || self.counted.len() >= COUNTED_MAX {
+            // The actions are the kernel's own words: there are few.
+            let principal: String = principal.chars().filter(|c| *c != BETWEEN).take(128).collect();
+            let rest = format!("{principal}\0\0{action}\0others: more different ones than are told apart in this time");
+            self.add(rest, outcome);
+            return false;
+        }
+        owner.rows += 1;
+        let full = in_full && owner.full < FULL_OF_ONE_MAX;
+        owner.full += u32::from(full);
+        let row = Row {
+            outcome,
+            count: u64::from(!full),
+        };
+        self.counted.insert(self.key.as_str().into(), row);
+        full
+    }
+
+    fn add(&mut self, key: String, outcome: Outcome) {
+        let row = self.counted.entry(key.into());
+        row.or_insert(Row { outcome, count: 0 }).count += 1;
+    }
+
     /// Makes entries of what was counted, when its time is over or the end is near.
     fn close_window(&mut self, now: Instant) {
         let ends = self
@@ -168,13 +245,15 @@ impl Queue {
             return;
         }
         self.counted_since = None;
-        for (key, count) in self.counted.drain().filter(|(_, count)| *count > 0) {
+        self.owners.clear();
+        for (key, Row { outcome, count }) in self.counted.drain().filter(|(_, row)| row.count > 0) {
             let mut parts = key.split(BETWEEN);
             let mut part = || parts.next().unwrap_or_default();
             let (principal, capsule, action, rule) = (part(), part(), part(), part());
             let entry = Entry::new(Kind::Summary, principal, action)
                 .capsule(capsule)
                 .detail(rule)
+                .outcome(outcome)
                 .count(count);
             self.pending.push(Pending::now(entry));
         }
@@ -234,41 +313,32 @@ impl Shared {
         Ok(())
     }
 
-    /// Counts something. `first`: what the first of its window counts, 0 when it is told in full elsewhere. Whether it was the first.
-    pub(super) fn count(&self, parts: [&str; 4], first: u64) -> bool {
+    /// Counts something. Whether it is to be told in full instead.
+    pub(super) fn count(&self, what: Countable<'_>) -> bool {
         let mut guard = self.queue.lock();
         let queue = &mut *guard;
         if queue.closed {
             return false;
         }
         queue.key.clear();
-        for part in parts {
+        for part in what.parts {
             // Each part is cut again when it becomes an entry; here it only must not be long.
-            let mut end = part.len().min(256);
-            while !part.is_char_boundary(end) {
-                end -= 1;
-            }
-            queue.key.extend(part[..end].chars().filter(|c| *c != BETWEEN));
+            let part = &part[..part.floor_char_boundary(256)];
+            queue.key.extend(part.chars().filter(|c| *c != BETWEEN));
             queue.key.push(BETWEEN);
         }
-        if let Some(count) = queue.counted.get_mut(queue.key.as_str()) {
-            *count += 1;
+        if let Some(row) = queue.counted.get_mut(queue.key.as_str()) {
+            row.count += 1;
             return false;
         }
-        if queue.counted.len() >= COUNTED_MAX {
-            let [.., action, _] = parts;
-            // The actions are the kernel's own words: there are few.
-            let rest = format!("\0\0{action}\0others: more than {COUNTED_MAX} different in this time");
-            *queue.counted.entry(rest.into()).or_default() += 1;
-            return false;
-        }
-        queue.counted.insert(queue.key.as_str().into(), first);
-        if queue.counted_since.is_none() {
+        let is_first = queue.counted_since.is_none();
+        let full = queue.count_new(what);
+        if is_first {
             queue.counted_since = Some(Instant::now());
             drop(guard);
             self.wake.notify_one();
         }
-        true
+        full
     }
 
     /// Something for the writer to do after what waits.
@@ -327,13 +397,28 @@ impl Shared {
         }
     }
 
+    /// What could not be written, to be tried once more; nothing when the disk takes entries.
+    pub(super) fn left(&self) -> Vec<Pending> {
+        let mut queue = self.queue.lock();
+        match queue.failing {
+            Some(_) => std::mem::take(&mut queue.pending),
+            None => Vec::new(),
+        }
+    }
+
     /// Nothing more is taken; who waits is told.
     pub(super) fn close(&self) {
         let mut queue = self.queue.lock();
         queue.closed = true;
         queue.orders.clear();
         let left: Vec<Pending> = queue.pending.drain(..).collect();
+        let why = queue.failing.take().map(|(reason, _)| reason.to_string());
+        let refused = std::mem::take(&mut queue.refused);
         drop(queue);
+        if !left.is_empty() || refused > 0 {
+            let (why, lost) = (why.unwrap_or_default(), left.len());
+            tracing::error!(lost, refused, why, "the audit log ends without these entries");
+        }
         for pending in left.into_iter().filter_map(|pending| pending.answer) {
             // Whoever asked may have gone.
             let _ = pending.send(Err(Refused::Closed));

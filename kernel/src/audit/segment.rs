@@ -271,6 +271,11 @@ impl<'a> Raw<'a> {
         &self.hashed[32 + FRAME_BYTES..]
     }
 
+    /// Where it ends in the file: `hashed` has the hash before it, and not its own, which is as long.
+    pub(super) fn end(&self) -> u64 {
+        self.offset + self.hashed.len() as u64
+    }
+
     /// Its hash behind another one than that before it in the file.
     pub(super) fn hash_after(&self, previous: &Hash) -> Hash {
         hash(&[previous, &self.hashed[32..]].concat())
@@ -300,6 +305,8 @@ pub(super) struct Reader {
     end: usize,
     /// Where `start` is in the file.
     offset: u64,
+    /// Bytes that may still be read from the file.
+    left: u64,
     over: bool,
 }
 
@@ -314,7 +321,16 @@ impl Reader {
             start: 32,
             end: 32,
             offset,
+            left: u64::MAX,
             over: false,
+        }
+    }
+
+    /// Reads no further than to that byte of the file.
+    pub(super) fn until(self, end: u64) -> Self {
+        Self {
+            left: end.saturating_sub(self.offset),
+            ..self
         }
     }
 
@@ -334,9 +350,14 @@ impl Reader {
                 self.buffer.copy_within(keep..self.end, 0);
                 (self.start, self.end) = (32, self.end - keep);
             }
-            match self.file.read(&mut self.buffer[self.end..]) {
+            let room = self.buffer.len() - self.end;
+            let may = usize::try_from(self.left).unwrap_or(room).min(room);
+            match self.file.read(&mut self.buffer[self.end..self.end + may]) {
                 Ok(0) => self.over = true,
-                Ok(read) => self.end += read,
+                Ok(read) => {
+                    self.end += read;
+                    self.left -= read as u64;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }

@@ -2,12 +2,14 @@
 //!
 //! A batch is written or not: when something fails the file is cut back to where it was, what was to be sealed is refused with the reason,
 //! and what was only to be written waits. The next batch tries again, so a disk that is full heals when there is room.
+//!
+//! A seal covers the entries that were written with it and no others: what lies behind the last seal when a daemon starts is cut off.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::PathBuf;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,14 +19,11 @@ use super::key::Signer;
 use super::queue::{Order, Pending, Reason, Refused, Shared};
 use super::segment::{self, HEADER_BYTES, Header, RecordKind, Seal};
 use super::verify::State;
-use super::{checkpoint, prune, rotate};
-use crate::home::PRIVATE_FILE;
+use super::{RESTORED, checkpoint, publish, reserve};
+use crate::home::{Durability, PRIVATE_FILE, replace_file};
 
 /// How long what failed waits until it is tried again without anybody asking.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(10);
-
-/// Segments that are removed at once at most; the next prune goes on.
-const PRUNE_MAX: usize = 1024;
 
 /// Writes the log.
 pub(super) struct Writer {
@@ -37,6 +36,15 @@ pub(super) struct Writer {
     pub(super) next_segment: Option<u64>,
     /// Something before is wrong: no checkpoint hides that from the next boot.
     damaged: bool,
+    /// `head` is signed by the key that signs. Without that a checkpoint by it would disown the head.
+    pub(super) told: bool,
+    /// A segment that was begun in vain and could not be removed: nothing is written before it is gone.
+    leftover: Option<PathBuf>,
+    /// Room is kept; if not, when that is tried again.
+    reserved: bool,
+    reserve_after: Instant,
+    /// Nothing is written yet, so what a restore left is not recorded yet.
+    fresh: bool,
     /// The segment that is written.
     pub(super) file: Option<File>,
     /// Bytes may lie behind the end.
@@ -56,7 +64,7 @@ impl Writer {
     pub(super) fn new(
         directory: PathBuf,
         signer: Signer,
-        (state, next_segment): (State, Option<u64>),
+        (state, next_segment, damaged): (State, Option<u64>, bool),
         segment_bytes: u64,
         shared: Arc<Shared>,
     ) -> Self {
@@ -65,8 +73,13 @@ impl Writer {
             signer,
             state,
             segment_bytes,
-            damaged: next_segment.is_some(),
+            damaged,
             next_segment,
+            told: true,
+            leftover: None,
+            reserved: false,
+            reserve_after: Instant::now(),
+            fresh: true,
             file: None,
             // What was torn when the last daemon ended is behind the end.
             dirty: true,
@@ -90,6 +103,7 @@ impl Writer {
                     Order::Prune(before_ms, done) => drop(done.send(self.prune(before_ms))),
                     Order::Rotate(seed, done) => drop(done.send(self.rotate(Signer::new(&seed)))),
                     Order::Stop(done) => {
+                        self.last_try();
                         self.checkpoint();
                         self.shared.close();
                         // Whoever asked may have gone.
@@ -99,6 +113,34 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// What waits because the disk takes nothing is tried once more, in the room that is kept for this.
+    fn last_try(&mut self) {
+        let left = self.shared.left();
+        if !left.is_empty() {
+            reserve::release(&self.directory);
+            self.write(left);
+        }
+    }
+
+    /// Keeps room, when there is none kept.
+    pub(super) fn reserve(&mut self) {
+        let now = Instant::now();
+        if self.reserved || now < self.reserve_after {
+            return;
+        }
+        self.reserve_after = now + TRY_AGAIN_AFTER;
+        match reserve::make(&self.directory) {
+            Ok(()) => self.reserved = true,
+            Err(error) => tracing::debug!(%error, "no room is kept for the audit log"),
+        }
+    }
+
+    /// Gives up what is kept. Whether there was anything.
+    pub(super) fn release(&mut self) -> bool {
+        (self.reserved, self.reserve_after) = (false, Instant::now());
+        reserve::release(&self.directory)
     }
 
     /// Writes a batch, and tells everybody in it.
@@ -113,6 +155,11 @@ impl Writer {
                     }
                 }
                 self.shared.worked(self.state.sequence - before);
+                if std::mem::take(&mut self.fresh) {
+                    // It was the first of what was written.
+                    let _ = fs::remove_file(self.directory.join(RESTORED));
+                }
+                self.reserve();
             }
             Err(error) => {
                 let reason = Reason::of(&error);
@@ -132,8 +179,23 @@ impl Writer {
         }
     }
 
+    /// Entries of the log's own, and nobody waits for them.
+    pub(super) fn append_own(&mut self, batch: &[Pending]) -> Result<(), Refused> {
+        match self.append(batch) {
+            Ok(()) => {
+                self.shared.worked(batch.len() as u64);
+                Ok(())
+            }
+            Err(error) => {
+                let reason = Reason::of(&error);
+                self.shared.failed(reason.clone(), Vec::new(), batch.len() as u64);
+                Err(Refused::Failing(reason))
+            }
+        }
+    }
+
     /// Chains entries, seals them, and has them on disk. After an error the log is as it was.
-    fn append(&mut self, batch: &[Pending]) -> io::Result<()> {
+    pub(super) fn append(&mut self, batch: &[Pending]) -> io::Result<()> {
         self.open()?;
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
@@ -153,8 +215,8 @@ impl Writer {
             fresh.insert(&entry.principal, head);
         }
         let last = self.state.sequence + batch.len() as u64;
-        let count = self.state.unsealed + batch.len() as u64;
-        let seal = Seal::new(&self.signer, &head, last, count, now_ms);
+        // These and no others: what nobody signed is never covered by a later signature.
+        let seal = Seal::new(&self.signer, &head, last, batch.len() as u64, now_ms);
         let sealed = segment::append(&mut buffer, RecordKind::Seal, |to| seal.encode(to));
         let written = self.put(&buffer[32..]);
         let length = (buffer.len() - 32) as u64;
@@ -168,7 +230,6 @@ impl Writer {
             self.follow(&pending.entry, sequence);
         }
         self.state.sequence = last;
-        self.state.unsealed = 0;
         self.state.head = sealed;
         self.state.offset += length;
         self.tell_head(&Head::new(self.signer.public(), head, seal));
@@ -214,14 +275,25 @@ impl Writer {
 
     /// The segment to write to, begun if it must be.
     fn open(&mut self) -> io::Result<()> {
-        if self.file.is_some() && self.state.unsealed == 0 && self.state.offset >= self.segment_bytes {
+        if let Some(path) = &self.leftover {
+            crate::home::remove_file(path)?;
+            self.leftover = None;
+        }
+        self.still_there()?;
+        if self.file.is_some() && self.state.offset >= self.segment_bytes {
             self.next_segment = Some(self.state.segment + 1);
         }
         if self.state.segment == 0 && self.next_segment.is_none() {
             self.next_segment = Some(1);
         }
         match self.next_segment {
-            Some(number) => self.begin(number),
+            Some(number) => {
+                self.begin(number)?;
+                if number > 1 {
+                    self.checkpoint();
+                }
+                Ok(())
+            }
             None if self.file.is_none() => {
                 let path = self.directory.join(segment::file_name(self.state.segment));
                 self.file = Some(OpenOptions::new().write(true).open(path)?);
@@ -231,7 +303,22 @@ impl Writer {
         }
     }
 
-    fn begin(&mut self, number: u64) -> io::Result<()> {
+    /// That what is written to is still what is found under its name: a file that was removed takes everything, and keeps nothing.
+    fn still_there(&self) -> io::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let (open, named) = (
+            file.metadata()?,
+            fs::symlink_metadata(self.directory.join(segment::file_name(self.state.segment)))?,
+        );
+        if open.nlink() == 0 || (open.dev(), open.ino()) != (named.dev(), named.ino()) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(())
+    }
+
+    /// Begins a segment. After an error there is none.
+    pub(super) fn begin(&mut self, number: u64) -> io::Result<()> {
+        self.make_head()?;
         let path = self.directory.join(segment::file_name(number));
         let header = Header {
             number,
@@ -241,6 +328,26 @@ impl Writer {
             previous: self.state.head,
         };
         let bytes = header.encode(&self.signer);
+        let file = match self.make_segment(&path, &bytes) {
+            Ok(file) => file,
+            Err(error) => {
+                // Whole or not: the log goes on in the segment before it, and nothing may be behind that.
+                let removed = crate::home::remove_file(&path);
+                self.leftover = removed.is_err().then_some(path);
+                return Err(error);
+            }
+        };
+        let mut head = [0; 32];
+        head.copy_from_slice(&bytes[HEADER_BYTES - 32..]);
+        (self.state.segment, self.state.offset, self.state.head) = (number, HEADER_BYTES as u64, head);
+        self.state.unsealed = 0;
+        self.state.key = Some(header.key);
+        (self.file, self.dirty, self.next_segment) = (Some(file), false, None);
+        publish(&self.directory, &header.key);
+        Ok(())
+    }
+
+    fn make_segment(&self, path: &Path, header: &[u8]) -> io::Result<File> {
         // One that is there is shorter than a header: the daemon ended, or the disk was full, when it was begun.
         let file = OpenOptions::new()
             .write(true)
@@ -248,104 +355,56 @@ impl Writer {
             .truncate(true)
             .mode(PRIVATE_FILE)
             .open(path)?;
-        file.write_all_at(&bytes, 0)?;
+        file.write_all_at(header, 0)?;
         file.sync_all()?;
         File::open(&self.directory)?.sync_all()?;
-        let mut head = [0; 32];
-        head.copy_from_slice(&bytes[HEADER_BYTES - 32..]);
-        (self.state.segment, self.state.offset, self.state.head) = (number, HEADER_BYTES as u64, head);
-        self.state.unsealed = 0;
-        self.state.key = Some(header.key);
-        (self.file, self.dirty, self.next_segment) = (Some(file), false, None);
-        if number > 1 {
-            self.checkpoint();
+        Ok(file)
+    }
+
+    /// A head from before the first segment on, so that one that is missing was taken away.
+    fn make_head(&self) -> io::Result<()> {
+        let path = self.directory.join(head::FILE);
+        if fs::symlink_metadata(&path).is_ok_and(|found| found.is_file() && found.len() == head::BYTES as u64) {
+            return Ok(());
         }
-        Ok(())
+        let seal = Seal::new(&self.signer, &self.state.head, self.state.sequence, 0, wall_ms());
+        let head = Head::new(self.signer.public(), self.state.head, seal);
+        replace_file(&path, &[&head.encode()], PRIVATE_FILE, Durability::Synced)
+    }
+
+    fn open_head(&self) -> io::Result<File> {
+        self.make_head()?;
+        OpenOptions::new().write(true).open(self.directory.join(head::FILE))
     }
 
     /// Says where the log ends. That it cannot be said is no reason not to go on.
     fn tell_head(&mut self, last: &Head) {
         let written = match &self.head {
             Some(file) => last.write(file),
-            None => OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(PRIVATE_FILE)
-                .open(self.directory.join(head::FILE))
-                .and_then(|file| {
-                    last.write(&file)?;
-                    file.sync_all()?;
-                    self.head = Some(file);
-                    Ok(())
-                }),
+            None => self.open_head().and_then(|file| {
+                last.write(&file)?;
+                file.sync_all()?;
+                self.head = Some(file);
+                Ok(())
+            }),
         };
+        self.told = written.is_ok();
         if let Err(error) = written {
             self.head = None;
             tracing::warn!(%error, "cannot write the head of the audit log");
         }
     }
 
-    fn checkpoint(&self) {
-        if self.damaged || self.state.unsealed > 0 || self.state.segment == 0 {
-            return;
+    /// Leaves a checkpoint. Whether there is one of what is written now.
+    pub(super) fn checkpoint(&self) -> bool {
+        if self.damaged || !self.told || self.state.segment == 0 {
+            return false;
         }
-        if let Err(error) = checkpoint::write(&self.directory, &self.state, &self.signer) {
+        let written = checkpoint::write(&self.directory, &self.state, &self.signer);
+        if let Err(error) = &written {
             tracing::warn!(%error, "cannot write a checkpoint of the audit log: the next boot verifies more of it");
         }
-    }
-
-    /// Removes segments that were ended before that time, and leaves receipts. Returns how many.
-    fn prune(&mut self, before_ms: u64) -> Result<u64, Refused> {
-        let refused = |error: io::Error| Refused::Failing(Reason::of(&error));
-        let all = super::query::headers(&self.directory)
-            .map_err(|error| Refused::Failing(Reason::Other(error.to_string().into())))?;
-        let old: Vec<_> = all
-            .windows(2)
-            .filter_map(|pair| match pair {
-                // What is behind it was begun after its last entry.
-                [(path, old), (_, next)] if next.wall_ms <= before_ms && next.number == old.number + 1 => {
-                    Some((path, prune::receipt(old, next), old.number))
-                }
-                _ => None,
-            })
-            .take_while(|(.., number)| *number < self.state.segment)
-            .take(PRUNE_MAX)
-            .collect();
-        if old.is_empty() {
-            return Ok(0);
-        }
-        let receipts: Vec<Pending> = old
-            .iter()
-            .map(|(_, receipt, _)| Pending::now(receipt.clone()))
-            .collect();
-        self.append(&receipts).map_err(refused)?;
-        for (path, ..) in &old {
-            fs::remove_file(path).map_err(refused)?;
-        }
-        File::open(&self.directory)
-            .and_then(|directory| directory.sync_all())
-            .map_err(refused)?;
-        self.checkpoint();
-        Ok(old.len() as u64)
-    }
-
-    /// Signs with another key from here on.
-    fn rotate(&mut self, new: Signer) -> Result<(), Refused> {
-        let refused = |error: io::Error| Refused::Failing(Reason::of(&error));
-        let entry = rotate::entry(&self.signer.public(), &new);
-        self.append(&[Pending::now(entry)]).map_err(refused)?;
-        let old = std::mem::replace(&mut self.signer, new);
-        if let Err(error) = self.begin(self.state.segment + 1) {
-            // The old key goes on: nothing was signed with the new one.
-            self.signer = old;
-            return Err(refused(error));
-        }
-        // A seal by the new key, so that the head is its own. Without it the next entry brings one.
-        if let Err(error) = self.append(&[]) {
-            tracing::warn!(%error, "the new key of the audit log has not sealed yet");
-        }
-        Ok(())
+        written.is_ok()
     }
 }
 

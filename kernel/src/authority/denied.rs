@@ -105,6 +105,22 @@ pub(super) fn guard_grant(capsule: &str, pattern: &dyn std::fmt::Display) -> Str
     format!("`astrid caps grant capsule:{capsule} guard:{pattern}`")
 }
 
+impl Denied {
+    /// Which rule decided, without anything that whoever is refused can choose: there are few of these for each principal.
+    pub fn rule(&self) -> String {
+        match self {
+            Self::Manifest { action, section, .. } => format!("{action}: the manifest does not declare it ({section})"),
+            Self::Reserved(topic) => format!("{} belongs to the kernel", topic.domain()),
+            Self::OperatorOnly(_) => "for operators".to_owned(),
+            Self::Guard { .. } => "guard: nothing grants it".to_owned(),
+            Self::Principal(refusal) => {
+                format!("{}: {}", refusal.action, refusal.reason.rule(&refusal.principal))
+            }
+            Self::Anonymous { action, .. } => format!("{action}: anonymous"),
+        }
+    }
+}
+
 /// A refusal, in words that name what is lacking.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {

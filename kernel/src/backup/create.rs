@@ -233,7 +233,7 @@ pub fn create(home: &Home, source: Source<'_>, file: &Path, force: bool) -> Resu
     })
 }
 
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
@@ -269,6 +269,9 @@ impl Gathered<'_> {
             let text = file_name.to_str().ok_or_else(|| BackupError::Name(path.clone()))?;
             // Which is found already.
             if name == "var/audit" && audit::NOT_SEGMENTS.contains(&text) {
+                continue;
+            }
+            if name == "var/audit" && text == audit::NOT_SAVED {
                 continue;
             }
             // What is being written in the place of another file.

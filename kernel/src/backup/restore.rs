@@ -12,12 +12,13 @@ use std::path::{Component, Path};
 
 use flate2::bufread::GzDecoder;
 
-use super::create::Hashing;
+use super::create::{Hashing, now_ms};
 pub use super::fault::{Fault, RestoreError};
 use super::{
     CONTENT_BYTES_MAX, DEPTH_MAX, Entry, FILES_MAX, FORMAT, MANIFEST, MANIFEST_BYTES_MAX, MARKER, Manifest,
     PATH_BYTES_MAX, SAVED, STAGING, is_saved, remove_tree, sync_directory,
 };
+use crate::audit;
 use crate::home::{Durability, Home, PRIVATE_FILE, remove_file, replace_file};
 use crate::lock::Lock;
 
@@ -87,6 +88,7 @@ pub fn restore(file: &Path, home: &Home) -> Result<Restored, RestoreError> {
             return Err(error);
         }
     };
+    leave_word(file, &manifest, &staging)?;
     put_in_place(home, &staging)?;
     remove_tree(&staging).map_err(io_at("remove", &staging))?;
     sync_directory(&var).map_err(io_at("sync", &var))?;
@@ -99,6 +101,22 @@ pub fn restore(file: &Path, home: &Home) -> Result<Restored, RestoreError> {
         version: manifest.version,
         sequence: manifest.sequence,
     })
+}
+
+/// Leaves word for the next daemon, which records in the audit log that what is there came from a backup, and when.
+fn leave_word(file: &Path, manifest: &Manifest, staging: &Path) -> Result<(), RestoreError> {
+    let directory = staging.join("var/audit");
+    let made = DirBuilder::new().mode(0o700).recursive(true).create(&directory);
+    made.map_err(io_at("create", &directory))?;
+    let words = format!(
+        "at_ms={} made_at_ms={} version={} from={}\n",
+        now_ms(),
+        manifest.made_at_ms,
+        manifest.version,
+        file.display()
+    );
+    let path = directory.join(audit::RESTORED);
+    replace_file(&path, &[words.as_bytes()], PRIVATE_FILE, Durability::Synced).map_err(io_at("write", &path))
 }
 
 /// Removes what is in a directory.

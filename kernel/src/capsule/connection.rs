@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::Host;
 use super::host::bindings::astrid::kernel::connection::AuthenticateError;
-use crate::audit::{Entry, Kind};
+use crate::audit::{Entry, Kind, TurnedAway};
 use crate::authority::{Gate, Permit, Standing};
 use crate::bus::{Bus, Heard, Role, Route, Subscribed};
 use crate::deadlines::{DeadlineKey, Deadlines};
@@ -154,20 +154,35 @@ impl Connection {
         if !matches!(state.handshake, Handshake::Pending(_)) || state.claim.is_some() {
             return Err(AuthenticateError::Again);
         }
-        let claim = claim.parse().ok().and_then(|principal| Claim::new(principal).ok());
-        let Some(claim) = claim else {
-            return Err(self.refuse(&mut state, host));
+        let known = claim.parse().ok().and_then(|principal| Claim::new(principal).ok());
+        let Some(claim) = known else {
+            return Err(self.refuse(&mut state, host, claim));
         };
         let nonce = claim.nonce;
         state.claim = Some(claim);
         Ok(nonce)
     }
 
+    /// Who is on the other side, as the system says it.
+    fn peer_words(&self) -> String {
+        format!("uid={} pid={}", self.peer.uid, self.peer.pid)
+    }
+
     /// The attempt has failed.
-    fn refuse(&self, state: &mut State, host: &Host) -> AuthenticateError {
+    fn refuse(&self, state: &mut State, host: &Host, claimed: &str) -> AuthenticateError {
         state.handshake = Handshake::Refused;
         host.metrics.connections_unauthenticated.increment();
-        host.audit.count("", "", "connection.refused", self.socket.as_str());
+        let (socket, uid) = (self.socket.as_str(), self.peer.uid);
+        let claimed = if claimed.is_empty() { "nobody" } else { claimed };
+        host.audit.turned_away(&TurnedAway {
+            // What a peer claims it chooses: it counts against its user.
+            owner: &format!("uid={uid}"),
+            action: "connection.refused",
+            resource: socket,
+            rule: &format!("{socket} uid={uid} claimed to be {claimed}"),
+            detail: &format!("{} claimed to be {claimed}", self.peer_words()),
+            ..TurnedAway::default()
+        });
         if let Some(peers) = self.seat.turn_away() {
             tracing::warn!(
                 peers,
@@ -193,6 +208,7 @@ impl Connection {
         self.deadlines.cancel(timer);
         // A child is never its owner, whatever it has got hold of.
         let own = (self.peer.uid == host.own_uid || self.peer.uid == 0) && !self.child;
+        let claim = state.claim.as_ref().map(|claim| claim.principal.clone());
         let claimed = match state.claim.take() {
             Some(claim) => {
                 let policy = host.gate.authority().policy();
@@ -209,7 +225,7 @@ impl Connection {
         let standing = claimed.map(|principal| host.gate.authority().standing(&principal));
         // Whoever is disabled, or not known, is told no more than who shows a wrong credential.
         let Some(standing) = standing.filter(|standing| standing.check_active().is_ok()) else {
-            return Err(self.refuse(&mut state, host));
+            return Err(self.refuse(&mut state, host, claim.as_ref().map_or("", Principal::as_str)));
         };
         let principal = standing.principal().clone();
         match host.ledger.account(&principal).hold(Limit::Connections, 1) {
@@ -217,6 +233,7 @@ impl Connection {
             Err(exceeded) => {
                 state.handshake = Handshake::Refused;
                 host.metrics.connections_refused.increment();
+                host.over_quota("", &exceeded, &self.peer_words());
                 if let Some(peers) = self.seat.turn_away() {
                     tracing::warn!(peers, peer.uid = self.peer.uid, peer.pid = self.peer.pid, %exceeded, "a connection is turned away");
                 }
@@ -228,9 +245,8 @@ impl Connection {
         state.standing = Some(standing);
         let entry =
             Entry::new(Kind::Connection, principal.as_str(), "connection.accepted").resource(self.socket.as_str());
-        let peer = format!("uid={} pid={}", self.peer.uid, self.peer.pid);
         // A log that takes nothing must not keep out who could repair it.
-        drop(host.audit.write(entry.detail(&peer)));
+        drop(host.audit.write(entry.detail(&self.peer_words())));
         Ok(principal)
     }
 

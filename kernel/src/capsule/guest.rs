@@ -269,6 +269,7 @@ impl Guest {
     /// Notes what a quota refused, so that what comes of it is told as that.
     pub fn over(&mut self, exceeded: Exceeded) -> Exceeded {
         self.exceeded = Some(exceeded.clone());
+        self.host().over_quota(self.actor.capsule_name(), &exceeded, "");
         exceeded
     }
 

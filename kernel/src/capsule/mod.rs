@@ -53,13 +53,13 @@ use wasmtime::Engine;
 use self::census::Census;
 use self::durable::Durable;
 use self::guards::Guards;
-use crate::audit::Audit;
+use crate::audit::{Audit, TurnedAway};
 use crate::authority::{Denied, Gate};
 use crate::bus::Bus;
 use crate::deadlines::Deadlines;
 use crate::home::Home;
 use crate::keys::BootToken;
-use crate::ledger::Ledger;
+use crate::ledger::{Exceeded, Ledger};
 use crate::metrics::Metrics;
 use crate::port::child::Children;
 use crate::port::stream::StreamTopics;
@@ -176,7 +176,22 @@ impl Host {
     /// Counts and records that the gate refused somebody something.
     pub fn refused(&self, principal: &Principal, capsule: &str, denied: &Denied) {
         self.metrics.authority_denied.increment();
-        self.audit.denied(principal.as_str(), capsule, &denied.to_string());
+        self.audit
+            .denied(principal.as_str(), capsule, &denied.rule(), &denied.to_string());
+    }
+
+    /// Records that a quota refused somebody something. `peer`: who that is on a socket.
+    pub fn over_quota(&self, capsule: &str, exceeded: &Exceeded, peer: &str) {
+        let limit = exceeded.what.as_str();
+        self.audit.turned_away(&TurnedAway {
+            principal: exceeded.principal.as_str(),
+            capsule,
+            action: "quota.exceeded",
+            resource: limit,
+            rule: limit,
+            detail: format!("{exceeded} {peer}").trim_end(),
+            ..TurnedAway::default()
+        });
     }
 
     /// Has a change of the policy felt: everybody's limits, connections of whoever is disabled or unknown, what connections hear and may

@@ -122,9 +122,11 @@ impl Actor {
     pub(super) fn put_aside(self: &Arc<Self>, life: &mut Life, delivery: Delivery, exceeded: &Exceeded) {
         match (delivery.kept, exceeded.retry_after()) {
             (None, _) if matches!(delivery.message.kind, Kind::Ask(_)) => {
+                self.host().over_quota(self.capsule_name(), exceeded, "");
                 report::refuse(&self.host().bus, &delivery.message, exceeded.problem());
             }
             (None, _) => {
+                self.host().over_quota(self.capsule_name(), exceeded, "");
                 tracing::debug!(capsule = %self.capsule_name(), topic = %delivery.message.topic, %exceeded, "a message is not handled");
             }
             (Some(Kept::Row(row)), Some(wait)) => {

@@ -1,7 +1,7 @@
 //! What operators change is in the audit log before it happens (K13).
 //!
 //! Changes of authority wait until they are sealed on disk: one that cannot be recorded is refused. What makes room on a full disk (`prune`,
-//! dropping letters, forgetting) or saves what is there (`backup`) is only written before, or nobody could help a log that takes nothing.
+//! dropping letters, forgetting) or saves what is there (`backup`) happens also without that, or nobody could help a log that takes nothing.
 
 use astrid_wire::Problem;
 use astrid_wire::control::Verb;
@@ -26,7 +26,7 @@ impl From<Refused> for Problem {
 enum Level {
     /// It changes nothing.
     Not,
-    /// On disk soon.
+    /// As the next, but when the log takes nothing it happens all the same, and what came of it is recorded once it takes entries again.
     Written,
     /// On disk, signed, before it happens; and what came of it.
     Sealed,
@@ -77,25 +77,25 @@ impl Control {
         work: impl Future<Output = Result<Body, Problem>>,
     ) -> Result<Body, Problem> {
         let audit = &self.host.audit;
-        match level(verb) {
-            Level::Not => work.await,
-            Level::Written => {
-                // Also without a place in the log: see above.
-                drop(audit.write(entry(verb, message)));
-                work.await
-            }
-            Level::Sealed => {
-                let intent = audit.seal(entry(verb, message).intent()).await?;
-                let result = work.await;
+        let intent = match level(verb) {
+            Level::Not => return work.await,
+            // Also without a place in the log: see above.
+            Level::Written => audit.seal(entry(verb, message).intent()).await.ok(),
+            Level::Sealed => Some(audit.seal(entry(verb, message).intent()).await?),
+        };
+        let result = work.await;
+        let about = match intent {
+            Some(intent) => {
                 let action = format!("admin:{}", verb.name());
-                let outcome = |outcome| Entry::outcome_of(intent, message.principal.as_str(), &action, outcome);
-                // It has happened, or it has not: that this cannot be recorded leaves an intent whose outcome is told as unknown.
-                drop(audit.write(match &result {
-                    Ok(_) => outcome(Outcome::Done),
-                    Err(problem) => outcome(Outcome::Failed).detail(problem.message()),
-                }));
-                result
+                Entry::outcome_of(intent, message.principal.as_str(), &action, Outcome::Done)
             }
-        }
+            None => entry(verb, message),
+        };
+        // It has happened, or it has not: that this cannot be recorded leaves an intent whose outcome is told as unknown.
+        drop(audit.write(match &result {
+            Ok(_) => about,
+            Err(problem) => about.outcome(Outcome::Failed).detail(problem.message()),
+        }));
+        result
     }
 }

@@ -39,6 +39,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Pattern;
+use crate::text::is_harmful;
 
 #[cfg(feature = "manifest")]
 mod profile;
@@ -234,12 +235,6 @@ pub enum CapabilityError {
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Resource(Arc<str>);
 
-/// Characters that would change how a line of a log or a terminal looks.
-fn is_hidden(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-}
-
 fn is_name_char(c: char) -> bool {
     c.is_ascii_graphic() && !matches!(c, '/' | '"' | '\'' | '`' | '\\')
 }
@@ -268,7 +263,7 @@ fn check_resource(text: &str, wildcards: bool) -> Result<(), CapabilityError> {
             if matches!(found, '*' | '>') && wildcards {
                 return Err(CapabilityError::Wildcard { segment });
             }
-            if if path { is_hidden(found) } else { !is_name_char(found) } {
+            if if path { is_harmful(found) } else { !is_name_char(found) } {
                 return Err(CapabilityError::Character { segment, found });
             }
         }

@@ -25,7 +25,7 @@ pub mod problem;
 pub mod proof;
 #[cfg(feature = "manifest")]
 pub mod quota;
-mod text;
+pub mod text;
 pub mod topic;
 
 pub use authority::{Action, Capability};

@@ -56,7 +56,7 @@ fn kinds_keep_their_numbers() {
     assert_eq!(
         kinds.join(" "),
         "1=boot 2=stop 3=load 4=decision 5=denial 6=admin 7=spawn 8=child-exit 9=connection 10=file-write 11=store \
-         12=outcome 13=prune 14=rotate 15=summary"
+         12=outcome 13=prune 14=rotate 15=summary 16=integrity"
     );
     assert!("bot".parse::<Kind>().unwrap_err().contains("child-exit"));
 }
@@ -96,6 +96,27 @@ fn texts_are_made_harmless() {
     assert_eq!(&*said("a\nb\r\tc\\n"), "a\\nb\\r\\tc\\\\n");
     assert_eq!(&*said("\u{1b}[2J\0"), "\\u{1b}[2J\\u{0}");
     assert_eq!(&*said("\u{202e}evil\u{2028}\u{85}"), "\\u{202e}evil\\u{2028}\\u{85}");
+    for hidden in [
+        '\u{61c}',
+        '\u{200b}',
+        '\u{200d}',
+        '\u{200f}',
+        '\u{2060}',
+        '\u{2069}',
+        '\u{feff}',
+        '\u{e0041}',
+    ] {
+        assert_eq!(
+            &*said(&hidden.to_string()),
+            format!("\\u{{{:x}}}", u32::from(hidden)),
+            "it would not be seen"
+        );
+        // Nor is it an entry when somebody else writes it so.
+        let mut entry = entry(1);
+        entry.detail = hidden.to_string().into();
+        let bytes = encoded(&entry, 1, 1, [0; 32]);
+        assert_eq!(View::decode(&bytes), Err(DecodeError::Text("detail")), "{hidden:?}");
+    }
     for (text, length) in [
         ("x".repeat(5000), 1024),
         ("é".repeat(5000), 1023),

@@ -49,29 +49,40 @@ fn a_receipt_is_kept() {
     }
 }
 
-/// K13: routine repeats are one entry, with how many there were; different ones are bounded.
+/// K13: routine repeats are one entry, with how many there were; different ones are bounded, for each who does them and for all.
 #[test]
 fn repeats_are_counted() {
     let log = Log::new();
     let (audit, _) = log.open();
+    let owners = COUNTED_MAX as u64 / u64::from(COUNTED_OF_ONE_MAX) + 10;
     block(async {
-        for n in 0..COUNTED_MAX + 500 {
-            audit.count("ada", "notes", "denied", "rule");
-            audit.count("ada", "notes", "denied", &format!("other {n}\n"));
+        for n in 0..500 {
+            audit.count("ada", "notes", "used", "rule");
+            audit.count("ada", "notes", "used", &format!("other {n}\n"));
+        }
+        for owner in 0..owners {
+            for n in 0..100 {
+                audit.count(&format!("p{owner}"), "", "used", &format!("{n}"));
+            }
         }
         audit.flush().await.unwrap();
         audit.stop().await;
     });
     let all = tail(&log.dir(), 10_000, &Filter::default()).unwrap();
-    assert_eq!(all.len(), COUNTED_MAX + 1);
+    assert!(all.len() <= COUNTED_MAX + owners as usize + 1, "{}", all.len());
     let rule = all.iter().find(|entry| entry.detail == "rule").unwrap();
-    assert_eq!((rule.kind, rule.count), ("summary", (COUNTED_MAX + 500) as u64));
-    let rest = all.iter().find(|entry| entry.detail.starts_with("others")).unwrap();
-    assert_eq!(rest.count, 501);
+    assert_eq!((rule.kind, rule.outcome, rule.count), ("summary", "done", 500));
+    let others = |name: &str| {
+        let mut of = all.iter().filter(|e| e.principal == name);
+        of.find(|e| e.detail.starts_with("others")).unwrap().count
+    };
+    assert_eq!(others("ada"), 500 - u64::from(COUNTED_OF_ONE_MAX) + 1);
     assert_eq!(
-        all.iter().map(|entry| entry.count).sum::<u64>(),
-        2 * (COUNTED_MAX + 500) as u64
+        others(&format!("p{}", owners - 1)),
+        100,
+        "no rows are left, and its name stays"
     );
+    assert_eq!(all.iter().map(|entry| entry.count).sum::<u64>(), 1000 + owners * 100);
 }
 
 /// Fail closed: what cannot be recorded is refused with the reason, reads go on, and it heals by itself.
@@ -85,9 +96,9 @@ fn a_directory_that_is_gone_is_waited_out() {
         audit.seal(entry(1)).await.unwrap();
         fs::rename(log.dir(), &aside).unwrap();
         for n in 0..3 {
-            assert_eq!(audit.seal(entry(n)).await, Err(Refused::Failing(Reason::ReadOnly)));
+            assert_eq!(audit.seal(entry(n)).await, Err(Refused::Failing(Reason::Gone)));
         }
-        assert_eq!(audit.failing(), Some(Reason::ReadOnly));
+        assert_eq!(audit.failing(), Some(Reason::Gone));
         // What needs not be sealed first waits.
         audit.write(entry(7)).unwrap();
         assert_eq!(tail(&aside, 10, &Filter::default()).unwrap().len(), 1);
@@ -164,9 +175,9 @@ fn a_disk_that_is_really_full() {
 fn fill(root: &Path) {
     let (audit, _) = open_at(root);
     let directory = root.join("var/audit");
-    let key = key_beside(&directory).unwrap();
     let big = |n: u64| entry(n).detail(&"x".repeat(1000));
-    let mut acknowledged = 0;
+    let mut acknowledged = audit.seal(big(1)).wait().unwrap();
+    let key = key_beside(&directory).unwrap();
     for ballast_bytes in [3 << 20, 3 << 19, 1 << 19] {
         // Others fill the disk too.
         fs::write(root.join("ballast"), vec![1; ballast_bytes]).unwrap();
@@ -191,6 +202,48 @@ fn fill(root: &Path) {
     }
     block(audit.stop());
     assert!(verify(&directory, Some(&key)).unwrap().is_ok());
+    prune_when_full(root, &directory, &key);
+}
+
+/// Each batch begins a segment, until there is no room for one: none is left that was begun in vain, and pruning makes room.
+fn prune_when_full(root: &Path, directory: &Path, key: &PublicKey) {
+    let home = Home::resolve(Some(root)).unwrap();
+    let options = AuditOptions {
+        segment_bytes: 1,
+        ..AuditOptions::default()
+    };
+    let (audit, _) = Audit::open(&home, options).unwrap();
+    let filler = || entry(1).detail(&"x".repeat(1000));
+    audit.seal(filler()).wait().unwrap();
+    fs::write(root.join("ballast"), vec![1; 1 << 20]).unwrap();
+    while audit.seal(filler()).wait().is_ok() {}
+    // To the last page.
+    let mut rest = fs::File::create(root.join("rest")).unwrap();
+    while rest.write_all(&[1; 512]).is_ok() {}
+    assert_eq!(
+        audit.seal(filler()).wait(),
+        Err(Refused::Failing(Reason::Full)),
+        "there is no room at all"
+    );
+    let all = verify::segments(directory).unwrap();
+    for (_, path) in &all {
+        assert!(
+            fs::metadata(path).unwrap().len() >= segment::HEADER_BYTES as u64,
+            "begun in vain: {path:?}"
+        );
+    }
+    let removed = block(audit.prune(u64::MAX)).unwrap();
+    assert_eq!(removed, all.len() as u64 - 1);
+    audit.seal(filler()).wait().unwrap();
+    // What waits when a daemon ends on a full disk goes into what is kept.
+    while rest.write_all(&[1; 512]).is_ok() {}
+    while audit.seal(filler()).wait().is_ok() {}
+    audit.write(entry(99)).unwrap();
+    block(audit.stop());
+    let report = verify(directory, Some(key)).unwrap();
+    assert!(report.is_ok(), "{:?}", report.findings);
+    let last = tail(directory, 2, &Filter::default()).unwrap();
+    assert!(last.iter().any(|entry| entry.detail == "n=99"), "{last:?}");
 }
 
 /// `kill -9` at any moment: what was acknowledged is there, the rest is whole, and the next daemon goes on.
@@ -239,9 +292,9 @@ fn a_kill_loses_nothing_that_was_sealed() {
     block(audit.stop());
 }
 
-/// Killed in the middle of a write: cut at every byte of the last batch, the next one goes on behind what is whole.
+/// Killed in the middle of a write: cut at every byte of the last batch, the next one goes on behind the last seal. Nobody was promised more.
 #[test]
-fn a_torn_end_is_continued() {
+fn a_torn_end_is_cut_off() {
     let log = Log::new();
     let (audit, _) = log.open();
     let path = log.dir().join("00000001.seg");
@@ -255,22 +308,52 @@ fn a_torn_end_is_continued() {
     });
     let whole = fs::read(&path).unwrap();
     fs::remove_file(log.dir().join("checkpoint")).unwrap();
+    let mut set_aside = 0;
     for end in sealed..whole.len() {
         fs::write(&path, &whole[..end]).unwrap();
         fs::write(log.dir().join("head"), &head).unwrap();
+        let report = log.verify();
+        assert_eq!(
+            (report.last, report.entries),
+            (Some(1), 1),
+            "what is not sealed is not counted"
+        );
         let (audit, report) = log.open();
         assert!(report.is_ok(), "{end}: {:?}", report.findings);
-        let kept = report.last.unwrap();
-        assert_eq!(report.unsealed_tail, kept - 1, "whole entries stay");
-        assert_eq!(block(audit.seal(entry(9))), Ok(kept + 1));
+        let tail_was = report.unsealed_tail;
+        assert_eq!(block(audit.seal(entry(9))), Ok(2 + u64::from(tail_was > 0)), "{end}");
         let report = log.verify();
         assert!(
             report.is_ok() && report.unsealed_tail == 0 && report.torn_bytes == 0,
             "{end}"
         );
         block(audit.stop());
+        let all = tail(&log.dir(), 10, &Filter::default()).unwrap();
+        assert_eq!(
+            all.iter().filter(|e| e.detail == "n=2").count(),
+            0,
+            "it was never promised"
+        );
+        if tail_was > 0 {
+            assert_eq!(
+                (all[1].kind, all[1].action.as_str(), all[1].count),
+                ("integrity", "audit.unsealed", tail_was)
+            );
+            let kept = match set_aside {
+                0 => "00000001.seg.unsealed".to_owned(),
+                n => format!("00000001.seg.unsealed-{n}"),
+            };
+            if set_aside < 100 {
+                assert!(all[1].detail.contains(&kept), "{}", all[1].detail);
+                assert_eq!(fs::read(log.dir().join(kept)).unwrap(), whole[sealed..end]);
+            } else {
+                assert!(all[1].detail.contains("not kept"), "{}", all[1].detail);
+            }
+            set_aside += 1;
+        }
         fs::remove_file(log.dir().join("checkpoint")).unwrap();
     }
+    assert!(set_aside > 100);
 }
 
 /// K13: an intent without an outcome is reported as unknown by the next boot, once, and stays so in the log.
@@ -331,7 +414,7 @@ fn a_boot_verifies_what_came_since() {
     assert_eq!(log.verify().findings_count, 1);
 }
 
-/// K13: what is wrong is kept as it is; the log goes on behind it, and each boot says it again.
+/// K13: what is wrong is kept as it is; the log goes on behind it, in one new segment, and each boot says it again.
 #[test]
 fn a_damaged_log_goes_on() {
     let log = filled(1 << 20, 5);
@@ -340,13 +423,22 @@ fn a_damaged_log_goes_on() {
     let mut bytes = fs::read(&path).unwrap();
     bytes[400] ^= 1;
     fs::write(&path, &bytes).unwrap();
-    for n in 2..5 {
+    for n in 1..4 {
         let (audit, report) = log.open();
         assert_eq!(report.findings_count, 1, "{:?}", report.findings);
         block(audit.seal(entry(1))).unwrap();
         block(audit.stop());
         assert_eq!(fs::read(&path).unwrap(), bytes, "evidence");
-        assert!(log.dir().join(segment::file_name(n)).exists());
+        assert_eq!(
+            verify::segments(&log.dir()).unwrap().len(),
+            2,
+            "one more, and not one a boot"
+        );
+        let told = Filter {
+            kind: Some(Kind::Integrity),
+            ..Filter::default()
+        };
+        assert_eq!(tail(&log.dir(), 10, &told).unwrap().len(), n, "each boot records it");
     }
     assert_eq!(log.verify().findings_count, 1);
 }

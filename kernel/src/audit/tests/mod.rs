@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod attack;
 mod bytes;
 mod life;
 mod tamper;

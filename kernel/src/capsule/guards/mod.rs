@@ -113,12 +113,10 @@ async fn ask(host: &Arc<Host>, post: &Post, shown: &Shown<'_>, saying: &mut Sayi
     if let Err(why) = &outcome {
         tracing::warn!(%guard, topic = %shown.topic, principal = %saying.principal, reason = %why, "a guard could not be asked");
     }
-    host.audit.count(
-        saying.principal.as_str(),
-        shown.speaker.capsule_name(),
-        "denied",
-        // By pattern and not by topic or reason: what is counted must stay few.
-        &format!("{guard} guards {}", post.pattern),
-    );
-    Err(refusal(post, shown.topic, outcome))
+    let problem = refusal(post, shown.topic, outcome);
+    // By pattern and not by topic or reason: what is counted must stay few.
+    let rule = format!("{guard} guards {}", post.pattern);
+    let (principal, speaker) = (saying.principal.as_str(), shown.speaker.capsule_name());
+    host.audit.denied(principal, speaker, &rule, problem.message());
+    Err(problem)
 }
