@@ -8,6 +8,8 @@ mod audit;
 mod kept;
 mod record;
 
+pub(crate) use self::record::record_edit;
+
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
