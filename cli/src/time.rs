@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Reads `500ms`, `10s`, `2m` or a plain number of seconds.
+/// Reads `500ms`, `10s`, `2m`, `12h`, `7d` or a plain number of seconds.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: u64 = digits.parse().map_err(|_| "write it as 500ms, 10s or 2m".to_owned())?;
@@ -10,7 +10,9 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
         "ms" => Some(number),
         "" | "s" => number.checked_mul(1000),
         "m" => number.checked_mul(60_000),
-        unit => return Err(format!("unknown unit `{unit}`; there are ms, s and m")),
+        "h" => number.checked_mul(3_600_000),
+        "d" => number.checked_mul(86_400_000),
+        unit => return Err(format!("unknown unit `{unit}`; there are ms, s, m, h and d")),
     };
     millis.map(Duration::from_millis).ok_or_else(|| "too long".into())
 }
@@ -70,11 +72,13 @@ mod tests {
         assert_eq!(parse("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(parse("10"), Ok(Duration::from_secs(10)));
         assert_eq!(parse("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse("12h"), Ok(Duration::from_secs(43_200)));
+        assert_eq!(parse("7d"), Ok(Duration::from_secs(604_800)));
         for bad in [
             "",
             "s",
             "-1s",
-            "1h",
+            "1w",
             "1.5s",
             "99999999999999999999",
             "18446744073709551615m",

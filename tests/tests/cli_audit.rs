@@ -239,3 +239,110 @@ fn a_log_is_followed() {
     let _ = astrid.run(&["agent", "create", "cem"]).ok();
     follower.stdout.as_ref().unwrap().wait_for("admin:agent.create  cem");
 }
+
+fn entries(astrid: &Astrid, more: &[&str]) -> Vec<Value> {
+    let arguments = [&["audit", "tail", "-n", "1000", "--format", "json"], more].concat();
+    let entries = astrid.run(&arguments).ok().json()["entries"].clone();
+    entries.as_array().unwrap().clone()
+}
+
+/// K13: what helps a daemon whose log takes nothing is recorded with what came of it, as everything else that operators do.
+#[test]
+fn what_fails_is_not_recorded_as_done() {
+    let astrid = Astrid::started();
+    let there = astrid.scratch().join("there");
+    fs::write(&there, "x").unwrap();
+    let there = there.display().to_string();
+    assert_ne!(astrid.run(&["backup", &there]).code(), 0);
+    assert_ne!(astrid.run(&["dead", "drop", "nosuch:1", "--yes"]).code(), 0);
+    assert_ne!(astrid.run(&["capsule", "forget", "nosuch", "--yes"]).code(), 0);
+    let _ = astrid.run(&["audit", "prune", "--older-than", "30"]).ok();
+    let _ = astrid.run(&["stop"]).ok();
+    let intents = entries(&astrid, &["--kind", "admin"]);
+    let outcomes = entries(&astrid, &["--kind", "outcome"]);
+    let came_of = |action: &str| {
+        let intent = intents.iter().find(|e| e["action"] == action && e["stage"] == "intent");
+        let intent = intent.unwrap_or_else(|| panic!("{action}: {intents:?}"));
+        let outcome = outcomes.iter().find(|e| e["answers"] == intent["sequence"]).unwrap();
+        outcome["outcome"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(came_of("admin:backup"), "failed");
+    assert_eq!(came_of("admin:capsule.forget"), "failed");
+    assert_eq!(came_of("admin:dead.drop"), "failed");
+    assert_eq!(came_of("admin:audit.prune"), "done");
+}
+
+/// K13: a credential that is refused is recorded with what was claimed and by whom; and so is what a quota refuses.
+#[test]
+fn who_is_turned_away_is_recorded() {
+    let astrid = Astrid::started();
+    let _ = astrid.run(&["agent", "create", "ann"]).ok();
+    let key = astrid.run(&["keypair", "ann"]).ok().stdout;
+    assert_ne!(
+        astrid.run(&["--principal", "ann", "status"]).code(),
+        0,
+        "no key of it is known"
+    );
+    let _ = astrid.run(&["agent", "modify", "ann", "--add-key", key.trim()]).ok();
+    let _ = astrid.run(&["caps", "revoke", "ann", "publish:orders.>"]).ok();
+    for topic in ["orders.v1.placed", "orders.v1.paid", "orders.v1.sent"] {
+        assert_eq!(astrid.run(&["--principal", "ann", "publish", topic, "x"]).code(), 4);
+    }
+    let _ = astrid.run(&["quota", "set", "ann", "messages_per_second=0"]).ok();
+    assert_ne!(
+        astrid
+            .run(&["--principal", "ann", "publish", "notes.v1.add", "x"])
+            .code(),
+        0
+    );
+    let _ = astrid.run(&["stop"]).ok();
+    let denials = entries(&astrid, &["--kind", "denial"]);
+    let of = |action: &str| {
+        let found = denials.iter().find(|e| e["action"] == action);
+        found.unwrap_or_else(|| panic!("{action}: {denials:?}")).clone()
+    };
+    // By the rule that decided, whatever the topics: one in full, and how often again.
+    let denied: Vec<_> = denials.iter().filter(|e| e["action"] == "denied").collect();
+    let told: Vec<_> = denied
+        .iter()
+        .map(|e| (e["kind"].as_str().unwrap(), &e["count"]))
+        .collect();
+    assert_eq!(told, [("denial", &1.into()), ("summary", &2.into())], "{denied:?}");
+    let refused = of("connection.refused");
+    let said = refused["detail"].as_str().unwrap();
+    assert!(
+        said.contains("uid=") && said.contains("pid=") && said.contains("ann"),
+        "{said}"
+    );
+    assert_eq!(
+        (&refused["outcome"], &refused["principal"]),
+        (&"denied".into(), &"".into())
+    );
+    let quota = of("quota.exceeded");
+    assert_eq!(
+        (&quota["principal"], &quota["resource"]),
+        (&"ann".into(), &"messages_per_second".into())
+    );
+}
+
+/// K13: a log that came from a backup says so, and when.
+#[test]
+fn a_restore_is_recorded() {
+    let astrid = Astrid::started();
+    let file = astrid.scratch().join("backup").display().to_string();
+    let _ = astrid.run(&["backup", &file]).ok();
+    let _ = astrid.run(&["stop"]).ok();
+    let elsewhere = Astrid::new();
+    let _ = elsewhere.run(&["restore", &file]).ok();
+    for _ in 0..2 {
+        let _ = elsewhere.run(&["start"]).ok();
+        let status = elsewhere.run(&["status", "--format", "json"]).ok().json();
+        assert!(!status["reasons"].to_string().contains("audit log is not"), "{status}");
+        let _ = elsewhere.run(&["stop"]).ok();
+    }
+    let _ = elsewhere.run(&["audit", "verify"]).ok();
+    let told = entries(&elsewhere, &["--kind", "integrity"]);
+    let told: Vec<&Value> = told.iter().filter(|e| e["action"] == "backup.restore").collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0]["detail"].as_str().unwrap().contains(&file), "{told:?}");
+}

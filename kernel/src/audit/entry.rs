@@ -112,7 +112,7 @@ closed_set! {
         Spawn = 7, "spawn";
         /// A program ended.
         ChildExit = 8, "child-exit";
-        /// A connection proved who it is, or could not.
+        /// A connection proved who it is. One that could not is a denial.
         Connection = 9, "connection";
         /// A file was written. Reserved: nothing records it yet.
         FileWrite = 10, "file-write";

@@ -43,7 +43,7 @@ use std::fs::DirBuilder;
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -52,16 +52,17 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 pub use self::entry::{Entry, Kind, Outcome};
+pub use self::key::key_beside;
 pub use self::queue::{COUNTED_MAX, COUNTED_OF_ONE_MAX, FULL_OF_ONE_MAX, QUEUE_MAX, Reason, Refused, WINDOW};
 pub use self::report::{Finding, Report};
 pub use astrid_wire::proof::PublicKey;
 
-use self::key::Signer;
+use self::key::{KEY_FILE, Signer, publish};
 use self::query::{Recorded, headers};
 use self::queue::{Countable, Order, Pending, Shared};
 use self::verify::VerifyError;
 use self::writer::Writer;
-use crate::home::{Durability, Home, PRIVATE_FILE, replace_file};
+use crate::home::Home;
 use crate::keys::{AuditSeed, KeyError};
 use crate::metrics::Metrics;
 
@@ -79,9 +80,6 @@ pub const NOT_SAVED: &str = reserve::FILE;
 
 /// What a restore leaves for the next daemon to record: the words of the entry.
 pub const RESTORED: &str = "restored";
-
-/// Where the public key is for others.
-const KEY_FILE: &str = "key.pub";
 
 /// Why there is no audit log.
 #[derive(Debug, thiserror::Error)]
@@ -488,26 +486,4 @@ fn current_seed(home: &Home, directory: &Path) -> Result<AuditSeed, AuditError> 
         }
     }
     Ok(AuditSeed::open(home)?)
-}
-
-/// Bytes of a file with a public key at most.
-const KEY_FILE_BYTES_MAX: u64 = 1024;
-
-/// Leaves the public key for others. Without it they need to be told it, as they should be anyway.
-fn publish(directory: &Path, key: &PublicKey) {
-    if key_beside(directory) == Some(*key) {
-        return;
-    }
-    let path: PathBuf = directory.join(KEY_FILE);
-    let text = format!("{key}\n");
-    if let Err(error) = replace_file(&path, &[text.as_bytes()], PRIVATE_FILE, Durability::Synced) {
-        tracing::warn!(%error, "cannot write the public key of the audit log");
-    }
-}
-
-/// The key that lies beside a log: enough to see that it fits together, and not who signed it.
-#[must_use]
-pub fn key_beside(directory: &Path) -> Option<PublicKey> {
-    let bytes = files::read_bounded(&directory.join(KEY_FILE), KEY_FILE_BYTES_MAX).ok()?;
-    String::from_utf8(bytes).ok()?.trim().parse().ok()
 }

@@ -5,6 +5,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::fs;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use astrid_wire::control::audit::Stats;
@@ -277,24 +278,47 @@ pub fn export(directory: &Path, filter: &Filter, each: &mut dyn FnMut(Recorded) 
     Ok(())
 }
 
+/// Who may read what is copied: it is for others, and the directory is the caller's.
+const COPY_MODE: u32 = 0o644;
+
 /// Copies what a third party needs to verify the log into a directory that is made for it. Returns how many segments there are.
 ///
 /// # Errors
-/// [`VerifyError`], when files cannot be read or written.
+/// [`VerifyError`], when files cannot be read or written. There is no directory then.
 pub fn copy(directory: &Path, to: &Path) -> Result<u64, VerifyError> {
     fs::create_dir(to).map_err(io_at("make", to))?;
-    // The head first: what is written meanwhile is then only in the segments.
-    for name in [super::head::FILE, super::KEY_FILE] {
-        match fs::copy(directory.join(name), to.join(name)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            other => drop(other.map_err(io_at("copy", &directory.join(name)))?),
+    copy_into(directory, to).inspect_err(|_| {
+        // Half of it would be taken for all, and stand in the way of the next try.
+        if let Err(error) = fs::remove_dir_all(to) {
+            tracing::warn!(%error, "cannot remove what was copied");
         }
+    })
+}
+
+fn copy_into(directory: &Path, to: &Path) -> Result<u64, VerifyError> {
+    // The head first: what is written meanwhile is then only in the segments.
+    for name in [super::head::FILE, super::key::KEY_FILE] {
+        copy_file(&directory.join(name), &to.join(name))?;
     }
-    let all = segments(directory)?;
-    for (number, path) in &all {
-        fs::copy(path, to.join(file_name(*number))).map_err(io_at("copy", path))?;
+    let mut copied = 0;
+    // Those that were pruned meanwhile are before all others.
+    for (number, path) in segments(directory)? {
+        copied += u64::from(copy_file(&path, &to.join(file_name(number)))?);
     }
-    Ok(all.len() as u64)
+    Ok(copied)
+}
+
+/// Copies a file; false when there is none.
+fn copy_file(from: &Path, to: &Path) -> Result<bool, VerifyError> {
+    let mut file = match open_regular(from) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        other => other.map_err(io_at("open", from))?,
+    };
+    let mut options = fs::OpenOptions::new();
+    let made = options.write(true).create_new(true).mode(COPY_MODE).open(to);
+    let mut copy = made.map_err(io_at("make", to))?;
+    io::copy(&mut file, &mut copy).map_err(io_at("copy", from))?;
+    Ok(true)
 }
 
 /// Reads on where it stopped, through segments that are begun meanwhile.
@@ -337,8 +361,10 @@ impl Follower {
                 && let Some((offset, head)) = self.at
             {
                 let mut file = open_regular(&path).map_err(io_at("open", &path))?;
-                file.seek(SeekFrom::Start(offset)).map_err(io_at("read", &path))?;
-                reader = Reader::new(file, offset, &head);
+                if file.metadata().map_err(io_at("look at", &path))?.len() >= offset {
+                    file.seek(SeekFrom::Start(offset)).map_err(io_at("read", &path))?;
+                    reader = Reader::new(file, offset, &head);
+                }
             } else if number > self.number {
                 self.number = header.number;
                 self.at = None;
@@ -358,9 +384,19 @@ impl Follower {
     ) -> Result<(), VerifyError> {
         loop {
             let head = match reader.step().map_err(io_at("read", path))? {
+                // What was read last was cut off again, because the disk did not take it: from the beginning, without what was given.
+                Step::Garbage => {
+                    self.at = None;
+                    return Ok(());
+                }
                 Step::Record(raw) => {
+                    let right = hash(raw.hashed) == *raw.stored;
+                    if !right && self.at.is_some_and(|(at, _)| at == raw.offset) {
+                        self.at = None;
+                        return Ok(());
+                    }
                     if raw.kind == RecordKind::Entry
-                        && hash(raw.hashed) == *raw.stored
+                        && right
                         && let Ok(view) = View::decode(raw.body())
                         && view.sequence > self.last
                     {
@@ -371,7 +407,7 @@ impl Follower {
                     }
                     *raw.stored
                 }
-                Step::Torn | Step::Garbage | Step::End => return Ok(()),
+                Step::Torn | Step::End => return Ok(()),
             };
             self.at = Some((reader.offset(), head));
         }

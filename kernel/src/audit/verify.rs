@@ -127,7 +127,7 @@ fn walk_once(
     let anchors = Anchors {
         head: read_head(directory),
         checkpoint: checkpoint::read(directory),
-        key_file: fs::symlink_metadata(directory.join(super::KEY_FILE)).is_ok(),
+        key_file: fs::symlink_metadata(directory.join(super::key::KEY_FILE)).is_ok(),
     };
     let mut run = Run::new(directory, key, from.cloned(), until);
     run.all(&anchors)?;

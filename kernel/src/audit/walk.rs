@@ -4,13 +4,14 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::Path;
 
+use super::checkpoint;
 use super::entry::{Hash, Kind, Outcome, Stage, View};
 use super::files::open_regular;
 use super::head::{self, Head};
+use super::key::KEY_FILE;
 use super::report::{Fault, Report, VerifyError};
 use super::segment::{self, HEADER_BYTES, Header, Raw, Reader, RecordKind, Seal, Step};
 use super::verify::{OPEN_INTENTS_MAX, State, Walked, segments};
-use super::{KEY_FILE, checkpoint};
 use astrid_wire::proof::PublicKey;
 
 /// Keys that one log is known to have been signed with at most: the last ones.
@@ -197,12 +198,13 @@ impl<'a> Run<'a> {
             segment => segment::file_name(segment),
         };
         if self.claimed.1 > sealed {
-            let (file, offset) = self.torn_header.take().unwrap_or((name, self.sealed.0));
+            let (file, offset) = self.torn_header.take().unwrap_or((name, self.state.offset));
             let fault = Fault::CutOff(self.claimed.1);
             // The same was seen where reading was to go on.
             let known = |found: &super::report::Finding| found.file == file && found.fault == fault;
             if !self.report.findings.iter().any(known) {
-                self.report.find(&file, (sealed > 0).then_some(sealed), offset, fault);
+                let entry = (self.state.sequence > 0).then_some(self.state.sequence);
+                self.report.find(&file, entry, offset, fault);
             }
         } else if self.report.segments == 0 && (anchors.key_file || anchors.checkpoint.is_some()) {
             let file = if anchors.key_file { KEY_FILE } else { checkpoint::FILE };
@@ -289,6 +291,9 @@ impl<'a> Run<'a> {
                     head: header.previous,
                     receipt: None,
                 });
+            }
+            if number == 1 && header.first > 1 {
+                faults.push(Fault::Missing(1, header.first - 1));
             }
             state.links.begin_anywhere(number > 1);
         } else {

@@ -16,10 +16,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::entry::{Entry, Hash, Kind, Place, Stage};
 use super::head::{self, Head};
 use super::key::Signer;
+use super::key::publish;
 use super::queue::{Order, Pending, Reason, Refused, Shared};
 use super::segment::{self, HEADER_BYTES, Header, RecordKind, Seal};
 use super::verify::State;
-use super::{RESTORED, checkpoint, publish, reserve};
+use super::{RESTORED, checkpoint, reserve};
 use crate::home::{Durability, PRIVATE_FILE, replace_file};
 
 /// How long what failed waits until it is tried again without anybody asking.
@@ -93,7 +94,8 @@ impl Writer {
     pub(super) fn run(mut self) {
         loop {
             let (batch, orders) = self.shared.take(TRY_AGAIN_AFTER);
-            if !batch.is_empty() {
+            let any = !batch.is_empty();
+            if any {
                 self.write(batch);
             }
             for order in orders {
@@ -111,6 +113,10 @@ impl Writer {
                         return;
                     }
                 }
+            }
+            // Once nobody waits for it.
+            if any && self.shared.failing().is_none() {
+                self.reserve();
             }
         }
     }
@@ -159,7 +165,6 @@ impl Writer {
                     // It was the first of what was written.
                     let _ = fs::remove_file(self.directory.join(RESTORED));
                 }
-                self.reserve();
             }
             Err(error) => {
                 let reason = Reason::of(&error);

@@ -6,6 +6,7 @@
 use astrid_wire::Problem;
 use astrid_wire::control::Verb;
 use astrid_wire::control::admin::Admin;
+use astrid_wire::control::dead::Done;
 use astrid_wire::problem::codes;
 use serde_json::Value;
 
@@ -77,6 +78,26 @@ fn entry(verb: Verb, message: &Message) -> Result<(Entry, String), Problem> {
     Ok((entry, said))
 }
 
+/// What came of a request about several things, which is answered also when nothing could be done with some of them.
+fn of_several(verb: Verb, body: &Body) -> Option<(Outcome, String)> {
+    if !matches!(verb, Verb::DeadRetry | Verb::DeadDrop) {
+        return None;
+    }
+    let done: Done = serde_json::from_slice(&body.bytes).ok()?;
+    let said = match done.failed.first() {
+        Some(first) => format!(
+            "{} done, {} failed, the first: {}: {}",
+            done.ids.len(),
+            done.failed.len(),
+            first.id,
+            first.message
+        ),
+        None => format!("{} done", done.ids.len()),
+    };
+    let none = done.ids.is_empty() && !done.failed.is_empty();
+    Some((if none { Outcome::Failed } else { Outcome::Done }, said))
+}
+
 /// Records what somebody changed in `etc/` by hand. It is in force already: a log that takes nothing says so itself.
 pub(crate) fn record_edit(audit: &Audit, edited: &Edited) {
     let entry = Entry::kernel(Kind::Admin, "edited").resource(&edited.file);
@@ -121,7 +142,10 @@ impl Control {
         };
         // It has happened, or it has not: that this cannot be recorded leaves an intent whose outcome is told as unknown.
         drop(audit.write(match &result {
-            Ok(_) => outcome(Outcome::Done),
+            Ok(body) => match of_several(verb, body) {
+                None => outcome(Outcome::Done),
+                Some((how, said)) => outcome(how).detail(&said),
+            },
             Err(problem) => outcome(Outcome::Failed).detail(problem.message()),
         }));
         result

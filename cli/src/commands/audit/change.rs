@@ -36,7 +36,7 @@ pub(super) fn prune(context: &Context, args: &PruneArgs) -> anyhow::Result<()> {
         let removed_segments = with_log(context, async |_, audit| {
             audit.prune(before_ms).await.map_err(|refused| {
                 let failure = Failure::failed(refused.to_string());
-                anyhow::Error::from(failure.hint("make room, and see that var/audit can be written"))
+                anyhow::Error::from(failure.hint("see that var/audit can be written; on a full disk make a little room first, or move large files away"))
             })
         })?;
         Pruned { removed_segments }
@@ -44,9 +44,11 @@ pub(super) fn prune(context: &Context, args: &PruneArgs) -> anyhow::Result<()> {
     if context.output.is_json() {
         return Output::json(&pruned);
     }
-    context
-        .output
-        .say(&format!("removed {} segments", pruned.removed_segments));
+    let things = match pruned.removed_segments {
+        1 => "1 segment".to_owned(),
+        count => format!("{count} segments"),
+    };
+    context.output.say(&format!("removed {things}"));
     Ok(())
 }
 

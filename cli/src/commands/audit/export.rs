@@ -30,8 +30,9 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         if context.output.is_json() {
             return Output::json(&json!({ "segments": segments, "directory": to.display().to_string() }));
         }
+        let things = if segments == 1 { "segment" } else { "segments" };
         context.output.say(&format!(
-            "copied {segments} segments; `astrid audit verify --dir {}`",
+            "copied {segments} {things}; `astrid audit verify --dir {}`",
             to.display()
         ));
         return Ok(());

@@ -12,7 +12,8 @@ use crate::time;
 
 /// Show the last entries
 ///
-/// Whether they are true is for `astrid audit verify` to say.
+/// Whether they are true is for `astrid audit verify` to say. What came of something is on disk within 50 ms: for a moment an entry that is
+/// `pending` may be the last.
 #[derive(Debug, clap::Args)]
 pub(super) struct TailArgs {
     /// How many
@@ -67,9 +68,7 @@ fn follow(
 ) -> anyhow::Result<()> {
     let text = |entry: &Recorded| {
         if context.output.is_json() {
-            serde_json::to_string(entry).unwrap_or_default()
-                + "
-"
+            serde_json::to_string(entry).unwrap_or_default() + "\n"
         } else {
             line(entry)
         }

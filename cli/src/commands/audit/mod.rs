@@ -1,5 +1,5 @@
-//! `astrid audit ...`: what happened, and the proof. All of it reads the log's files, so it works with a daemon and without one; what
-//! changes them (`prune`, `rotate`) needs that none runs.
+//! `astrid audit ...`: what happened, and the proof. All of it reads the log's files, so it works with a daemon and without one. What changes
+//! them (`prune`, `rotate`) a running daemon does, and without one the command itself.
 
 mod change;
 mod export;
@@ -72,11 +72,11 @@ struct Which {
     #[arg(long, value_name = "NAME")]
     of: Option<String>,
 
-    /// Only those of this kind: boot, load, denial, spawn, child-exit, connection, summary, ...
+    /// Only those of this kind: boot, load, denial, spawn, child-exit, connection, integrity, ...; with `denial` also how often it was repeated
     #[arg(long, value_name = "KIND")]
     kind: Option<astrid_kernel::audit::Kind>,
 
-    /// Only those of the last while, as 10m or 3600s
+    /// Only those of the last while, as 10m, 12h or 7d
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     since: Option<std::time::Duration>,
 }
@@ -97,19 +97,31 @@ impl Which {
 
 /// A log that cannot be read.
 fn unreadable(error: &VerifyError) -> anyhow::Error {
-    let hint = "a daemon makes the log when it first starts; --dir names another directory";
+    use std::io::ErrorKind::{AlreadyExists, PermissionDenied, QuotaExceeded, StorageFull};
+    let hint = match error {
+        VerifyError::Io { source, .. } => match source.kind() {
+            AlreadyExists => "name a directory that is not there yet: it is made",
+            StorageFull | QuotaExceeded => "make room on that disk",
+            PermissionDenied => "the log is its owner's alone to read: run this as that user",
+            _ => "a daemon makes the log when it first starts; --dir names another directory",
+        },
+        VerifyError::TooMany(_) => "--dir names the directory of one log",
+    };
     Failure::failed(error.to_string()).caused_by(error).hint(hint).into()
 }
 
 /// An entry on a line.
 fn line(entry: &Recorded) -> String {
     let mut text = format!(
-        "{:>8}  {}  {:<10} {:<8} {}",
+        "{:>8}  {}  {:<10} {:<8} {:<13}",
         entry.sequence,
         time::utc(entry.wall_ms),
         entry.kind,
         entry.outcome,
-        printable(&entry.principal)
+        match entry.principal.as_str() {
+            "" => "-".to_owned(),
+            principal => printable(principal),
+        }
     );
     if let Some(intent) = entry.answers {
         text.push_str(&format!("  of {intent}"));
@@ -123,5 +135,6 @@ fn line(entry: &Recorded) -> String {
             text.push_str(&printable(part));
         }
     }
+    text.truncate(text.trim_end().len());
     text + "\n"
 }

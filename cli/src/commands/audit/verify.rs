@@ -1,5 +1,7 @@
 //! `astrid audit verify`.
 
+use std::io::Read as _;
+
 use astrid_kernel::audit::{PublicKey, Report, key_beside, verify};
 
 use super::{Place, unreadable};
@@ -29,14 +31,19 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<()> {
         None => key_beside(&directory),
     };
     let report = verify::verify(&directory, key.as_ref()).map_err(|error| unreadable(&error))?;
-    if report.segments == 0 {
+    if report.segments == 0 && report.is_ok() {
         let failure = Failure::failed(format!("there is no audit log in {}", directory.display()));
         return Err(failure.hint("--dir names the directory with its *.seg files").into());
     }
     if context.output.is_json() {
         Output::json(&report.to_wire())?;
     } else {
-        Output::bytes(human(&report, args.key.is_some(), Output::style()).as_bytes())?;
+        let from = match (&args.key, key) {
+            (Some(_), _) => From::Named,
+            (None, Some(_)) => From::Beside,
+            (None, None) => From::Nowhere,
+        };
+        Output::bytes(human(&report, from, Output::style()).as_bytes())?;
     }
     if report.is_ok() {
         return Ok(());
@@ -49,17 +56,34 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<()> {
         .into())
 }
 
+/// Where the key that is trusted came from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum From {
+    Named,
+    Beside,
+    Nowhere,
+}
+
+/// Bytes of a file with a public key at most.
+const KEY_FILE_BYTES_MAX: u64 = 1024;
+
 #[allow(clippy::disallowed_methods, reason = "reads the file that was named")]
 fn given(text: &str) -> anyhow::Result<PublicKey> {
+    let read = || {
+        let mut content = String::new();
+        let file = std::fs::File::open(text).ok()?;
+        file.take(KEY_FILE_BYTES_MAX).read_to_string(&mut content).ok()?;
+        Some(content)
+    };
     let is_file = !text.starts_with("ed25519:");
-    let content = is_file.then(|| std::fs::read_to_string(text).ok()).flatten();
+    let content = is_file.then(read).flatten();
     content.as_deref().unwrap_or(text).trim().parse().map_err(|error| {
         let failure = Failure::usage(format!("--key {text}: {error}"));
         failure.hint("the daemon leaves it in var/audit/key.pub").into()
     })
 }
 
-fn human(report: &Report, trusted: bool, style: Style) -> String {
+fn human(report: &Report, from: From, style: Style) -> String {
     let mut text = String::new();
     for finding in &report.findings {
         text.push_str(&format!("{} {finding}\n", style.bad("wrong  ")));
@@ -71,7 +95,7 @@ fn human(report: &Report, trusted: bool, style: Style) -> String {
     let mut note = |words: String| text.push_str(&format!("{} {words}\n", style.warn("note   ")));
     if report.unsealed_tail > 0 {
         note(format!(
-            "the last {} entries have no signature yet",
+            "{} entries behind the last signature prove nothing, and are not counted",
             report.unsealed_tail
         ));
     }
@@ -91,8 +115,10 @@ fn human(report: &Report, trusted: bool, style: Style) -> String {
     if !report.anchored {
         note("no head says where the log ended: a missing end would not be seen".to_owned());
     }
-    if !trusted {
-        note("the key is the one beside the log: --key says which one is trusted".to_owned());
+    match from {
+        From::Named => {}
+        From::Beside => note("the key is the one beside the log: --key says which one is trusted".to_owned()),
+        From::Nowhere => note("no key is beside the log: that it fits together is seen, and not whose it is; --key says which one is trusted".to_owned()),
     }
     let verdict = if report.is_ok() {
         style.good("ok     ")
@@ -101,11 +127,15 @@ fn human(report: &Report, trusted: bool, style: Style) -> String {
     };
     let (first, last) = (report.first.unwrap_or_default(), report.last.unwrap_or_default());
     text.push_str(&format!(
-        "{verdict} {} entries ({first} to {last}), {} seals, {} segments, head {}\n",
-        report.entries,
-        report.seals,
-        report.segments,
+        "{verdict} {}, entries {first} to {last}, {}, {}, head {}\n",
+        count(report.entries, "signed entry", "signed entries"),
+        count(report.seals, "seal", "seals"),
+        count(report.segments, "segment", "segments"),
         report.head_hex()
     ));
     text
+}
+
+fn count(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }

@@ -8,7 +8,6 @@ use std::process::{Command, Stdio};
 
 use super::*;
 use crate::audit::query::{Filter, export, show, stats, tail};
-use crate::audit::verify::Fault;
 
 /// K13: one signature and one wait for the disk stand for many.
 #[test]
@@ -202,48 +201,7 @@ fn fill(root: &Path) {
     }
     block(audit.stop());
     assert!(verify(&directory, Some(&key)).unwrap().is_ok());
-    prune_when_full(root, &directory, &key);
-}
-
-/// Each batch begins a segment, until there is no room for one: none is left that was begun in vain, and pruning makes room.
-fn prune_when_full(root: &Path, directory: &Path, key: &PublicKey) {
-    let home = Home::resolve(Some(root)).unwrap();
-    let options = AuditOptions {
-        segment_bytes: 1,
-        ..AuditOptions::default()
-    };
-    let (audit, _) = Audit::open(&home, options).unwrap();
-    let filler = || entry(1).detail(&"x".repeat(1000));
-    audit.seal(filler()).wait().unwrap();
-    fs::write(root.join("ballast"), vec![1; 1 << 20]).unwrap();
-    while audit.seal(filler()).wait().is_ok() {}
-    // To the last page.
-    let mut rest = fs::File::create(root.join("rest")).unwrap();
-    while rest.write_all(&[1; 512]).is_ok() {}
-    assert_eq!(
-        audit.seal(filler()).wait(),
-        Err(Refused::Failing(Reason::Full)),
-        "there is no room at all"
-    );
-    let all = verify::segments(directory).unwrap();
-    for (_, path) in &all {
-        assert!(
-            fs::metadata(path).unwrap().len() >= segment::HEADER_BYTES as u64,
-            "begun in vain: {path:?}"
-        );
-    }
-    let removed = block(audit.prune(u64::MAX)).unwrap();
-    assert_eq!(removed, all.len() as u64 - 1);
-    audit.seal(filler()).wait().unwrap();
-    // What waits when a daemon ends on a full disk goes into what is kept.
-    while rest.write_all(&[1; 512]).is_ok() {}
-    while audit.seal(filler()).wait().is_ok() {}
-    audit.write(entry(99)).unwrap();
-    block(audit.stop());
-    let report = verify(directory, Some(key)).unwrap();
-    assert!(report.is_ok(), "{:?}", report.findings);
-    let last = tail(directory, 2, &Filter::default()).unwrap();
-    assert!(last.iter().any(|entry| entry.detail == "n=99"), "{last:?}");
+    super::prune::prune_when_full(root, &directory, &key);
 }
 
 /// `kill -9` at any moment: what was acknowledged is there, the rest is whole, and the next daemon goes on.
@@ -476,43 +434,6 @@ fn a_key_is_rotated() {
     assert!(report.is_ok(), "{:?}", report.findings);
     block(audit.stop());
     assert_eq!(log.key(), new);
-}
-
-/// K13: prune leaves a receipt, and what is left can be verified; what is missing without one is found.
-#[test]
-fn a_log_is_pruned() {
-    let log = filled(1200, 12);
-    let before = log.verify();
-    let (audit, _) = log.open_with(1200);
-    let removed = block(async {
-        assert_eq!(audit.prune(0).await, Ok(0), "nothing is that old");
-        let removed = audit.prune(u64::MAX).await.unwrap();
-        audit.seal(entry(1)).await.unwrap();
-        audit.stop().await;
-        removed
-    });
-    assert!(removed >= 3);
-    let report = log.verify();
-    assert!(report.is_ok(), "{:?}", report.findings);
-    assert!(report.first > Some(1) && report.last > before.last);
-    let receipts = Filter {
-        kind: Some(Kind::Prune),
-        ..Filter::default()
-    };
-    let receipts = tail(&log.dir(), 100, &receipts).unwrap();
-    assert_eq!(receipts.len() as u64, removed);
-    assert_eq!(receipts[0].resource, "00000001.seg");
-    let (audit, report) = log.open_with(1200);
-    assert!(report.is_ok());
-    block(async {
-        for n in 0..30 {
-            audit.seal(entry(n)).await.unwrap();
-        }
-        audit.stop().await;
-    });
-    let (_, first) = verify::segments(&log.dir()).unwrap().remove(0);
-    fs::remove_file(first).unwrap();
-    assert_eq!(log.verify().findings[0].fault, Fault::NotPruned);
 }
 
 /// Entries can be found by their number, their end, who and what.

@@ -5,6 +5,7 @@
 mod attack;
 mod bytes;
 mod life;
+mod prune;
 mod tamper;
 
 use std::path::{Path, PathBuf};
