@@ -75,8 +75,8 @@ const MEMORY_MAX: usize = 16 << 10;
 /// What is in a log's directory beside its segments.
 pub const NOT_SEGMENTS: [&str; 3] = [checkpoint::FILE, head::FILE, KEY_FILE];
 
-/// What of a log's directory is of no use anywhere else: room that is kept.
-pub const NOT_SAVED: &str = reserve::FILE;
+/// What of a log's directory is of no use anywhere else: room that is kept, and what the last restore left.
+pub const NOT_SAVED: [&str; 2] = [reserve::FILE, RESTORED];
 
 /// What a restore leaves for the next daemon to record: the words of the entry.
 pub const RESTORED: &str = "restored";

@@ -271,7 +271,7 @@ impl Gathered<'_> {
             if name == "var/audit" && audit::NOT_SEGMENTS.contains(&text) {
                 continue;
             }
-            if name == "var/audit" && text == audit::NOT_SAVED {
+            if name == "var/audit" && audit::NOT_SAVED.contains(&text) {
                 continue;
             }
             // What is being written in the place of another file.

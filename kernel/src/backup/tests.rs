@@ -115,7 +115,10 @@ fn make(path: &Path) {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).unwrap();
 }
 
-/// Every file of what is saved, with its mode.
+/// What a restore says to the next daemon.
+const WORD: &str = "var/audit/restored";
+
+/// Every file of what is saved, with its mode; but what each restore says of itself.
 fn saved(home: &Home) -> BTreeMap<String, (u32, Vec<u8>)> {
     fn walk(path: &Path, name: &str, all: &mut BTreeMap<String, (u32, Vec<u8>)>) {
         for entry in fs::read_dir(path).into_iter().flatten() {
@@ -134,6 +137,7 @@ fn saved(home: &Home) -> BTreeMap<String, (u32, Vec<u8>)> {
     for top in SAVED {
         walk(&home.root().join(top), top, &mut all);
     }
+    all.remove(WORD);
     all
 }
 
@@ -162,6 +166,11 @@ fn there_and_back() {
         (7, written.content_bytes, Some(42))
     );
     let files = saved(&other);
+    let said = fs::read_to_string(other.root().join(WORD)).unwrap();
+    assert!(
+        said.contains(&format!("made_at_ms={} ", restored.made_at_ms)) && said.contains(bed.file().to_str().unwrap()),
+        "the next daemon records it: {said}"
+    );
     let modes: BTreeMap<_, _> = files.iter().map(|(name, (mode, _))| (name.as_str(), *mode)).collect();
     assert_eq!(modes["keys/runtime.key"], 0o600);
     assert_eq!(modes["etc/astrid.toml"], 0o644);
@@ -185,6 +194,8 @@ fn there_and_back() {
     let third = bed.other("third");
     restore(&again, &third).unwrap();
     assert_eq!(saved(&third), files);
+    let said = fs::read_to_string(third.root().join(WORD)).unwrap();
+    assert!(said.contains(again.to_str().unwrap()), "{said}");
 }
 
 #[test]

@@ -55,12 +55,13 @@ pub(super) fn prune_when_full(root: &Path, directory: &Path, key: &PublicKey) {
     };
     let (audit, _) = Audit::open(&home, options).unwrap();
     let filler = || entry(1).detail(&"x".repeat(1000));
-    audit.seal(filler()).wait().unwrap();
-    let _ = fs::write(root.join("ballast"), vec![1; 1 << 20]);
-    while audit.seal(filler()).wait().is_ok() {}
+    for _ in 0..20 {
+        audit.seal(filler()).wait().unwrap();
+    }
     // To the last page.
     let mut rest = fs::File::create(root.join("rest")).unwrap();
     while rest.write_all(&[1; 512]).is_ok() {}
+    while audit.seal(filler()).wait().is_ok() {}
     assert_eq!(
         audit.seal(filler()).wait(),
         Err(Refused::Failing(Reason::Full)),
@@ -74,7 +75,7 @@ pub(super) fn prune_when_full(root: &Path, directory: &Path, key: &PublicKey) {
         );
     }
     let removed = block(audit.prune(u64::MAX)).unwrap();
-    assert_eq!(removed, all.len() as u64 - 1);
+    assert!(removed >= 15 && removed == all.len() as u64 - 1, "{removed}");
     audit.seal(filler()).wait().unwrap();
     // What waits when a daemon ends on a full disk goes into what is kept.
     while rest.write_all(&[1; 512]).is_ok() {}
