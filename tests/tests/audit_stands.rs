@@ -124,7 +124,7 @@ fn a_full_disk_stops_effects_and_nothing_else() {
             .unwrap();
         assert!(!filled.status.success(), "it is not full");
         while astrid.run(&["agent", "create", &format!("fills-{name}")]).code() == 0 {
-            let _ = astrid.run(&["agent", "delete", &format!("fills-{name}")]);
+            let _ = astrid.run(&["agent", "delete", &format!("fills-{name}"), "--yes"]);
         }
         fails_closed(&astrid, "no space");
         fs::remove_file(&ballast).unwrap();

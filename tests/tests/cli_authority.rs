@@ -108,10 +108,10 @@ fn who_is_disabled_is_out() {
     assert_eq!(as_ann(&astrid, &["status"]).code(), 4);
     let _ = astrid.run(&["agent", "enable", "ann"]).ok();
     let _ = as_ann(&astrid, &["publish", "orders.v1.placed", "x"]).ok();
-    let _ = astrid.run(&["agent", "delete", "ann"]).ok();
+    let _ = astrid.run(&["agent", "delete", "ann", "--yes"]).ok();
     assert_eq!(as_ann(&astrid, &["status"]).code(), 4);
     assert!(!astrid.home().join("etc/profiles/ann.toml").exists());
-    assert_eq!(astrid.run(&["agent", "delete", "ann"]).code(), 1);
+    assert_eq!(astrid.run(&["agent", "delete", "ann", "--yes"]).code(), 1);
 }
 
 /// Files under `etc/` are a person's to edit while the daemon runs: what is right counts at once, what is wrong changes nothing and is

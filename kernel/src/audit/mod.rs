@@ -285,19 +285,31 @@ impl Audit {
         }
     }
 
+    /// Counts something whose first in a minute is told in full. Whether this is that.
+    fn is_first(&self, parts: [&str; 4]) -> bool {
+        match &self.0 {
+            Inner::Disk(shared) => shared.count(parts, 0),
+            Inner::Memory(_) => true,
+        }
+    }
+
     /// Records that something was refused: the first of a minute in full, repeats by their number. So nobody can fill the log by asking.
     pub fn denied(&self, principal: &str, capsule: &str, rule: &str) {
         const ACTION: &str = "denied";
-        let first = match &self.0 {
-            Inner::Disk(shared) => shared.count([principal, capsule, ACTION, rule], 0),
-            Inner::Memory(_) => true,
-        };
-        if first {
+        if self.is_first([principal, capsule, ACTION, rule]) {
             let entry = Entry::new(Kind::Denial, principal, ACTION)
                 .capsule(capsule)
                 .detail(rule);
             // It is refused all the same; that the log takes nothing, it says itself.
             drop(self.write(entry.outcome(Outcome::Denied)));
+        }
+    }
+
+    /// Records something that is routine for whoever does it again and again: the first of a minute in full, repeats by who, through which
+    /// capsule, what and of which resource, as their number. That the log takes nothing, it says itself.
+    pub fn routine(&self, entry: Entry) {
+        if self.is_first([&entry.principal, &entry.capsule, &entry.action, &entry.resource]) {
+            drop(self.write(entry));
         }
     }
 

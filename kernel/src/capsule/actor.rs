@@ -10,6 +10,7 @@ use std::task::Poll;
 
 use astrid_wire::problem::codes;
 use astrid_wire::{Principal, Problem};
+use parking_lot::Mutex;
 use wasmtime::Store;
 
 use super::Host;
@@ -96,6 +97,8 @@ pub struct Actor {
     /// Milliseconds of the daemon's life when it last handled something.
     last_active: AtomicU64,
     busy: AtomicBool,
+    /// On whose behalf it handles something, until all that comes of it is with the store.
+    handling: Mutex<Option<Principal>>,
     /// With something that the store keeps.
     busy_with_kept: AtomicBool,
     evict: AtomicBool,
@@ -227,6 +230,7 @@ impl Actor {
             state: AtomicU8::new(ActorState::Up as u8),
             last_active: AtomicU64::new(0),
             busy: AtomicBool::new(false),
+            handling: Mutex::default(),
             busy_with_kept: AtomicBool::new(false),
             evict: AtomicBool::new(false),
         };
@@ -318,6 +322,28 @@ impl Actor {
     /// Whether it handles something now.
     pub fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Relaxed)
+    }
+
+    /// Whether it handles something on behalf of that principal, and something may come of it still.
+    pub fn handles_for(&self, principal: &Principal) -> bool {
+        self.handling.lock().as_ref() == Some(principal)
+    }
+
+    /// Nothing more comes of what it handled.
+    pub(super) fn is_done_handling(&self) {
+        *self.handling.lock() = None;
+    }
+
+    /// Ends it: it takes no more messages, and those that wait and that the store does not keep are refused.
+    pub fn end(&self) {
+        for delivery in self.inbox.close().into_iter().filter(|d| d.kept.is_none()) {
+            let text = format!("{} ended before it answered", self.capsule.name);
+            report::refuse(
+                &self.host.bus,
+                &delivery.message,
+                Problem::new(codes::UNAVAILABLE, text),
+            );
+        }
     }
 
     /// How many messages that the store keeps wait for it, with the one that it handles.
@@ -498,11 +524,12 @@ impl Actor {
             };
             self.busy.store(true, Ordering::Relaxed);
             self.busy_with_kept.store(delivery.kept.is_some(), Ordering::Relaxed);
+            *self.handling.lock() = Some(self.acts_as(&delivery.message));
             let goes_on = if self.state() == ActorState::Down {
                 self.turn_away(&delivery.message);
                 true
             } else if let Some(refusal) = self.look_up(&mut life, &delivery.message) {
-                self.give_up(&mut life, delivery, codes::DENIED, &refusal);
+                self.refuse_to_act(&mut life, delivery, &refusal);
                 true
             } else if self.is_stale(&delivery)
                 || self.is_too_large(&delivery.message)
@@ -521,6 +548,7 @@ impl Actor {
             self.last_active.store(self.host.uptime_ms(), Ordering::Relaxed);
             self.busy.store(false, Ordering::Relaxed);
             self.busy_with_kept.store(false, Ordering::Relaxed);
+            self.is_done_handling();
             if !goes_on {
                 break;
             }
@@ -575,6 +603,11 @@ impl Actor {
             life.instance = None;
             if !matches!(handled, Handled::Conflicted) || self.connection().is_some() {
                 break handled;
+            }
+            // Whoever may not act any more is not acted for again.
+            if let Some(refusal) = self.look_up(life, &delivery.message) {
+                self.refuse_to_act(life, delivery, &refusal);
+                return true;
             }
             conflicts += 1;
             if conflicts > CONFLICTS_MAX {
@@ -767,16 +800,11 @@ impl Drop for End {
     fn drop(&mut self) {
         let actor = &self.0;
         // What the store keeps waits there.
-        for delivery in actor.inbox.close().into_iter().filter(|d| d.kept.is_none()) {
-            let text = format!("{} ended before it answered", actor.capsule.name);
-            report::refuse(
-                &actor.host.bus,
-                &delivery.message,
-                Problem::new(codes::UNAVAILABLE, text),
-            );
-        }
+        actor.end();
+        actor.is_done_handling();
         if let Some(connection) = actor.connection() {
             connection.end();
+            connection.record_end(&actor.capsule.name, &actor.host);
         }
         actor.host.children.abandon(&actor.children);
         actor.host.census.left(actor);

@@ -1,10 +1,17 @@
 //! On whose behalf an actor handles a message, and what that one may do now.
 
+use std::sync::Arc;
+
 use astrid_wire::Principal;
+use astrid_wire::problem::codes;
 
 use super::actor::{Actor, Life, ScopeKey};
+use super::durable;
+use super::durable::record;
 use crate::authority::Standing;
+use crate::bus::inbox::{Delivery, Kept};
 use crate::bus::message::{Message, Source};
+use crate::store::table::Kind;
 
 impl Actor {
     /// On whose behalf it handles a message: its key's, or the message's for a system actor. What the kernel says to a system actor it
@@ -33,6 +40,31 @@ impl Actor {
             reason.rule(&principal),
             reason.change(&principal, "")
         ))
+    }
+
+    /// Nothing is handled for whoever may not act. What the store kept for it is laid aside, unless that is not kept any more, because all of
+    /// its principal's went.
+    pub(super) fn refuse_to_act(self: &Arc<Self>, life: &mut Life, delivery: Delivery, refusal: &str) {
+        if self.is_kept_still(&delivery) {
+            self.give_up(life, delivery, codes::DENIED, refusal);
+        } else {
+            self.inbox().put_rows_back(life.order.done(&delivery));
+        }
+    }
+
+    /// Whether the row of a message that the store keeps is there; when that cannot be read, it is.
+    fn is_kept_still(&self, delivery: &Delivery) -> bool {
+        let (Some(kept), Some(owner)) = (delivery.kept, self.owner()) else {
+            return true;
+        };
+        let store = &self.host().store;
+        let (kind, key) = match kept {
+            Kept::Row(row) => (Kind::Inbox, record::inbox_key(row.row, row.weight as usize)),
+            Kept::Ask(id) => (Kind::Ask, durable::ask_key(id)),
+            Kept::Timer(id) => return self.host().durable.timers.has(id),
+        };
+        let found = store.view(&owner.table(kind)).and_then(|view| view.get(&key));
+        !matches!(found, Ok(None))
     }
 
     /// What whoever a message is handled for may do, as it was looked up before that began.

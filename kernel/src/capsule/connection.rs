@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use astrid_wire::control::ConnectionReport;
+use astrid_wire::problem::codes;
 use astrid_wire::proof::NONCE_BYTES;
-use astrid_wire::{Pattern, Principal};
+use astrid_wire::{Pattern, Principal, Problem};
 use parking_lot::Mutex;
 
 use super::Host;
 use super::host::bindings::astrid::kernel::connection::AuthenticateError;
+use super::host::bus::guest_problem;
 use crate::audit::{Entry, Kind};
 use crate::authority::{Gate, Permit, Standing};
 use crate::bus::{Bus, Heard, Role, Route, Subscribed};
@@ -45,6 +47,8 @@ struct State {
     claim: Option<Claim>,
     /// Its place among the connections of its principal, once that is known.
     counted: Option<Hold>,
+    /// It is known who it is, and was recorded.
+    recorded: bool,
 }
 
 /// A connection.
@@ -90,6 +94,7 @@ impl Connection {
             subscribed: Vec::new(),
             claim: None,
             counted: None,
+            recorded: false,
         };
         Arc::new(Self {
             stream,
@@ -184,8 +189,8 @@ impl Connection {
     /// socket `anonymous`; the proof of a claim makes it that principal, if there is one. One attempt.
     ///
     /// # Errors
-    /// What a stranger may know: refused, or tried before.
-    pub fn authenticate(&self, credential: &[u8], host: &Host) -> Result<Principal, AuthenticateError> {
+    /// What a stranger may know: refused, or tried before. Who has proven who it is, or need not, is told why there is no place for it.
+    pub fn authenticate(&self, credential: &[u8], capsule: &str, host: &Host) -> Result<Principal, AuthenticateError> {
         let mut state = self.state.lock();
         let Handshake::Pending(timer) = state.handshake else {
             return Err(AuthenticateError::Again);
@@ -212,26 +217,60 @@ impl Connection {
             return Err(self.refuse(&mut state, host));
         };
         let principal = standing.principal().clone();
-        match host.ledger.account(&principal).hold(Limit::Connections, 1) {
-            Ok(counted) => state.counted = Some(counted),
-            Err(exceeded) => {
-                state.handshake = Handshake::Refused;
-                host.metrics.connections_refused.increment();
-                if let Some(peers) = self.seat.turn_away() {
-                    tracing::warn!(peers, peer.uid = self.peer.uid, peer.pid = self.peer.pid, %exceeded, "a connection is turned away");
-                }
-                return Err(AuthenticateError::Refused);
-            }
-        }
+        let counted = self.find_place(&principal, host);
+        state.counted =
+            Some(counted.map_err(|problem| self.turn_away(&mut state, &principal, problem, (capsule, host)))?);
         state.handshake = Handshake::Accepted;
-        state.principal = principal.clone();
+        state.principal = principal;
         state.standing = Some(standing);
-        let entry =
-            Entry::new(Kind::Connection, principal.as_str(), "connection.accepted").resource(self.socket.as_str());
+        state.recorded = true;
         let peer = format!("uid={} pid={}", self.peer.uid, self.peer.pid);
-        // A log that takes nothing must not keep out who could repair it.
-        drop(host.audit.write(entry.detail(&peer)));
-        Ok(principal)
+        host.audit
+            .routine(self.entry(&state, "connection.accepted", capsule).detail(&peer));
+        Ok(state.principal.clone())
+    }
+
+    /// A place among the connections of its principal, and among those of its socket.
+    fn find_place(&self, principal: &Principal, host: &Host) -> Result<Hold, Problem> {
+        let counted = host.ledger.account(principal).hold(Limit::Connections, 1);
+        let counted = counted.map_err(|exceeded| exceeded.problem())?;
+        self.seat.settle(principal).map_err(|no| {
+            Problem::new(codes::TOO_MANY, no.to_string()).with_hint("`astrid who` shows the connections to the owner")
+        })?;
+        Ok(counted)
+    }
+
+    /// It is known who it is, and there is no place for it: it may know why.
+    fn turn_away(
+        &self,
+        state: &mut State,
+        principal: &Principal,
+        problem: Problem,
+        (capsule, host): (&str, &Host),
+    ) -> AuthenticateError {
+        state.handshake = Handshake::Refused;
+        host.metrics.connections_refused.increment();
+        let rule = format!("{}: {}", self.socket.as_str(), problem.code());
+        host.audit
+            .count(principal.as_str(), capsule, "connection.refused", &rule);
+        if let Some(peers) = self.seat.turn_away() {
+            tracing::warn!(peers, peer.uid = self.peer.uid, peer.pid = self.peer.pid, %problem, "a connection is turned away");
+        }
+        AuthenticateError::NoPlace(guest_problem(&problem))
+    }
+
+    fn entry(&self, state: &State, action: &str, capsule: &str) -> Entry {
+        Entry::new(Kind::Connection, state.principal.as_str(), action)
+            .capsule(capsule)
+            .resource(self.socket.as_str())
+    }
+
+    /// Records that it has ended, if it was recorded who it was.
+    pub fn record_end(&self, capsule: &str, host: &Host) {
+        let mut state = self.state.lock();
+        if std::mem::take(&mut state.recorded) {
+            host.audit.routine(self.entry(&state, "connection.ended", capsule));
+        }
     }
 
     /// Hears one more pattern.
