@@ -39,9 +39,6 @@ use crate::port::timer::Timers;
 use crate::store::engine::EngineError;
 use crate::store::table::{self, Table};
 
-/// A body may take this part of its receiver's memory: it is copied in, parsed, worked on and answered.
-const BODY_PART_OF_MEMORY: u64 = 8;
-
 /// Which actor of its capsule.
 #[derive(Clone, Debug)]
 pub enum ScopeKey {
@@ -555,33 +552,6 @@ impl Actor {
         }
         drop(life);
         drop(end);
-    }
-
-    /// A timer that was cancelled after it fired, or an ask whose asker has gone, is not worth an instance.
-    fn is_stale(&self, delivery: &Delivery) -> bool {
-        let message = &delivery.message;
-        let fired = message.topic == self.host.topics.timer_fired;
-        let cancelled = match (&delivery.kept, &message.source) {
-            (Some(Kept::Timer(id)), _) => !self.host.durable.timers.has(*id),
-            (None, Source::Port(id)) => fired && !self.timers.has(*id),
-            _ => false,
-        };
-        cancelled
-            || message
-                .deadline
-                .is_some_and(|deadline| deadline <= self.host.deadlines.now())
-    }
-
-    /// Refuses an ask whose body alone would take a large part of what the actor may have in memory: to handle it would be a
-    /// fault, and who sends it would take the actor from everybody else.
-    fn is_too_large(&self, message: &Message) -> bool {
-        let max = self.capsule.manifest.runtime.memory.0 / BODY_PART_OF_MEMORY;
-        let too_large = matches!(message.kind, Kind::Ask(_)) && message.body.bytes.len() as u64 > max;
-        if too_large {
-            let text = format!("{} takes bodies of at most {max} bytes", self.capsule.name);
-            report::refuse(&self.host.bus, message, Problem::new(codes::TOO_LARGE, text));
-        }
-        too_large
     }
 
     /// Whether a message may be in its queue twice.

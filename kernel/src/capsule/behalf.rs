@@ -6,12 +6,9 @@ use astrid_wire::Principal;
 use astrid_wire::problem::codes;
 
 use super::actor::{Actor, Life, ScopeKey};
-use super::durable;
-use super::durable::record;
 use crate::authority::Standing;
-use crate::bus::inbox::{Delivery, Kept};
+use crate::bus::inbox::Delivery;
 use crate::bus::message::{Message, Source};
-use crate::store::table::Kind;
 
 impl Actor {
     /// On whose behalf it handles a message: its key's, or the message's for a system actor. What the kernel says to a system actor it
@@ -50,21 +47,6 @@ impl Actor {
         } else {
             self.inbox().put_rows_back(life.order.done(&delivery));
         }
-    }
-
-    /// Whether the row of a message that the store keeps is there; when that cannot be read, it is.
-    fn is_kept_still(&self, delivery: &Delivery) -> bool {
-        let (Some(kept), Some(owner)) = (delivery.kept, self.owner()) else {
-            return true;
-        };
-        let store = &self.host().store;
-        let (kind, key) = match kept {
-            Kept::Row(row) => (Kind::Inbox, record::inbox_key(row.row, row.weight as usize)),
-            Kept::Ask(id) => (Kind::Ask, durable::ask_key(id)),
-            Kept::Timer(id) => return self.host().durable.timers.has(id),
-        };
-        let found = store.view(&owner.table(kind)).and_then(|view| view.get(&key));
-        !matches!(found, Ok(None))
     }
 
     /// What whoever a message is handled for may do, as it was looked up before that began.

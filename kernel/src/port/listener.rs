@@ -36,7 +36,7 @@ pub struct Peer {
 pub struct Caps {
     /// On one socket, operators' reserve included.
     pub per_socket: usize,
-    /// By one user on one socket. The daemon's own user is bounded by principals instead: all agents connect as that user.
+    /// By one user on one socket. The daemon's own user is bounded by principals instead: most of them connect as that user.
     pub per_uid: usize,
     /// Of those on the operator socket, kept for the owner.
     pub operator_reserve: usize,

@@ -187,6 +187,9 @@ async fn end_actors(host: &Host, principal: &Principal) -> Result<(), DepartErro
         actors.extend(capsule.end_of(principal));
         actors.extend(capsule.all());
     }
+    // Its connections are closed; one of them that waits for its window goes on, and finds that.
+    let theirs = |actor: &&Arc<Actor>| actor.connection().is_some_and(|c| c.principal() == *principal);
+    actors.iter().filter(theirs).for_each(|actor| actor.end());
     let until = Instant::now() + HANDLING_MAX;
     loop {
         actors.retain(|actor| actor.handles_for(principal));
