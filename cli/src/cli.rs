@@ -153,6 +153,12 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     if cli.private && context.home.is_some() {
         return Err(Failure::usage("--private makes a home of its own, so --home cannot name one").into());
     }
+    if context.identity.is_some() && cli.command.as_ref().is_some_and(Command::is_the_users_own) {
+        let text = "--principal means nothing here: this is done with the files and processes of whoever runs it";
+        return Err(Failure::usage(text)
+            .hint("what a principal may is asked by `astrid caps check`")
+            .into());
+    }
     match (cli.ephemeral || cli.private, cli.command) {
         (true, command) => ephemeral::run(&context, cli.private, command),
         (false, Some(command)) => commands::run(&context, command),

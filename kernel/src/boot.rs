@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::audit::{self, Audit, AuditOptions, Entry, Report};
-use crate::authority::{Authority, Gate, PolicyError};
+use crate::authority::{Authority, Edited, Gate, PolicyError};
 use crate::backup;
 use crate::bus::asks::Outcome;
 use crate::bus::message::{Body, Ids, Source};
@@ -32,7 +32,7 @@ use crate::capsule::shard::Shard;
 use crate::capsule::ticker::Ticker;
 use crate::capsule::{Acting, Host, Topics, engine};
 use crate::config::{AuditConfig, Config, Tampered};
-use crate::control::Control;
+use crate::control::{Control, record_edit};
 use crate::deadlines::Deadlines;
 use crate::home::{self, Home};
 use crate::keys::{BootToken, RuntimeKey};
@@ -341,7 +341,7 @@ async fn live(
     let mut hangup = signal(SignalKind::hangup()).map_err(io("cannot watch for SIGHUP"))?;
     let home = options.home.clone();
     let (metrics, changed) = (Arc::<Metrics>::default(), Arc::<Notify>::default());
-    let (audit, verified) = open_audit(&options, &config.audit, &metrics, &changed)?;
+    let (audit, verified) = open_audit(&options, &config.audit, &authority, &metrics, &changed)?;
     let parts = Parts {
         home: &home,
         config: &config,
@@ -434,7 +434,7 @@ async fn live(
     }
     drop(threads);
     finish_store(&host, store).await;
-    finish_audit(&host.audit).await;
+    finish_audit(&host.audit, host.gate.authority()).await;
     jobs.shutdown().await;
     clean_up(&home);
     tracing::info!(ms = started.elapsed().as_millis(), "stopped");
@@ -446,7 +446,11 @@ fn follow_policy(host: &Arc<Host>, jobs: &mut JoinSet<()>) {
     jobs.spawn(Arc::clone(host).keep_enforcing());
     let authority = host.gate.authority();
     match authority.watch() {
-        Ok(Some(watch)) => drop(jobs.spawn(Arc::clone(authority).follow(watch))),
+        Ok(Some(watch)) => {
+            let audit = host.audit.clone();
+            let record = move |edited: &Edited| record_edit(&audit, edited);
+            jobs.spawn(Arc::clone(authority).follow(watch, record));
+        }
         Ok(None) => {}
         Err(error) => tracing::error!(%error, "etc/ is not watched: edits by hand wait for the next daemon"),
     }
@@ -456,6 +460,7 @@ fn follow_policy(host: &Arc<Host>, jobs: &mut JoinSet<()>) {
 fn open_audit(
     options: &BootOptions,
     config: &AuditConfig,
+    authority: &Authority,
     metrics: &Arc<Metrics>,
     changed: &Arc<Notify>,
 ) -> Result<(Audit, Report), BootError> {
@@ -475,12 +480,13 @@ fn open_audit(
         return Err(BootError::Tampered(report.findings_count, first.to_string()));
     }
     let detail = format!(
-        "version={} pid={} mode={:?} safe={} unsealed={}",
+        "version={} pid={} mode={:?} safe={} unsealed={} policy={}",
         env!("CARGO_PKG_VERSION"),
         std::process::id(),
         options.mode,
         options.safe,
-        report.unsealed_tail
+        report.unsealed_tail,
+        authority.policy().digest()
     );
     // A log that takes nothing says so itself.
     drop(audit.write(Entry::kernel(audit::Kind::Boot, "boot").detail(&detail)));
@@ -515,8 +521,9 @@ fn tell_verified(report: &Report, control: &Control) {
 }
 
 /// Records the end, and has everything on disk.
-async fn finish_audit(audit: &Audit) {
-    drop(audit.write(Entry::kernel(audit::Kind::Stop, "stop")));
+async fn finish_audit(audit: &Audit, authority: &Authority) {
+    let detail = format!("policy={}", authority.policy().digest());
+    drop(audit.write(Entry::kernel(audit::Kind::Stop, "stop").detail(&detail)));
     if tokio::time::timeout(AUDIT_TIME_MAX, audit.stop()).await.is_err() {
         tracing::error!("the audit log does not end in time: what was not sealed is lost, as in a crash");
     }

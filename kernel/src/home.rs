@@ -33,7 +33,9 @@ mod document;
 mod files;
 
 pub use document::DocumentFault;
-pub(crate) use files::{Durability, PRIVATE_FILE, read_operators_file, remove_file, replace_file, write_run_file};
+pub(crate) use files::{
+    Durability, OPERATORS_FILE_BYTES_MAX, PRIVATE_FILE, read_operators_file, remove_file, replace_file, write_run_file,
+};
 
 /// Bytes of a socket's path that the kernel's `sockaddr_un` holds, without the final zero.
 const SOCKET_PATH_BYTES_MAX: usize = 107;

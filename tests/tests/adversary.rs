@@ -74,6 +74,7 @@ fn said(connection: &mut Connection, topic: &str, id: &str) -> String {
 #[test]
 fn nobody_makes_more_of_itself() {
     let mut place = Place::new();
+    place.principal("victim", json!({}));
     // By what its group grants: all of the requests, or everything.
     for (name, all, own) in [("eve", "kv", vec!["admin"]), ("mallory", "*", vec![])] {
         let (mine, twin) = (format!("{name}-group"), format!("{name}-twin"));
@@ -131,10 +132,12 @@ fn nobody_makes_more_of_itself() {
                     "agent.create",
                     json!({ "name": twin, "groups": [], "keys": [key.public()] }),
                 ),
+                // However little the other one has: it would be as much again.
                 (
                     "agent.create",
-                    json!({ "name": twin, "groups": [], "quota": { "calls": 3, "children": 1 } }),
+                    json!({ "name": twin, "groups": [], "quota": { "calls": 1, "children": 1 } }),
                 ),
+                ("agent.modify", json!({ "name": "victim", "add_keys": [key.public()] })),
             ],
             codes::DENIED,
         );
@@ -155,6 +158,12 @@ fn nobody_makes_more_of_itself() {
                     ("agent.modify", json!({ "name": "default", "add_keys": [key.public()] })),
                     ("agent.modify", json!({ "name": "boss", "add_keys": [key.public()] })),
                     ("agent.enable", json!({ "name": "sleeper" })),
+                    // By taking it from those who could take it back.
+                    ("agent.delete", json!({ "name": "default" })),
+                    ("agent.disable", json!({ "name": "default" })),
+                    ("caps.revoke", json!({ "name": "default", "capabilities": ["admin"] })),
+                    ("quota.set", json!({ "name": "default", "limits": { "calls": 0 } })),
+                    ("agent.modify", json!({ "name": "boss", "remove_groups": ["admin"] })),
                     ("group.create", json!({ "name": "more", "grants": ["child.spawn"] })),
                     // By a capsule before everybody's messages, or by a louder voice of another.
                     (
@@ -169,17 +178,48 @@ fn nobody_makes_more_of_itself() {
         assert_eq!(place.admin("agent.list", json!({})), before, "nothing of it happened");
         // What is no more than its own it may do: this is not a test that everything is refused.
         let mut thief = place.enter(name, &key);
-        let twin_of =
-            json!({ "name": twin, "groups": [], "keys": [key.public()], "quota": { "calls": 2, "children": 1 } });
         for (verb, body) in [
-            ("agent.create", twin_of),
-            ("quota.set", json!({ "name": twin, "limits": { "calls": 1 } })),
+            ("quota.set", json!({ "name": "victim", "limits": { "calls": 1 } })),
             ("quota.set", json!({ "name": name, "limits": { "calls": 1 } })),
             ("group.modify", json!({ "name": mine, "remove_grants": ["kv"] })),
         ] {
             thief.ask(&format!("astrid.v1.admin.{verb}"), &body).unwrap();
         }
     }
+}
+
+/// Whoever may make itself smaller cannot make itself so that nobody can: not by a profile that has no room left, nor by a number that no
+/// file can hold.
+#[test]
+fn nobody_is_beyond_reach() {
+    let mut place = Place::new();
+    let grants = json!(["admin:caps.revoke", "admin:quota.set"]);
+    let mal = place.principal("mal", json!({ "grants": grants }));
+    let mut client = place.enter("mal", &mal);
+    let mut refused = String::new();
+    for n in 0..10 {
+        let long: Vec<String> = (0..25)
+            .map(|m| format!("observe:n{n}.m{m}.{}", "x".repeat(470)))
+            .collect();
+        let body = json!({ "name": "mal", "capabilities": long });
+        refused = code(
+            client
+                .ask_bytes("astrid.v1.admin.caps.revoke", body.to_string().into())
+                .unwrap(),
+        );
+        if !refused.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(refused, codes::INVALID, "there is a limit");
+    let limits = json!({ "fuel_total": u64::MAX });
+    let body = json!({ "name": "mal", "limits": limits }).to_string();
+    let large = client.ask_bytes("astrid.v1.admin.quota.set", body.into()).unwrap();
+    assert_eq!(code(large), codes::INVALID);
+    place.admin("quota.set", json!({ "name": "mal", "limits": { "calls": 1 } }));
+    place.admin("agent.disable", json!({ "name": "mal" }));
+    while client.receive().is_ok() {}
+    place.admin("agent.delete", json!({ "name": "mal" }));
 }
 
 /// K14: a claim is proven by the claimed one's key, for this connection, this socket and this name; and nothing of a message says who sent it.

@@ -161,6 +161,67 @@ fn what_operators_do_is_recorded() {
     assert_eq!(denials[0]["capsule"], "uplink-local");
 }
 
+/// All of a change is recorded, whatever its length and form; and what is changed by hand as well.
+#[test]
+fn what_changes_is_recorded_whole() {
+    let astrid = Astrid::started();
+    let _ = astrid.run(&["agent", "create", "ann"]).ok();
+    let many: Vec<String> = (0..60).map(|n| format!("observe:filler.number.{n}.>")).collect();
+    let capabilities = [many.clone(), vec!["admin:quota.get".to_owned()]].concat();
+    let body = format!(
+        "{{{}\"name\": \"ann\", \"capabilities\": {}}}",
+        " ".repeat(1100),
+        serde_json::to_string(&capabilities).unwrap()
+    );
+    let request = [
+        "request",
+        "astrid.v1.admin.caps.grant",
+        &body,
+        "--content-type",
+        "application/json",
+    ];
+    let _ = astrid.run(&request).ok();
+    fs::write(astrid.home().join("etc/profiles/eve.toml"), "groups = [\"admin\"]\n").unwrap();
+    // Taken when it is known.
+    while astrid.run(&["usage", "eve"]).code() != 0 && astrid.run(&["caps", "check", "eve", "-", "kv", "x"]).code() != 0
+    {
+    }
+    let _ = astrid.run(&["stop"]).ok();
+    let entries = astrid
+        .run(&["audit", "tail", "-n", "1000", "--format", "json"])
+        .ok()
+        .json()["entries"]
+        .clone();
+    let entries: Vec<&Value> = entries.as_array().unwrap().iter().collect();
+    let details = |action: &str| -> Vec<&str> {
+        let of = entries
+            .iter()
+            .filter(|entry| entry["action"] == action && entry["kind"] != "outcome");
+        of.map(|entry| entry["detail"].as_str().unwrap()).collect()
+    };
+    let parts = details("admin:caps.grant");
+    let count = parts.len();
+    assert!(count > 1, "{parts:?}");
+    let whole: String = (1..=count)
+        .map(|n| {
+            let part = parts[n - 1].strip_prefix(&format!("part {n} of {count}: "));
+            part.unwrap_or_else(|| panic!("{parts:?}"))
+        })
+        .collect();
+    let expected = serde_json::json!({ "name": "ann", "capabilities": capabilities }).to_string();
+    assert_eq!(whole, expected);
+    assert!(
+        details("edited").iter().any(|detail| detail.contains("\"admin\"")),
+        "{entries:?}"
+    );
+    let digests: Vec<&str> = [details("boot"), details("stop")].concat();
+    assert!(
+        digests.len() == 2 && digests.iter().all(|detail| detail.contains("policy=")),
+        "{digests:?}"
+    );
+    assert_ne!(digests[0].rsplit('=').next(), digests[1].rsplit('=').next());
+}
+
 /// What comes is told as it comes, and only what was asked for.
 #[test]
 fn a_log_is_followed() {

@@ -91,6 +91,21 @@ impl Command {
             | Self::Doctor(_) => false,
         }
     }
+
+    /// Whether it is done by whoever has the files and the process, and for nobody else.
+    pub(crate) fn is_the_users_own(&self) -> bool {
+        matches!(
+            self,
+            Self::Start(_)
+                | Self::Stop(_)
+                | Self::Restart(_)
+                | Self::Logs(_)
+                | Self::Keypair(_)
+                | Self::Restore(_)
+                | Self::Completions(_)
+                | Self::Doctor(_)
+        )
+    }
 }
 
 /// Asks the kernel for what administrators ask.

@@ -236,6 +236,23 @@ impl Entry {
         self
     }
 
+    /// As many entries as a text of any length needs for its detail: one that says all of it, or several that say which part they are, the
+    /// last of which is this one. The others are events, whatever this is.
+    #[must_use]
+    pub fn parts(&self, text: &str) -> Vec<Self> {
+        let pieces = pieces(text);
+        let of = pieces.len();
+        let part = |(n, piece): (usize, &&str)| match n + 1 {
+            _ if of == 1 => self.clone().detail(piece),
+            last if last == of => self.clone().detail(&format!("part {last} of {of}: {piece}")),
+            part => Self {
+                stage: Stage::Event,
+                ..self.clone().detail(&format!("part {part} of {of}: {piece}"))
+            },
+        };
+        pieces.iter().enumerate().map(part).collect()
+    }
+
     /// It stands for that many.
     #[must_use]
     pub fn count(mut self, count: u64) -> Self {
@@ -408,6 +425,34 @@ impl<'a> View<'a> {
 fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// Bytes that a character has in an entry.
+fn width(c: char) -> usize {
+    match c {
+        '\\' | '\n' | '\r' | '\t' => 2,
+        c if is_harmful(c) => "\\u{}".len() + format!("{:x}", u32::from(c)).len(),
+        c => c.len_utf8(),
+    }
+}
+
+/// A text cut into pieces that are not cut again in an entry's detail. One at least.
+fn pieces(text: &str) -> Vec<&str> {
+    const NUMBERS_BYTES: usize = "part 18446744073709551615 of 18446744073709551615: ".len();
+    let whole: usize = text.chars().map(width).sum();
+    if whole <= DETAIL_BYTES_MAX {
+        return vec![text];
+    }
+    let (mut pieces, mut start, mut bytes) = (Vec::new(), 0, 0);
+    for (at, c) in text.char_indices() {
+        if bytes + width(c) > DETAIL_BYTES_MAX - NUMBERS_BYTES {
+            pieces.push(&text[start..at]);
+            (start, bytes) = (at, 0);
+        }
+        bytes += width(c);
+    }
+    pieces.push(&text[start..]);
+    pieces
 }
 
 /// The text as it may stand in an entry: with escapes, and not longer than that many bytes.

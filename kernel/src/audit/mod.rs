@@ -278,6 +278,28 @@ impl Audit {
         }
     }
 
+    /// As [`Audit::seal`], with a text of any length for its detail: in several entries if need be, the last of which is this one.
+    pub fn seal_whole(&self, entry: &Entry, text: &str) -> Receipt {
+        let mut parts = entry.parts(text);
+        let last = parts.pop().unwrap_or_else(|| entry.clone());
+        for part in parts {
+            if let Err(refused) = self.write(part) {
+                let (answer, receipt) = oneshot::channel();
+                let _ = answer.send(Err(refused));
+                return Receipt(receipt);
+            }
+        }
+        self.seal(last)
+    }
+
+    /// As [`Audit::write`], with a text of any length for its detail.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_whole(&self, entry: &Entry, text: &str) -> Result<(), Refused> {
+        entry.parts(text).into_iter().try_for_each(|part| self.write(part))
+    }
+
     /// Counts something routine: one entry for all of a minute, by who, through which capsule, what, and by which rule.
     pub fn count(&self, principal: &str, capsule: &str, action: &str, rule: &str) {
         if let Inner::Disk(shared) = &self.0 {

@@ -17,6 +17,12 @@ pub enum Forbidden {
     /// It has not got that itself.
     #[error("{0} may not give `{1}`: it does not hold that itself")]
     NotHeld(Principal, Capability),
+    /// It has a quota itself.
+    #[error("{0} has a quota: it may not make or enable another, or give one a key, which would have as much again")]
+    Twice(Principal),
+    /// It does not hold everything, and the other does.
+    #[error("{0} may not change {1}, who holds everything")]
+    Above(Principal, Principal),
     /// Its own quota is smaller.
     #[error("{0} may not give more `{1}` than it has itself")]
     MoreThanOwn(Principal, &'static str),
@@ -33,12 +39,17 @@ pub fn may_change(
     old: Option<&Profile>,
     new: Option<&Profile>,
 ) -> Result<(), Forbidden> {
+    let nothing = Profile::nobody();
+    let rules = |who| match policy.find(who) {
+        Some(Known::Entry(entry)) => entry.granted().contains(&Capability::Everything),
+        Some(Known::Unreadable) => false,
+        None => policy.is_open(),
+    };
+    if rules(target) && !rules(actor) {
+        return Err(Forbidden::Above(actor.clone(), target.clone()));
+    }
     // Without one there is nothing: no grants and, of whoever has none, no limits that could be raised.
     let Some(new) = new else { return Ok(()) };
-    let nothing = Profile {
-        enabled: false,
-        ..Profile::default()
-    };
     let (had, old) = (old.map(|old| &old.quota), old.unwrap_or(&nothing));
     if actor == target {
         let own = |what: String| Err(Forbidden::Own(actor.clone(), what));
@@ -62,16 +73,19 @@ pub fn may_change(
         }
         return Ok(());
     }
+    // Whoever puts a key into a profile can be that principal, and whoever enables one makes it somebody: then all of it is given.
+    let anew = new.enabled && !old.enabled || new.keys.iter().any(|key| !old.keys.contains(key));
     let own = policy.profile(actor).unwrap_or(&nothing);
+    if anew && !own.quota.is_unlimited() {
+        return Err(Forbidden::Twice(actor.clone()));
+    }
     if let Some(limit) = raised_above(&new.quota, had, &own.quota) {
         return Err(Forbidden::MoreThanOwn(actor.clone(), limit));
     }
     // Whoever may do everything rules who is heard first, and is not heard first itself.
-    if new.weight > old.weight.max(own.weight) && !holds(policy, actor, &Capability::Everything) {
+    if new.weight > old.weight.max(own.weight) && !rules(actor) {
         return Err(Forbidden::MoreThanOwn(actor.clone(), "weight"));
     }
-    // Whoever puts a key into a profile can be that principal, and whoever enables one makes it somebody: then all of it is given.
-    let anew = new.enabled && !old.enabled || new.keys.iter().any(|key| !old.keys.contains(key));
     let added = new.grants.iter().filter(|grant| anew || !old.grants.contains(grant));
     let joined = new.groups.iter().filter(|group| anew || !old.groups.contains(group));
     let of_groups = joined.filter_map(|group| policy.group(group)).flatten();
@@ -132,17 +146,14 @@ pub fn may_give(policy: &Policy, actor: &Principal, given: &[Capability]) -> Res
 
 fn holds_all(policy: &Policy, actor: &Principal, given: impl Iterator<Item = Capability>) -> Result<(), Forbidden> {
     for capability in given {
-        if !holds(policy, actor, &capability) {
+        let held = match policy.find(actor) {
+            Some(Known::Entry(entry)) => entry.holds(&capability),
+            Some(Known::Unreadable) => false,
+            None => policy.is_open(),
+        };
+        if !held {
             return Err(Forbidden::NotHeld(actor.clone(), capability));
         }
     }
     Ok(())
-}
-
-fn holds(policy: &Policy, actor: &Principal, capability: &Capability) -> bool {
-    match policy.find(actor) {
-        Some(Known::Entry(entry)) => entry.holds(capability),
-        Some(Known::Unreadable) => false,
-        None => policy.is_open(),
-    }
 }

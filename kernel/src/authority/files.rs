@@ -19,8 +19,11 @@ use super::policy::{PRINCIPALS_MAX, Wrong};
 use crate::config::place;
 use crate::home::{self, Durability, Home, HomeError, PRIVATE_FILE};
 
-/// Most bytes of a profile. The groups of all have a megabyte, as every file of `etc/`.
+/// Most bytes of a profile that is read. The groups of all have a megabyte, as every file of `etc/`.
 pub const PROFILE_BYTES_MAX: usize = 64 << 10;
+
+/// Most bytes of a profile that is written of whoever may act: what takes everything from it always has room.
+pub(super) const PROFILE_BYTES_WRITTEN_MAX: usize = PROFILE_BYTES_MAX - (4 << 10);
 
 /// What the `default` principal's profile says at first.
 pub(super) const DEFAULT_PROFILE: &str = "\
@@ -37,6 +40,16 @@ pub enum PolicyError {
     /// What is in it is wrong; says where.
     #[error("{}", place(.0))]
     Content(ManifestError),
+    /// It would be larger than what is read.
+    #[error("{} would have {bytes} bytes, the limit is {limit}", .path.display())]
+    TooLarge {
+        /// Which file.
+        path: PathBuf,
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// It cannot be written, or a directory cannot be read.
     #[error("cannot use {}", .path.display())]
     Io {
@@ -61,6 +74,9 @@ impl PolicyError {
             Self::File(error) => Some(error.hint()),
             Self::Content(error) => error.hint().map(str::to_owned),
             Self::Io { path, .. } => Some(format!("see that {} can be read and written", path.display())),
+            Self::TooLarge { .. } => {
+                Some("take out what is not needed; whoever is disabled may have a larger file".to_owned())
+            }
             Self::NoPrincipal(_) => Some("`astrid agent list` names those that there are".to_owned()),
             Self::Fixed => None,
         }
@@ -168,13 +184,34 @@ pub(super) fn seed(home: &Home) -> Result<(), PolicyError> {
         return Ok(());
     }
     if profile.symlink_metadata().is_err() {
-        write(&profile, DEFAULT_PROFILE)?;
+        write(&profile, DEFAULT_PROFILE, PROFILE_BYTES_MAX)?;
     }
-    write(&seeded, "default.toml was written once and will not be again\n")
+    let done = "default.toml was written once and will not be again\n";
+    write(&seeded, done, PROFILE_BYTES_MAX)
 }
 
-/// Replaces a file in one step; it is on disk when this returns.
-pub(super) fn write(path: &Path, text: &str) -> Result<(), PolicyError> {
+/// Moves a file that cannot be used out of the way of one that can, and loses nothing of it.
+pub(super) fn set_aside(path: &Path) -> Result<(), PolicyError> {
+    let aside = path.with_extension("toml.wrong");
+    tracing::warn!(file = %path.display(), aside = %aside.display(), "a file that cannot be used is set aside");
+    match std::fs::rename(path, aside) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(PolicyError::Io {
+            path: path.to_owned(),
+            source,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Replaces a file in one step; it is on disk when this returns. Never by one that would not be read again.
+pub(super) fn write(path: &Path, text: &str, limit: usize) -> Result<(), PolicyError> {
+    if text.len() > limit {
+        return Err(PolicyError::TooLarge {
+            path: path.to_owned(),
+            bytes: text.len(),
+            limit,
+        });
+    }
     home::replace_file(path, &[text.as_bytes()], PRIVATE_FILE, Durability::Synced).map_err(|source| PolicyError::Io {
         path: path.to_owned(),
         source,
@@ -192,23 +229,31 @@ pub(super) fn remove(path: &Path) -> Result<(), PolicyError> {
 }
 
 /// The text of a file that says `new`, as much like `text` as can be: its comments stay where its values are replaced one by one, and
-/// those at its beginning stay in any case.
-pub(super) fn rewrite<T: Serialize + DeserializeOwned + PartialEq>(text: &str, new: &T) -> String {
-    let Ok(wanted) = toml::Table::try_from(new) else {
-        return text.to_owned();
-    };
-    let patched = patch(text, &wanted);
-    if let Some(patched) = patched
-        && toml::from_str::<T>(&patched).is_ok_and(|found| found == *new)
-    {
-        return patched;
+/// those at its beginning stay in any case. What it says when it is read again is `new` and nothing else.
+pub(super) fn rewrite<T: Serialize + DeserializeOwned + PartialEq>(text: &str, new: &T) -> Result<String, Wrong> {
+    let wanted = toml::Table::try_from(new).map_err(|error| Wrong {
+        what: format!("this cannot be written: {error}"),
+        word: None,
+        hint: Some(format!("numbers are at most {}", i64::MAX)),
+    })?;
+    let says_it = |text: &String| toml::from_str::<T>(text).is_ok_and(|found| found == *new);
+    if let Some(patched) = patch(text, &wanted).filter(says_it) {
+        return Ok(patched);
     }
     let comments: String = text
         .lines()
         .take_while(|l| l.starts_with('#'))
         .flat_map(|l| [l, "\n"])
         .collect();
-    comments + &wanted.to_string()
+    let whole = comments + &wanted.to_string();
+    if says_it(&whole) {
+        return Ok(whole);
+    }
+    Err(Wrong {
+        what: "this cannot be written so that it is read as the same".to_owned(),
+        word: None,
+        hint: None,
+    })
 }
 
 /// One range of a text and what comes in its place.

@@ -11,9 +11,9 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::files::{self, PolicyError};
-use super::policy::{Known, Policy};
+use super::policy::{Known, Policy, in_json};
 use super::standing::Standing;
-use crate::home::Home;
+use crate::home::{Home, OPERATORS_FILE_BYTES_MAX};
 
 /// What is wrong with files, by file.
 type Problems = BTreeMap<String, String>;
@@ -34,6 +34,39 @@ pub struct Authority {
     /// Held by the one who writes.
     writer: Mutex<()>,
     home: Option<Home>,
+}
+
+/// Something that people changed by hand and that is in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edited {
+    /// The file, beneath the home.
+    pub file: String,
+    /// What it says now, as JSON; `None`: it is gone.
+    pub now: Option<String>,
+}
+
+/// What is different in `after`.
+fn edited(before: &Policy, after: &Policy) -> Vec<Edited> {
+    let mut edited = Vec::new();
+    if before.groups_file() != after.groups_file() {
+        edited.push(Edited {
+            file: "etc/groups.toml".to_owned(),
+            now: Some(in_json(after.groups_file())),
+        });
+    }
+    let mut all: Vec<&Principal> = before.principals().chain(after.principals()).map(|(p, _)| p).collect();
+    all.sort_unstable();
+    all.dedup();
+    for principal in all {
+        let now = after.profile(principal);
+        if before.profile(principal) != now || before.knows(principal) != after.knows(principal) {
+            edited.push(Edited {
+                file: format!("etc/profiles/{principal}.toml"),
+                now: now.map(in_json),
+            });
+        }
+    }
+    edited
 }
 
 /// Why an edit was not made.
@@ -127,23 +160,28 @@ impl Authority {
         self.install(policy);
     }
 
-    /// Reads all files again. What cannot be understood leaves what it was.
-    pub fn reload(&self) {
-        let Some(home) = &self.home else { return };
+    /// Reads all files again. What cannot be understood leaves what it was. Returns what is different.
+    pub fn reload(&self) -> Vec<Edited> {
+        let Some(home) = &self.home else { return Vec::new() };
         let _writer = self.writer.lock();
         let before = self.policy();
         match read_all(home, Some(&before)) {
             Ok((policy, problems)) => {
+                let edited = edited(&before, &policy);
                 self.install(policy);
                 self.set_problems(problems);
+                edited
             }
-            Err(error) => self.problem(&home.groups_file().display().to_string(), &error),
+            Err(error) => {
+                self.problem(&home.groups_file().display().to_string(), &error);
+                Vec::new()
+            }
         }
     }
 
-    /// Reads the groups again, after somebody wrote them by hand.
-    pub fn reload_groups(&self) {
-        let Some(home) = &self.home else { return };
+    /// Reads the groups again, after somebody wrote them by hand. Returns what is different.
+    pub fn reload_groups(&self) -> Option<Edited> {
+        let home = self.home.as_ref()?;
         let _writer = self.writer.lock();
         let file = home.groups_file().display().to_string();
         let read = files::read_groups(home).and_then(|read| {
@@ -152,38 +190,57 @@ impl Authority {
         });
         match read {
             Ok(policy) => {
-                self.install(policy);
                 self.repaired(&file);
+                if policy.groups_file() == self.policy.load().groups_file() {
+                    return None;
+                }
+                let now = Some(in_json(policy.groups_file()));
+                self.install(policy);
                 tracing::info!(file, "the groups were changed");
+                let file = "etc/groups.toml".to_owned();
+                Some(Edited { file, now })
             }
-            Err(error) => self.problem(&file, &error),
+            Err(error) => {
+                self.problem(&file, &error);
+                None
+            }
         }
     }
 
-    /// Reads those profiles again that could not be used.
-    pub(super) fn reload_profiles_with_problems(&self) {
+    /// Reads those profiles again that could not be used. Returns what is different.
+    pub(super) fn reload_profiles_with_problems(&self) -> Vec<Edited> {
         let files: Vec<String> = self.problems.lock().keys().cloned().collect();
-        for file in files {
-            let name = file.rsplit('/').next().and_then(files::owner_of);
-            if let Some(Ok(principal)) = name {
-                self.reload_profile(&principal);
-            }
-        }
+        let owners = files
+            .iter()
+            .filter_map(|file| file.rsplit('/').next().and_then(files::owner_of));
+        owners
+            .flatten()
+            .filter_map(|principal| self.reload_profile(&principal))
+            .collect()
     }
 
-    /// Reads one profile again, after somebody wrote it by hand.
-    pub fn reload_profile(&self, principal: &Principal) {
-        let Some(home) = &self.home else { return };
+    /// Reads one profile again, after somebody wrote it by hand. Returns what is different.
+    pub fn reload_profile(&self, principal: &Principal) -> Option<Edited> {
+        let home = self.home.as_ref()?;
         let _writer = self.writer.lock();
         let file = files::profile_path(home, principal).display().to_string();
         match self.read_one(home, principal) {
-            Ok(None) => self.repaired(&file),
+            Ok(None) => {
+                self.repaired(&file);
+                None
+            }
             Ok(Some(policy)) => {
+                let now = policy.profile(principal).map(in_json);
                 self.install(policy);
                 self.repaired(&file);
                 tracing::info!(%principal, "a profile was changed");
+                let file = format!("etc/profiles/{principal}.toml");
+                Some(Edited { file, now })
             }
-            Err(error) => self.problem(&file, &error),
+            Err(error) => {
+                self.problem(&file, &error);
+                None
+            }
         }
     }
 
@@ -228,6 +285,8 @@ impl Authority {
     }
 
     /// Changes a profile, makes one (from `None`), or removes it (to `None`): on disk, and in force, when this returns. Waits for the disk.
+    /// What is in the file counts, unless it cannot be used: then what is in force does, and the file is set aside. So nobody is kept from
+    /// taking something from somebody by a file that was spoilt.
     ///
     /// # Errors
     /// [`EditError::Refused`] with what `edit` said; [`EditError::Policy`], and then nothing has changed.
@@ -238,22 +297,38 @@ impl Authority {
     ) -> Result<Arc<Policy>, EditError<E>> {
         let home = self.home.as_ref().ok_or(PolicyError::Fixed)?;
         let _writer = self.writer.lock();
-        let read = files::read_profile(home, principal)?;
         let path = files::profile_path(home, principal);
         let present = self.policy();
-        let (text, old) = read.map_or((String::new(), None), |read| (read.text, Some(read.value)));
+        let (text, old, spoilt) = match (files::read_profile(home, principal), present.find(principal)) {
+            (Ok(Some(read)), _) => (read.text, Some(read.value), false),
+            (Ok(None), _) => (String::new(), None, false),
+            (Err(_), Some(Known::Entry(entry))) => (String::new(), Some(entry.profile.clone()), true),
+            (Err(_), Some(Known::Unreadable)) => (String::new(), Some(Profile::nobody()), true),
+            (Err(error), None) => return Err(error.into()),
+        };
         let existed = old.is_some();
         let mut policy = present.copy();
         match edit(&present, old).map_err(EditError::Refused)? {
             Some(new) => {
-                let text = files::rewrite(&text, &new);
+                let text = files::rewrite(&text, &new).map_err(|wrong| files::wrong("", &path, wrong))?;
+                let limit = match new.enabled {
+                    true => files::PROFILE_BYTES_WRITTEN_MAX,
+                    false => files::PROFILE_BYTES_MAX,
+                };
                 let inserted = policy.insert(principal.clone(), new);
                 inserted.map_err(|wrong| files::wrong(&text, &path, wrong))?;
-                files::write(&path, &text)?;
+                if spoilt {
+                    files::set_aside(&path)?;
+                }
+                files::write(&path, &text, limit)?;
             }
             None if existed => {
                 policy.remove(principal);
-                files::remove(&path)?;
+                if spoilt {
+                    files::set_aside(&path)?;
+                } else {
+                    files::remove(&path)?;
+                }
             }
             None => return Err(PolicyError::NoPrincipal(principal.clone()).into()),
         }
@@ -272,16 +347,21 @@ impl Authority {
     ) -> Result<Arc<Policy>, EditError<E>> {
         let home = self.home.as_ref().ok_or(PolicyError::Fixed)?;
         let _writer = self.writer.lock();
-        let read = files::read_groups(home)?;
-        let mut groups = read.value;
-        let present = self.policy();
+        let (present, path) = (self.policy(), home.groups_file());
+        let (text, mut groups, spoilt) = match files::read_groups(home) {
+            Ok(read) => (read.text, read.value, false),
+            Err(_) => (String::new(), present.groups_file().clone(), true),
+        };
         edit(&present, &mut groups).map_err(EditError::Refused)?;
-        let text = files::rewrite(&read.text, &groups);
+        let text = files::rewrite(&text, &groups).map_err(|wrong| files::wrong("", &path, wrong))?;
         let policy = present.with_other_groups(&groups);
-        let policy = policy.map_err(|wrong| files::wrong(&text, &read.path, wrong))?;
-        files::write(&read.path, &text)?;
+        let policy = policy.map_err(|wrong| files::wrong(&text, &path, wrong))?;
+        if spoilt {
+            files::set_aside(&path)?;
+        }
+        files::write(&path, &text, OPERATORS_FILE_BYTES_MAX as usize)?;
         self.install(policy);
-        self.repaired(&read.path.display().to_string());
+        self.repaired(&path.display().to_string());
         Ok(self.policy())
     }
 
@@ -293,8 +373,10 @@ impl Authority {
 /// An error for a line of status: with its hint, without line breaks of its own.
 fn one_line(error: &PolicyError) -> String {
     let mut text = error.to_string();
-    if let PolicyError::Io { source, .. } = error {
+    let mut cause = std::error::Error::source(error);
+    while let Some(source) = cause {
         text = format!("{text}: {source}");
+        cause = source.source();
     }
     match error.hint() {
         Some(hint) => format!("{text} ({hint})"),

@@ -28,6 +28,8 @@
 mod change;
 mod denied;
 mod explain;
+#[cfg(test)]
+mod file_tests;
 mod files;
 mod gate;
 mod handle;
@@ -43,7 +45,7 @@ pub use denied::{Denied, Reason, Refusal};
 pub use explain::Check;
 pub use files::{PROFILE_BYTES_MAX, PolicyError};
 pub use gate::{Acl, Gate, Say, Subject};
-pub use handle::{Authority, EditError};
+pub use handle::{Authority, EditError, Edited};
 pub use policy::{GROUPS_MAX, Known, PRINCIPALS_MAX, Policy, Wrong};
 pub use rules::{Entry, Object};
 pub use standing::Standing;

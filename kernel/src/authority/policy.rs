@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use astrid_wire::authority::{Action, BUILT_IN_GROUPS, Capability, GroupsFile, Profile, WEIGHT_MAX};
 use astrid_wire::{Pattern, Principal};
+use serde::Serialize;
 
 use super::rules::{CompiledGroup, Entry, RuleSet};
 
-/// Principals at most: each has a file that is read at boot.
-pub const PRINCIPALS_MAX: usize = 10_000;
+/// Principals at most: each has a file that is read at boot (about 10 µs), and about a kilobyte of memory. A change copies a pointer of each.
+pub const PRINCIPALS_MAX: usize = 100_000;
 
 /// Groups of the operator at most: people keep them in their heads, or a program writes them.
 pub const GROUPS_MAX: usize = 1_000;
@@ -42,6 +43,8 @@ pub struct Policy {
     groups: BTreeMap<Arc<str>, Arc<CompiledGroup>>,
     /// What capsules may guard, by name.
     guards: Arc<Guards>,
+    /// What both were made of.
+    file: Arc<GroupsFile>,
     /// Whoever is not there may do everything.
     open: bool,
 }
@@ -85,6 +88,7 @@ impl Policy {
         Ok(Self {
             groups: compile_groups(file)?,
             guards: Arc::new(compile_guards(file)?),
+            file: Arc::new(file.clone()),
             ..Self::default()
         })
     }
@@ -119,6 +123,7 @@ impl Policy {
             principals: self.principals.clone(),
             groups: self.groups.clone(),
             guards: Arc::clone(&self.guards),
+            file: Arc::clone(&self.file),
             open: self.open,
         }
     }
@@ -202,6 +207,32 @@ impl Policy {
         self.open || self.guard_grant(capsule, pattern).is_some()
     }
 
+    /// The operator's groups, as they are written.
+    pub fn groups_file(&self) -> &GroupsFile {
+        &self.file
+    }
+
+    /// BLAKE3 over all of it: two policies that allow the same in the same words have the same. O(principals).
+    pub fn digest(&self) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        let mut add = |name: &str, said: String| {
+            hasher.update(&(name.len() as u64).to_le_bytes());
+            hasher.update(name.as_bytes());
+            hasher.update(&(said.len() as u64).to_le_bytes());
+            hasher.update(said.as_bytes());
+        };
+        add("", in_json(&*self.file));
+        let mut principals: Vec<_> = self.principals.iter().collect();
+        principals.sort_unstable_by_key(|(principal, _)| *principal);
+        for (principal, known) in principals {
+            match known {
+                Known::Entry(entry) => add(principal.as_str(), in_json(&entry.profile)),
+                Known::Unreadable => add(principal.as_str(), String::new()),
+            }
+        }
+        hasher.finalize()
+    }
+
     /// How many principals there are.
     pub fn len(&self) -> usize {
         self.principals.len()
@@ -228,6 +259,12 @@ impl Policy {
         };
         earlier.principals.iter().filter_map(less).collect()
     }
+}
+
+/// A profile or the groups in one line, for the log.
+pub(super) fn in_json(what: &impl Serialize) -> String {
+    // Texts, numbers and lists of them: nothing that JSON has no form for.
+    serde_json::to_string(what).unwrap_or_default()
 }
 
 /// Whether a group of that name is built in.
@@ -297,10 +334,12 @@ pub(super) fn check_group(name: &str, group: &astrid_wire::authority::Group) -> 
         return wrong(format!("the group `{name}` is built in and cannot be redefined"), hint);
     }
     let plain = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '.' | '_' | '-');
-    if name.is_empty() || name.len() > GROUP_NAME_BYTES_MAX || !name.chars().all(plain) {
+    let hidden = name.starts_with(['.', '-']);
+    if name.is_empty() || name.len() > GROUP_NAME_BYTES_MAX || hidden || !name.chars().all(plain) {
         let shown: String = name.chars().take(GROUP_NAME_BYTES_MAX).collect();
-        let what =
-            format!("{shown:?} is not the name of a group: 1 to {GROUP_NAME_BYTES_MAX} of a-z, 0-9, `.`, `_` and `-`");
+        let what = format!(
+            "{shown:?} is not the name of a group: 1 to {GROUP_NAME_BYTES_MAX} of a-z, 0-9, `_`, and not at its beginning `.` and `-`"
+        );
         return wrong(what, None);
     }
     if group.grants.len() > CAPABILITIES_MAX {

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use astrid_wire::authority::{Action, Capability, Profile, Resource, is_resource};
+use astrid_wire::control::Verb;
 use astrid_wire::{Pattern, Topic};
+
+use crate::bus::KERNEL_DOMAIN;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -196,7 +199,9 @@ impl Entry {
     pub fn allows(&self, action: Action, object: Object<'_>) -> bool {
         object.is_valid()
             && !self.revokes.touches(action, object)
-            && (self.grants.grants(action, object) || self.groups.iter().any(|g| g.grants.grants(action, object)))
+            && (self.grants.grants(action, object)
+                || self.groups.iter().any(|g| g.grants.grants(action, object))
+                || implying(action, object).is_some_and(|(action, object)| self.allows(action, object)))
     }
 
     /// As [`Entry::allows`], with the rule that decides.
@@ -214,7 +219,11 @@ impl Entry {
             let rule = g.grants.rule(action, object, false)?;
             Some(Verdict::Granted(rule, Some(Arc::clone(&g.name))))
         };
-        self.groups.iter().find_map(of_group).unwrap_or(Verdict::NoGrant)
+        match (self.groups.iter().find_map(of_group), implying(action, object)) {
+            (Some(granted), _) => granted,
+            (None, Some((action, object))) => self.why(action, object),
+            (None, None) => Verdict::NoGrant,
+        }
     }
 
     /// All that grants it something: its own and its groups'.
@@ -240,6 +249,16 @@ impl Entry {
         let taken = |new: &Capability| !earlier.profile.revokes.iter().any(|old| old.covers(new));
         earlier.granted().iter().any(lost) || revoked.iter().any(taken)
     }
+}
+
+/// What allows that as well: whoever has the capability for a request of operators may ask it.
+fn implying(action: Action, object: Object<'_>) -> Option<(Action, Object<'static>)> {
+    let Object::Topic(topic) = object else { return None };
+    if action != Action::Publish || topic.domain() != KERNEL_DOMAIN {
+        return None;
+    }
+    let verb = Verb::of(topic).filter(|verb| verb.operator_only())?;
+    Some((Action::Admin, Object::Name(verb.name())))
 }
 
 fn touches(revoked: &Capability, capability: &Capability) -> bool {

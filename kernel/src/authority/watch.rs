@@ -1,18 +1,22 @@
 //! Edits by hand under a running daemon: the system tells of each (inotify), so nothing is looked at again and again (K19).
 //!
-//! Watched are the two directories, not the files: most editors replace a file, and the watch of the old one would tell of nothing.
+//! Watched are directories, not files: most editors replace a file, and the watch of the old one would tell of nothing. Directories are
+//! replaced as well, by whoever checks them out or copies them: so what they are in is watched for that.
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 
 use astrid_wire::Principal;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
 use super::files::owner_of;
-use super::handle::Authority;
+use super::handle::{Authority, Edited};
+use crate::home::Home;
 
 /// Bytes of events that are taken at once: some hundred.
 const EVENTS_BYTES: usize = 16 << 10;
@@ -26,14 +30,41 @@ struct Changed {
     groups: bool,
     profiles: Vec<Principal>,
     everything: bool,
+    /// One of the directories is another one.
+    moved: bool,
 }
 
 /// Watches `etc/` and `etc/profiles/`.
 #[derive(Debug)]
 pub struct Watch {
     events: AsyncFd<OwnedFd>,
-    etc: i32,
-    profiles: i32,
+    places: Places,
+}
+
+/// Watched directories. `None`: there is no such directory now.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Places {
+    home: Option<i32>,
+    etc: Option<i32>,
+    profiles: Option<i32>,
+}
+
+impl Places {
+    fn watch(descriptor: &OwnedFd, home: &Home) -> io::Result<Self> {
+        let files = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO | WatchFlags::MOVED_FROM | WatchFlags::DELETE;
+        let add =
+            |path: &Path, flags: WatchFlags| match inotify::add_watch(descriptor, path, flags | WatchFlags::ONLYDIR) {
+                Ok(place) => Ok(Some(place)),
+                Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+                Err(error) => Err(io::Error::from(error)),
+            };
+        let groups = home.groups_file();
+        Ok(Self {
+            home: add(home.root(), WatchFlags::CREATE | WatchFlags::MOVED_TO)?,
+            etc: add(groups.parent().unwrap_or(home.root()), files | WatchFlags::CREATE)?,
+            profiles: add(&home.profiles_dir(), files)?,
+        })
+    }
 }
 
 impl Authority {
@@ -45,49 +76,61 @@ impl Authority {
     pub fn watch(&self) -> io::Result<Option<Watch>> {
         let Some(home) = self.home() else { return Ok(None) };
         let descriptor = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        let flags = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO | WatchFlags::MOVED_FROM | WatchFlags::DELETE;
-        let groups = home.groups_file();
-        let etc = groups.parent().unwrap_or(home.root());
-        let etc = inotify::add_watch(&descriptor, etc, flags | WatchFlags::ONLYDIR)?;
-        let profiles = inotify::add_watch(&descriptor, home.profiles_dir(), flags | WatchFlags::ONLYDIR)?;
+        let places = Places::watch(&descriptor, home)?;
         let events = readable(descriptor)?;
-        Ok(Some(Watch { events, etc, profiles }))
+        Ok(Some(Watch { events, places }))
     }
 
-    /// Takes what people change, for as long as the daemon lives.
-    pub async fn follow(self: Arc<Self>, watch: Watch) {
+    fn unwatched(&self, error: &io::Error) {
+        tracing::error!(%error, "etc/ is not watched any more: edits by hand wait for the next daemon");
+    }
+
+    /// Takes what people change, for as long as the daemon lives, and has it recorded.
+    pub async fn follow(self: Arc<Self>, mut watch: Watch, record: impl Fn(&Edited) + Send + 'static) {
         loop {
             let changed = match watch.next().await {
                 Ok(changed) => changed,
                 Err(error) => {
-                    tracing::error!(%error, "etc/ is not watched any more: edits by hand wait for the next daemon");
+                    self.unwatched(&error);
                     return;
                 }
             };
+            // Before it is read: what changes meanwhile is told again.
+            if changed.moved
+                && let Err(error) = watch.again(&self)
+            {
+                self.unwatched(&error);
+            }
             let authority = Arc::clone(&self);
             // Files are read, and a writer may be waiting for the disk.
             let read = tokio::task::spawn_blocking(move || authority.take(changed));
-            if let Err(error) = read.await {
-                tracing::error!(%error, "what changed in etc/ was not read");
+            match read.await {
+                Ok(edited) => edited.iter().for_each(&record),
+                Err(error) => tracing::error!(%error, "what changed in etc/ was not read"),
             }
         }
     }
 
-    fn take(&self, changed: Changed) {
-        if changed.everything || changed.profiles.len() > ONE_BY_ONE_MAX {
+    fn take(&self, changed: Changed) -> Vec<Edited> {
+        if changed.everything || changed.moved || changed.profiles.len() > ONE_BY_ONE_MAX {
             return self.reload();
         }
+        let mut edited = Vec::new();
         if changed.groups {
-            self.reload_groups();
+            edited.extend(self.reload_groups());
             if !self.problems().is_empty() {
                 // A profile may have been wrong only because its group was not there.
-                self.reload_profiles_with_problems();
+                edited.extend(self.reload_profiles_with_problems());
             }
         }
-        for principal in &changed.profiles {
-            self.reload_profile(principal);
-        }
+        edited.extend(changed.profiles.iter().filter_map(|p| self.reload_profile(p)));
+        edited
     }
+}
+
+/// Whether a file is as it is to be: one that was only created is not written yet.
+fn is_whole(event: &inotify::Event<'_>) -> bool {
+    !event.events().contains(ReadFlags::CREATE)
 }
 
 #[allow(
@@ -99,6 +142,21 @@ fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 }
 
 impl Watch {
+    /// Watches what is there now by the names of what was.
+    fn again(&mut self, authority: &Authority) -> io::Result<()> {
+        let Some(home) = authority.home() else { return Ok(()) };
+        let descriptor = self.events.get_ref();
+        let now = Places::watch(descriptor, home)?;
+        for (old, new) in [(self.places.etc, now.etc), (self.places.profiles, now.profiles)] {
+            if let Some(old) = old.filter(|old| Some(*old) != new) {
+                // One that was removed is not watched any more anyway.
+                let _ = inotify::remove_watch(descriptor, old);
+            }
+        }
+        self.places = now;
+        Ok(())
+    }
+
     /// What changed, once something did.
     async fn next(&self) -> io::Result<Changed> {
         loop {
@@ -130,9 +188,12 @@ impl Watch {
                 changed.everything = true;
             }
             let name = event.file_name().map(|name| name.to_string_lossy().into_owned());
+            let at = Some(event.wd());
             match name.as_deref() {
-                Some("groups.toml") if event.wd() == self.etc => changed.groups = true,
-                Some(name) if event.wd() == self.profiles => match owner_of(name) {
+                Some("etc") if at == self.places.home => changed.moved = true,
+                Some("profiles") if at == self.places.etc => changed.moved = true,
+                Some("groups.toml") if at == self.places.etc => changed.groups |= is_whole(&event),
+                Some(name) if at == self.places.profiles => match owner_of(name) {
                     Some(Ok(principal)) if !changed.profiles.contains(&principal) => changed.profiles.push(principal),
                     _ => {}
                 },

@@ -8,7 +8,7 @@
 //! - what was paid for already, answers and events of ports and timers, is handled. A principal's own actors wait with that until the
 //!   window frees, so that a stream's peer waits too; a system actor does not, as others would wait with it.
 //!
-//! A connection's actor runs also where a total is used up: it is how its client is told. What it says is refused instead.
+//! A connection's actor runs also where a total is used up, or its rate is zero: it is how its client is told. What it says is refused instead.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -160,6 +160,10 @@ impl Actor {
             && !self.host().is_stopping()
             && let Err(exceeded) = account.check_fuel_window()
         {
+            if exceeded.retry_after().is_none() && self.connection().is_some() {
+                // It never frees: its client is told so.
+                return;
+            }
             let wait = exceeded.retry_after().unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN);
             let deadlines = &self.host().deadlines;
             let mut sleep = std::pin::pin!(deadlines.until(deadlines.now() + wait));

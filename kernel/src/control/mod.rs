@@ -10,6 +10,8 @@ mod kept;
 mod places;
 mod record;
 
+pub(crate) use self::record::record_edit;
+
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 

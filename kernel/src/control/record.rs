@@ -6,10 +6,12 @@
 use astrid_wire::Problem;
 use astrid_wire::control::Verb;
 use astrid_wire::control::admin::Admin;
+use astrid_wire::problem::codes;
 use serde_json::Value;
 
 use super::Control;
-use crate::audit::{Entry, Kind, Outcome, Refused};
+use crate::audit::{Audit, Entry, Kind, Outcome, Refused};
+use crate::authority::Edited;
 use crate::bus::message::{Body, Message};
 
 /// Problem code of what cannot be recorded.
@@ -50,23 +52,44 @@ fn level(verb: Verb) -> Level {
     }
 }
 
-/// What was asked, by whom, about whom.
-fn entry(verb: Verb, message: &Message) -> Entry {
-    let body: Value = serde_json::from_slice(&message.body.bytes).unwrap_or_default();
-    let named = ["name", "path"].into_iter().find_map(|field| body.get(field)?.as_str());
-    Entry::new(
+/// Bytes of the body of a change at most. All of it is recorded, whatever its length; a profile has no more itself.
+const CHANGE_BYTES_MAX: usize = 64 << 10;
+
+/// What was asked, by whom, about whom; and all that was said, as it was understood: one form of each body, without what means nothing.
+fn entry(verb: Verb, message: &Message) -> Result<(Entry, String), Problem> {
+    if message.body.bytes.len() > CHANGE_BYTES_MAX {
+        let text = format!("a change is said in at most {CHANGE_BYTES_MAX} bytes");
+        return Err(Problem::new(codes::TOO_LARGE, text).with_hint("make it several"));
+    }
+    let body: Option<Value> = serde_json::from_slice(&message.body.bytes).ok();
+    let named = |field| body.as_ref()?.get(field)?.as_str();
+    let entry = Entry::new(
         Kind::Admin,
         message.principal.as_str(),
         &format!("admin:{}", verb.name()),
-    )
-    .resource(named.unwrap_or_default())
-    .detail(&String::from_utf8_lossy(&message.body.bytes))
+    );
+    let entry = entry.resource(named("name").or_else(|| named("path")).unwrap_or_default());
+    let said = match &body {
+        Some(body) => body.to_string(),
+        // It will be refused, in these words or others.
+        None => String::from_utf8_lossy(&message.body.bytes).into_owned(),
+    };
+    Ok((entry, said))
+}
+
+/// Records what somebody changed in `etc/` by hand. It is in force already: a log that takes nothing says so itself.
+pub(crate) fn record_edit(audit: &Audit, edited: &Edited) {
+    let entry = Entry::kernel(Kind::Admin, "edited").resource(&edited.file);
+    let now = edited.now.as_deref().unwrap_or("removed");
+    drop(audit.write_whole(&entry, now));
 }
 
 impl Control {
     /// A daemon whose log takes nothing can be stopped all the same.
     pub(super) fn record_shutdown(&self, message: &Message) {
-        drop(self.host.audit.write(entry(Verb::Shutdown, message)));
+        if let Ok((entry, said)) = entry(Verb::Shutdown, message) {
+            drop(self.host.audit.write(entry.detail(&said)));
+        }
     }
 
     /// Does what was asked once it is recorded, and records what came of it.
@@ -81,11 +104,13 @@ impl Control {
             Level::Not => work.await,
             Level::Written => {
                 // Also without a place in the log: see above.
-                drop(audit.write(entry(verb, message)));
+                let (entry, said) = entry(verb, message)?;
+                drop(audit.write_whole(&entry, &said));
                 work.await
             }
             Level::Sealed => {
-                let intent = audit.seal(entry(verb, message).intent()).await?;
+                let (entry, said) = entry(verb, message)?;
+                let intent = audit.seal_whole(&entry.intent(), &said).await?;
                 let result = work.await;
                 let action = format!("admin:{}", verb.name());
                 let outcome = |outcome| Entry::outcome_of(intent, message.principal.as_str(), &action, outcome);

@@ -14,7 +14,7 @@ use super::{HomeError, check_owner};
 pub(crate) const PRIVATE_FILE: u32 = 0o600;
 
 /// Most bytes of a file that people write.
-const OPERATORS_FILE_BYTES_MAX: u64 = 1 << 20;
+pub(crate) const OPERATORS_FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Whether a file that replaced another must survive the machine's crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -136,9 +136,10 @@ pub enum SendError {
     /// The id of [`Context::publish_once`](crate::Context::publish_once) is empty, or longer than this many bytes.
     #[error("an id has 1 to {0} bytes")]
     InvalidId(u32),
-    /// A guard of the topic refused it, or could not be asked; names the guard.
+    /// A guard of the topic refused it, or could not be asked; or whom it is said for is over quota. Whoever wants it said is to be told in
+    /// these words.
     #[error(transparent)]
-    Guarded(Problem),
+    Refused(Problem),
     /// The body could not be written.
     #[error(transparent)]
     Unserializable(#[from] Unserializable),
@@ -156,7 +157,7 @@ impl From<bus::PublishError> for SendError {
             bus::PublishError::InvalidContentType => Self::InvalidContentType,
             bus::PublishError::Unavailable(why) => Self::Unavailable(why),
             bus::PublishError::InvalidId(limit) => Self::InvalidId(limit),
-            bus::PublishError::Guarded(problem) => Self::Guarded(problem_of(problem)),
+            bus::PublishError::Refused(problem) => Self::Refused(problem_of(problem)),
         }
     }
 }
@@ -164,7 +165,7 @@ impl From<bus::PublishError> for SendError {
 impl SendError {
     fn code(&self) -> &'static str {
         match self {
-            Self::Denied(_) | Self::Guarded(_) => codes::DENIED,
+            Self::Denied(_) | Self::Refused(_) => codes::DENIED,
             Self::Full(_) => codes::FULL,
             Self::TooLarge(_) => codes::TOO_LARGE,
             Self::TooMany(_) => codes::TOO_MANY,
@@ -679,7 +680,7 @@ macro_rules! problem_from {
 impl From<SendError> for Problem {
     fn from(error: SendError) -> Self {
         match error {
-            SendError::Guarded(problem) => problem,
+            SendError::Refused(problem) => problem,
             other => Self::new(other.code(), other.to_string()),
         }
     }

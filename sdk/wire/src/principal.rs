@@ -1,6 +1,6 @@
 //! Who: the name that authority, accounting and records hang on.
 //!
-//! An *id* (`[a-z0-9._-]{1,64}`, contract K7) names a person or an agent; `capsule:<name>` is the kernel's own name for a capsule
+//! An *id* (`[a-z0-9._-]{1,64}`, contract K7; it does not begin with a dot or a dash) names a person or an agent; `capsule:<name>` is the kernel's own name for a capsule
 //! that acts for nobody else. Only the kernel makes the second kind: no text from outside parses as one.
 
 use std::borrow::Borrow;
@@ -32,6 +32,12 @@ pub enum PrincipalError {
     TooLong {
         /// Its length in bytes.
         bytes: usize,
+    },
+    /// It begins with a dot or a dash.
+    #[error("a principal's id begins with a letter, a digit or `_`, and not with {found:?}")]
+    Start {
+        /// The character.
+        found: char,
     },
     /// A character outside `[a-z0-9._-]`.
     #[error("a principal's id contains {found:?} at byte {position}; it is made of a-z, 0-9, `.`, `_` and `-`")]
@@ -71,7 +77,10 @@ impl Principal {
     /// # Errors
     /// Neither of the two.
     pub fn stamped(text: &str) -> Result<Self, PrincipalError> {
-        check(text.strip_prefix(CAPSULE_PREFIX).unwrap_or(text))?;
+        match text.strip_prefix(CAPSULE_PREFIX) {
+            Some(name) => check(name)?,
+            None => return text.parse(),
+        }
         Ok(Self(Arc::from(text)))
     }
 
@@ -115,6 +124,10 @@ impl FromStr for Principal {
 
     fn from_str(id: &str) -> Result<Self, PrincipalError> {
         check(id)?;
+        // It names files and directories, and stands where options do.
+        if let Some(found) = id.chars().next().filter(|c| matches!(c, '.' | '-')) {
+            return Err(PrincipalError::Start { found });
+        }
         Ok(Self(Arc::from(id)))
     }
 }
@@ -157,20 +170,19 @@ impl<'de> Deserialize<'de> for Principal {
     }
 }
 
-/// For the fields of requests that name whom something is asked *about*, a capsule's own principal among them (`#[serde(deserialize_with)]`).
-/// Nobody speaks as what stands there.
-pub(crate) fn of_anybody<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Principal, D::Error> {
-    Principal::stamped(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
-    /// K7: ids are `[a-z0-9._-]{1,64}`.
+    /// K7: ids are `[a-z0-9._-]{1,64}`. They name files, so none is hidden, a way up, or an option.
     #[test]
     fn ids() {
+        for found in [".", "..", ".ann", "-x", "--help"] {
+            let start = found.chars().next().unwrap();
+            assert_eq!(found.parse::<Principal>(), Err(PrincipalError::Start { found: start }));
+            assert!(Principal::stamped(found).is_err());
+        }
         for good in ["default", "a", "a.b_c-9", &"x".repeat(64)] {
             assert_eq!(good.parse::<Principal>().unwrap().as_str(), good);
         }

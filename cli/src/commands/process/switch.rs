@@ -66,6 +66,9 @@ pub(super) fn run(context: &Context, args: &Args, verb: Verb) -> anyhow::Result<
 /// Says how each of them is now; an error if one should run and does not.
 pub(super) fn conclude(context: &Context, processes: &[Process], should_run: bool) -> anyhow::Result<()> {
     let now_ms = time::now_ms();
+    if processes.is_empty() {
+        context.output.say("no programs are defined");
+    }
     let mut failed = Vec::new();
     for process in processes {
         for instance in &process.instances {

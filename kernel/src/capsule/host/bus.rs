@@ -48,7 +48,7 @@ impl From<NoPlace> for PublishError {
 
 impl From<Exceeded> for PublishError {
     fn from(exceeded: Exceeded) -> Self {
-        Self::Unavailable(exceeded.to_string())
+        Self::Refused(guest_problem(&exceeded.problem()))
     }
 }
 
@@ -81,7 +81,7 @@ impl From<types::ReplyTo> for ReplyTo {
 
 impl From<Box<Problem>> for PublishError {
     fn from(refused: Box<Problem>) -> Self {
-        Self::Guarded(guest_problem(&refused))
+        Self::Refused(guest_problem(&refused))
     }
 }
 

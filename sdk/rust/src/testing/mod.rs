@@ -200,7 +200,7 @@ impl<C: Capsule> Harness<C> {
             SendError::InvalidContentType => PublishError::InvalidContentType,
             SendError::Unavailable(why) => PublishError::Unavailable(why),
             SendError::InvalidId(limit) => PublishError::InvalidId(limit),
-            SendError::Guarded(problem) => PublishError::Guarded((&problem).into()),
+            SendError::Refused(problem) => PublishError::Refused((&problem).into()),
             SendError::Unserializable(error) => panic!("the kernel sees bodies only when they are written: {error}"),
         };
         self.host.refusals.push((checked(pattern), error));

@@ -96,6 +96,17 @@ pub struct Profile {
     pub quota: Quota,
 }
 
+impl Profile {
+    /// Of whoever may do nothing.
+    #[must_use]
+    pub fn nobody() -> Self {
+        Self {
+            enabled: false,
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Profile {
     fn default() -> Self {
         Self {

@@ -31,7 +31,7 @@ macro_rules! text_schema {
 text_schema!(
     Principal,
     "Principal",
-    json_schema!({ "type": "string", "pattern": "^[a-z0-9._-]{1,64}$" })
+    json_schema!({ "type": "string", "pattern": "^[a-z0-9_][a-z0-9._-]{0,63}$" })
 );
 /// A [`Principal`] that may be a capsule's own, in schemas.
 pub(super) enum Anybody {}
@@ -39,7 +39,7 @@ pub(super) enum Anybody {}
 text_schema!(
     Anybody,
     "PrincipalOrCapsule",
-    json_schema!({ "type": "string", "pattern": "^([a-z0-9._-]{1,64}|capsule:[a-z0-9-]{1,64})$" })
+    json_schema!({ "type": "string", "pattern": "^([a-z0-9_][a-z0-9._-]{0,63}|capsule:[a-z0-9-]{1,64})$" })
 );
 text_schema!(
     PublicKey,

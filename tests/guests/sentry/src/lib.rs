@@ -72,7 +72,7 @@ impl Sentry {
     #[on("sentry.v1.do.try")]
     fn try_to_say(&mut self, ctx: &mut Context, body: Say) -> Result<Said> {
         let refused = match ctx.publish(&body.topic, Greet { name: body.name }) {
-            Err(SendError::Guarded(problem)) => problem.code().to_owned(),
+            Err(SendError::Refused(problem)) => problem.code().to_owned(),
             other => other.map(|_| String::new())?,
         };
         ctx.publish("sentry.v1.event.after", Greet { name: "after".into() })?;

@@ -46,7 +46,7 @@ fn it_is_shown_only_what_it_guards() {
 fn who_is_refused_passes_it_on() {
     let mut sentry = sentry();
     let problem = Problem::new(codes::GUARD_DENIED, "not today");
-    sentry.refuse_sends("sentry.v1.event.>", SendError::Guarded(problem.clone()));
+    sentry.refuse_sends("sentry.v1.event.>", SendError::Refused(problem.clone()));
     let say = json!({ "how": "publish", "topic": "sentry.v1.event.x", "name": "x" });
     assert_eq!(sentry.ask("sentry.v1.do.say", say).refused(), problem);
 }
