@@ -10,6 +10,7 @@ cd "$(dirname "$0")/.."
 # Seconds for cargo-deny to get the advisories, which come from a server that not every machine reaches.
 ADVISORIES_TIMEOUT_S=60
 GUESTS=(--manifest-path capsules/Cargo.toml)
+FUZZER=(--manifest-path tests/fuzz/Cargo.toml)
 failed=()
 
 check() { # name command...
@@ -50,15 +51,18 @@ advisories() {
 
 check 'format' cargo fmt --all --check
 check 'format of guests' cargo fmt "${GUESTS[@]}" --all --check
+check 'format of the fuzzer' cargo fmt "${FUZZER[@]}" --check
 check 'scripts' scripts
 check 'systemd units' build/check-units.sh
 check 'licences, bans, sources' deny
 check 'licences, bans, sources of guests' deny "${GUESTS[@]}"
+check 'licences, bans, sources of the fuzzer' deny "${FUZZER[@]}"
 check 'advisories' advisories
 # In the profile that everything else is built in, so that what it builds is not built twice.
 check 'tidy, WIT' cargo test --quiet --release -p astrid-tests --lib
 check 'clippy' cargo clippy --release --workspace --all-targets -- -D warnings
 check 'clippy of guests' guest_clippy
+check 'clippy of the fuzzer' cargo clippy "${FUZZER[@]}" --target-dir target/fuzz -- -D warnings
 
 if [ "${#failed[@]}" -gt 0 ]; then
     printf '\nlint failed:\n'

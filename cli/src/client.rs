@@ -153,11 +153,12 @@ impl Client {
             FromServer::HelloNack(nack) => {
                 let failure = Failure::problem(&nack.code, &nack.message, "");
                 Err(match identity {
-                    Some(identity) => failure.hint(format!(
+                    // Any other code says itself what is the matter.
+                    Some(identity) if nack.code == envelope::codes::CREDENTIAL => failure.hint(format!(
                         "see that the profile of {} has the key that `astrid keypair {}` prints",
                         identity.principal, identity.principal
                     )),
-                    None => failure,
+                    _ => failure,
                 }
                 .into())
             }

@@ -148,10 +148,10 @@ pub struct DaemonConfig {
     /// Connections of each socket (A3).
     #[serde(deserialize_with = "within::<1, CONNECTIONS_MAX, _>")]
     pub max_connections: usize,
-    /// Connections of one user on each socket.
+    /// Connections of one user on each socket, unless it is the daemon's own.
     #[serde(deserialize_with = "within::<1, CONNECTIONS_MAX, _>")]
     pub max_connections_per_uid: usize,
-    /// Connections of the operator socket that are kept for the daemon's own user (A3).
+    /// Connections of the operator socket that are kept for the owner (A3).
     #[serde(deserialize_with = "within::<0, CONNECTIONS_MAX, _>")]
     pub operator_reserve: usize,
 }

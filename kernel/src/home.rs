@@ -19,13 +19,14 @@
 
 #![allow(clippy::disallowed_methods, reason = "this module owns the home tree")]
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use astrid_wire::Principal;
 use astrid_wire::manifest::DocumentName;
 
 mod document;
@@ -396,6 +397,25 @@ impl Home {
     #[must_use]
     pub fn child_log_dir(&self) -> PathBuf {
         self.root.join("log/children")
+    }
+
+    /// Removes what a principal has of directories: `home/{principal}` and the output of its programs. One that is not there is as good.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn remove_principal(&self, principal: &Principal) -> io::Result<()> {
+        for parent in [self.root.join("home"), self.child_log_dir()] {
+            let path = parent.join(principal.as_str());
+            // A name of dots alone is no directory of anybody's.
+            if path.file_name() != Some(OsStr::new(principal.as_str())) || path.parent() != Some(&*parent) {
+                continue;
+            }
+            match std::fs::remove_dir_all(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// What no child may reach: all of it. A capsule that a child put into `capsules/` would run with the next daemon, what it

@@ -123,8 +123,9 @@ fn a_full_disk_stops_effects_and_nothing_else() {
             .output()
             .unwrap();
         assert!(!filled.status.success(), "it is not full");
-        while astrid.run(&["agent", "create", &format!("fills-{name}")]).code() == 0 {
-            let _ = astrid.run(&["agent", "delete", &format!("fills-{name}")]);
+        // Entries as large as those that must not fit then; one that is there already is recorded as well.
+        while !astrid.run(&["agent", "create", "fill"]).stderr.contains("no space") {
+            let _ = astrid.run(&["agent", "delete", "fill", "--yes"]);
         }
         fails_closed(&astrid, "no space");
         fs::remove_file(&ballast).unwrap();

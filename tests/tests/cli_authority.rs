@@ -53,6 +53,37 @@ fn an_agent_proves_itself_and_does_what_it_may() {
     assert!(outcome.stderr.contains("0644"), "{outcome:?}");
 }
 
+/// K12: whoever is over quota is told so, with what and how much, whatever it is that ran out.
+#[test]
+fn who_is_over_quota_is_told() {
+    let astrid = with_ann();
+    for (limit, publish) in [
+        ("messages_per_second=0", true),
+        ("bytes_per_second=1B", true),
+        ("fuel_per_second=0", true),
+        ("fuel_total=0", true),
+        ("calls=0", false),
+    ] {
+        let (name, _) = limit.split_once('=').unwrap();
+        let _ = astrid.run(&["quota", "set", "ann", limit]).ok();
+        let command = if publish { "publish" } else { "request" };
+        let refused = as_ann(&astrid, &["--format", "json", command, "hello.v1.greet", "hello"]);
+        let error = refused.json_error();
+        assert_eq!(error["error"]["problem"], "quota.exceeded", "{limit}: {refused:?}");
+        let message = error["error"]["message"].as_str().unwrap();
+        assert!(
+            message.contains(&format!("ann is over its quota {name}")),
+            "{limit}: {refused:?}"
+        );
+        let _ = astrid.run(&["quota", "set", "ann", &format!("{name}=")]).ok();
+    }
+    let _ = as_ann(&astrid, &["publish", "hello.v1.greet", "hello"]).ok();
+    // What is the user's own is nobody else's to be.
+    for command in ["stop", "restart", "doctor"] {
+        assert_eq!(as_ann(&astrid, &[command]).code(), 2);
+    }
+}
+
 /// What was granted works, what was revoked does not, whatever grants it; and it is said why.
 #[test]
 fn grants_and_revokes() {
@@ -108,10 +139,10 @@ fn who_is_disabled_is_out() {
     assert_eq!(as_ann(&astrid, &["status"]).code(), 4);
     let _ = astrid.run(&["agent", "enable", "ann"]).ok();
     let _ = as_ann(&astrid, &["publish", "orders.v1.placed", "x"]).ok();
-    let _ = astrid.run(&["agent", "delete", "ann"]).ok();
+    let _ = astrid.run(&["agent", "delete", "ann", "--yes"]).ok();
     assert_eq!(as_ann(&astrid, &["status"]).code(), 4);
     assert!(!astrid.home().join("etc/profiles/ann.toml").exists());
-    assert_eq!(astrid.run(&["agent", "delete", "ann"]).code(), 1);
+    assert_eq!(astrid.run(&["agent", "delete", "ann", "--yes"]).code(), 1);
 }
 
 /// Files under `etc/` are a person's to edit while the daemon runs: what is right counts at once, what is wrong changes nothing and is

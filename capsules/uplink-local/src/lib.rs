@@ -7,7 +7,7 @@
 //! One actor serves one connection, so its state is that conversation. A handler here never gives up: a roll-back would drop
 //! the conversation, and what goes wrong is the client's to hear.
 
-use astrid_sdk::error::SendError;
+use astrid_sdk::error::{ConnectionError, SendError};
 use astrid_sdk::prelude::*;
 use astrid_sdk::{MessageId, Socket};
 use astrid_wire::envelope;
@@ -129,8 +129,11 @@ impl Kernel for Host<'_> {
         self.ctx.challenge(claim).ok()
     }
 
-    fn authenticate(&mut self, credential: &[u8]) -> Option<String> {
-        self.ctx.authenticate(credential).ok()
+    fn authenticate(&mut self, credential: &[u8]) -> Result<String, Option<Problem>> {
+        self.ctx.authenticate(credential).map_err(|error| match error {
+            ConnectionError::NoPlace(problem) => Some(problem),
+            _ => None,
+        })
     }
 
     fn publish(&mut self, said: Said<'_>) -> Result<(), Problem> {

@@ -99,7 +99,10 @@ pub trait Kernel {
     /// The peer claims to be somebody: what it must sign.
     fn challenge(&mut self, claim: &str) -> Option<Vec<u8>>;
     /// Presents the credential; the principal on success.
-    fn authenticate(&mut self, credential: &[u8]) -> Option<String>;
+    ///
+    /// # Errors
+    /// It is not accepted, or it is and there is no place for whom it shows: why.
+    fn authenticate(&mut self, credential: &[u8]) -> Result<String, Option<Problem>>;
     /// Publishes.
     ///
     /// # Errors
@@ -145,17 +148,17 @@ enum Phase {
     Closed,
 }
 
-/// Why a conversation ends: a code of [`codes`] and a sentence.
+/// Why a conversation ends: a code of [`codes`], or of a problem of the kernel's, and a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct End {
-    code: &'static str,
+    code: String,
     message: String,
 }
 
 impl End {
-    fn new(code: &'static str, message: impl Into<String>) -> Self {
+    fn new(code: &str, message: impl Into<String>) -> Self {
         Self {
-            code,
+            code: code.to_owned(),
             message: message.into(),
         }
     }
@@ -334,9 +337,10 @@ impl Session {
 
     fn open(&mut self, kernel: &mut impl Kernel, credential: &[u8]) -> Result<(), End> {
         let server = envelope::VERSION;
-        let principal = kernel
-            .authenticate(credential)
-            .ok_or_else(|| End::new(codes::CREDENTIAL, "the credential is not accepted on this socket"))?;
+        let principal = kernel.authenticate(credential).map_err(|why| match why {
+            Some(problem) => End::new(problem.code(), problem.message()),
+            None => End::new(codes::CREDENTIAL, "the credential is not accepted on this socket"),
+        })?;
         self.phase = Phase::Open;
         self.decoder.set_limit(PAYLOAD_BYTES_MAX);
         let ack = envelope::HelloAck {
@@ -552,7 +556,6 @@ impl Session {
     }
 
     fn end(&mut self, kernel: &mut impl Kernel, End { code, message }: End) {
-        let (code, message) = (code.to_owned(), message);
         let frame = if matches!(self.phase, Phase::Hello | Phase::Proof) {
             FromServer::HelloNack(envelope::HelloNack { code, message })
         } else {

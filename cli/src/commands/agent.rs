@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use astrid_wire::authority::{Capability, WEIGHT_MAX};
-use astrid_wire::control::admin::{Admin, AgentCreate, AgentModify, AgentReport, Agents, Named, PAGE_MAX, Page};
+use astrid_wire::control::admin::{
+    Admin, AgentCreate, AgentDeleted, AgentModify, AgentReport, Agents, Dropped, Named, PAGE_MAX, Page,
+};
 use astrid_wire::proof::PublicKey;
 use astrid_wire::{Principal, Quota};
 use clap::Subcommand;
@@ -11,6 +13,8 @@ use serde_json::json;
 
 use super::ask_admin;
 use crate::cli::Context;
+use crate::confirm::confirmed;
+use crate::failure::Failure;
 use crate::output::{Output, Table, printable};
 
 /// Make principals, let them in, and shut them out
@@ -34,14 +38,28 @@ enum Command {
     Enable(NameArgs),
     /// Deny a principal everything from now on, and close what it has open
     Disable(NameArgs),
-    /// Remove a principal; what it has open is closed
-    Delete(NameArgs),
+    Delete(DeleteArgs),
 }
 
 #[derive(Debug, clap::Args)]
 struct NameArgs {
     /// Whom
     name: Principal,
+}
+
+/// Remove a principal, with everything that is kept for it
+///
+/// What it has open is closed, its programs are ended, and what the daemon keeps for it goes: its state in capsules, messages that wait, durable
+/// timers, dead letters, what it used, its directory in `home/` and the output of its programs. Also where it has no profile any more:
+/// removing that by hand deletes nothing else. A capsule may have written something about it where all share; that stays.
+#[derive(Debug, clap::Args)]
+struct DeleteArgs {
+    /// Whom
+    name: Principal,
+
+    /// Do not ask first
+    #[arg(long, short)]
+    yes: bool,
 }
 
 /// Make a principal
@@ -103,14 +121,45 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         }
         Command::Enable(args) => (Admin::AgentEnable, args.name),
         Command::Disable(args) => (Admin::AgentDisable, args.name),
-        Command::Delete(args) => (Admin::AgentDelete, args.name),
+        Command::Delete(args) => return delete(context, args),
     };
     let report: AgentReport = ask_admin(context, admin, &Named { name })?;
-    if admin == Admin::AgentDelete && !context.output.is_json() {
-        context.output.say(&format!("{} is deleted", report.name));
-        return Ok(());
-    }
     show(context, &report)
+}
+
+fn delete(context: &Context, args: DeleteArgs) -> anyhow::Result<()> {
+    let question = format!("Delete {}, with all that is kept for it?", args.name);
+    if !args.yes && !confirmed(&question, "whether all of it shall be dropped for good")? {
+        return Err(Failure::failed("nothing was deleted").into());
+    }
+    let deleted: AgentDeleted = ask_admin(context, Admin::AgentDelete, &Named { name: args.name })?;
+    if context.output.is_json() {
+        return Output::json(&deleted);
+    }
+    let Dropped {
+        keys,
+        messages,
+        timers,
+        letters,
+        others: _,
+    } = deleted.dropped;
+    let counts = [
+        (keys, "key"),
+        (messages, "message"),
+        (timers, "timer"),
+        (letters, "dead letter"),
+    ];
+    let gone = counts.iter().filter(|(count, _)| *count > 0);
+    let gone: Vec<String> = gone
+        .map(|(count, what)| format!("{count} {what}{}", if *count == 1 { "" } else { "s" }))
+        .collect();
+    let with = if gone.is_empty() {
+        String::new()
+    } else {
+        format!(", with {}", gone.join(", "))
+    };
+    context.output.say(&format!("{} is deleted{with}", deleted.agent.name));
+    Ok(())
 }
 
 fn create(context: &Context, args: CreateArgs) -> anyhow::Result<()> {

@@ -10,6 +10,7 @@ use std::task::Poll;
 
 use astrid_wire::problem::codes;
 use astrid_wire::{Principal, Problem};
+use parking_lot::Mutex;
 use wasmtime::Store;
 
 use super::Host;
@@ -30,16 +31,13 @@ use super::shard::Strand;
 use crate::authority::Standing;
 use crate::bus::Route;
 use crate::bus::asks::OpenAsks;
-use crate::bus::inbox::{Delivery, Inbox, Kept, Next as Entry};
-use crate::bus::message::{Kind, Message, Source};
+use crate::bus::inbox::{Delivery, Inbox, Next as Entry};
+use crate::bus::message::Message;
 use crate::ledger::{Account, Exceeded};
 use crate::port::child::held::{self, Held};
 use crate::port::timer::Timers;
 use crate::store::engine::EngineError;
 use crate::store::table::{self, Table};
-
-/// A body may take this part of its receiver's memory: it is copied in, parsed, worked on and answered.
-const BODY_PART_OF_MEMORY: u64 = 8;
 
 /// Which actor of its capsule.
 #[derive(Clone, Debug)]
@@ -96,6 +94,8 @@ pub struct Actor {
     /// Milliseconds of the daemon's life when it last handled something.
     last_active: AtomicU64,
     busy: AtomicBool,
+    /// On whose behalf it handles something, until all that comes of it is with the store.
+    handling: Mutex<Option<Principal>>,
     /// With something that the store keeps.
     busy_with_kept: AtomicBool,
     evict: AtomicBool,
@@ -227,6 +227,7 @@ impl Actor {
             state: AtomicU8::new(ActorState::Up as u8),
             last_active: AtomicU64::new(0),
             busy: AtomicBool::new(false),
+            handling: Mutex::default(),
             busy_with_kept: AtomicBool::new(false),
             evict: AtomicBool::new(false),
         };
@@ -318,6 +319,28 @@ impl Actor {
     /// Whether it handles something now.
     pub fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Relaxed)
+    }
+
+    /// Whether it handles something on behalf of that principal, and something may come of it still.
+    pub fn handles_for(&self, principal: &Principal) -> bool {
+        self.handling.lock().as_ref() == Some(principal)
+    }
+
+    /// Nothing more comes of what it handled.
+    pub(super) fn is_done_handling(&self) {
+        *self.handling.lock() = None;
+    }
+
+    /// Ends it: it takes no more messages, and those that wait and that the store does not keep are refused.
+    pub fn end(&self) {
+        for delivery in self.inbox.close().into_iter().filter(|d| d.kept.is_none()) {
+            let text = format!("{} ended before it answered", self.capsule.name);
+            report::refuse(
+                &self.host.bus,
+                &delivery.message,
+                Problem::new(codes::UNAVAILABLE, text),
+            );
+        }
     }
 
     /// How many messages that the store keeps wait for it, with the one that it handles.
@@ -498,11 +521,12 @@ impl Actor {
             };
             self.busy.store(true, Ordering::Relaxed);
             self.busy_with_kept.store(delivery.kept.is_some(), Ordering::Relaxed);
+            *self.handling.lock() = Some(self.acts_as(&delivery.message));
             let goes_on = if self.state() == ActorState::Down {
                 self.turn_away(&delivery.message);
                 true
             } else if let Some(refusal) = self.look_up(&mut life, &delivery.message) {
-                self.give_up(&mut life, delivery, codes::DENIED, &refusal);
+                self.refuse_to_act(&mut life, delivery, &refusal);
                 true
             } else if self.is_stale(&delivery)
                 || self.is_too_large(&delivery.message)
@@ -521,39 +545,13 @@ impl Actor {
             self.last_active.store(self.host.uptime_ms(), Ordering::Relaxed);
             self.busy.store(false, Ordering::Relaxed);
             self.busy_with_kept.store(false, Ordering::Relaxed);
+            self.is_done_handling();
             if !goes_on {
                 break;
             }
         }
         drop(life);
         drop(end);
-    }
-
-    /// A timer that was cancelled after it fired, or an ask whose asker has gone, is not worth an instance.
-    fn is_stale(&self, delivery: &Delivery) -> bool {
-        let message = &delivery.message;
-        let fired = message.topic == self.host.topics.timer_fired;
-        let cancelled = match (&delivery.kept, &message.source) {
-            (Some(Kept::Timer(id)), _) => !self.host.durable.timers.has(*id),
-            (None, Source::Port(id)) => fired && !self.timers.has(*id),
-            _ => false,
-        };
-        cancelled
-            || message
-                .deadline
-                .is_some_and(|deadline| deadline <= self.host.deadlines.now())
-    }
-
-    /// Refuses an ask whose body alone would take a large part of what the actor may have in memory: to handle it would be a
-    /// fault, and who sends it would take the actor from everybody else.
-    fn is_too_large(&self, message: &Message) -> bool {
-        let max = self.capsule.manifest.runtime.memory.0 / BODY_PART_OF_MEMORY;
-        let too_large = matches!(message.kind, Kind::Ask(_)) && message.body.bytes.len() as u64 > max;
-        if too_large {
-            let text = format!("{} takes bodies of at most {max} bytes", self.capsule.name);
-            report::refuse(&self.host.bus, message, Problem::new(codes::TOO_LARGE, text));
-        }
-        too_large
     }
 
     /// Whether a message may be in its queue twice.
@@ -575,6 +573,11 @@ impl Actor {
             life.instance = None;
             if !matches!(handled, Handled::Conflicted) || self.connection().is_some() {
                 break handled;
+            }
+            // Whoever may not act any more is not acted for again.
+            if let Some(refusal) = self.look_up(life, &delivery.message) {
+                self.refuse_to_act(life, delivery, &refusal);
+                return true;
             }
             conflicts += 1;
             if conflicts > CONFLICTS_MAX {
@@ -767,16 +770,11 @@ impl Drop for End {
     fn drop(&mut self) {
         let actor = &self.0;
         // What the store keeps waits there.
-        for delivery in actor.inbox.close().into_iter().filter(|d| d.kept.is_none()) {
-            let text = format!("{} ended before it answered", actor.capsule.name);
-            report::refuse(
-                &actor.host.bus,
-                &delivery.message,
-                Problem::new(codes::UNAVAILABLE, text),
-            );
-        }
+        actor.end();
+        actor.is_done_handling();
         if let Some(connection) = actor.connection() {
             connection.end();
+            connection.record_end(&actor.capsule.name, &actor.host);
         }
         actor.host.children.abandon(&actor.children);
         actor.host.census.left(actor);

@@ -120,7 +120,15 @@ impl Actors {
         while streams.join_next().await.is_some() {}
     }
 
-    fn all(&self) -> Vec<Arc<Actor>> {
+    /// Ends a principal's actor, if it is there. What it handles now goes on to its end.
+    pub fn end_of(&self, principal: &Principal) -> Option<Arc<Actor>> {
+        let actor = self.principals.get(principal).map(|actor| Arc::clone(&actor))?;
+        actor.end();
+        Some(actor)
+    }
+
+    /// All that are there.
+    pub fn all(&self) -> Vec<Arc<Actor>> {
         let mut all = self.system.clone();
         all.extend(self.principals.iter().map(|a| Arc::clone(&a)));
         all.extend(self.connections.iter().map(|a| Arc::clone(&a)));
@@ -349,6 +357,7 @@ impl Accept for AcceptInto {
         }
         let ids = Arc::clone(actors.host.bus.ids());
         let stream = Stream::new(ids.port(), socket);
+        seat.serves(&stream);
         let connection = Connection::new(Arc::clone(&stream), (peer, child), kind, seat, &actors.host.deadlines);
         let id = stream.id();
         let key = ScopeKey::Connection(connection);

@@ -1,9 +1,13 @@
 //! On whose behalf an actor handles a message, and what that one may do now.
 
+use std::sync::Arc;
+
 use astrid_wire::Principal;
+use astrid_wire::problem::codes;
 
 use super::actor::{Actor, Life, ScopeKey};
 use crate::authority::Standing;
+use crate::bus::inbox::Delivery;
 use crate::bus::message::{Message, Source};
 
 impl Actor {
@@ -33,6 +37,16 @@ impl Actor {
             reason.rule(&principal),
             reason.change(&principal, "")
         ))
+    }
+
+    /// Nothing is handled for whoever may not act. What the store kept for it is laid aside, unless that is not kept any more, because all of
+    /// its principal's went.
+    pub(super) fn refuse_to_act(self: &Arc<Self>, life: &mut Life, delivery: Delivery, refusal: &str) {
+        if self.is_kept_still(&delivery) {
+            self.give_up(life, delivery, codes::DENIED, refusal);
+        } else {
+            self.inbox().put_rows_back(life.order.done(&delivery));
+        }
     }
 
     /// What whoever a message is handled for may do, as it was looked up before that began.

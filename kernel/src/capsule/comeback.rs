@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use astrid_wire::Problem;
@@ -15,6 +16,7 @@ use crate::bus::message::Message;
 impl Actor {
     /// Waits for the next generation's time, or goes down.
     pub(super) async fn come_back(self: &Arc<Self>, next: Option<Next>) {
+        self.is_done_handling();
         match next {
             None => {}
             Some(Next::Restart(wait)) => {
@@ -31,7 +33,7 @@ impl Actor {
         self.hear_about_itself(&self.host().topics.restarted);
     }
 
-    /// Waits, and tells those who would have stopped waiting before the restart that they need not.
+    /// Waits, and tells those who would have stopped waiting before the restart that they need not. An actor that ends does not wait.
     async fn wait_for_restart(&self, wait: Duration) {
         let up = self.host().deadlines.now() + wait;
         let mut sleep = std::pin::pin!(self.host().deadlines.until(up));
@@ -44,6 +46,9 @@ impl Actor {
                 let text = format!("{} failed and restarts in {:.0?}", self.capsule_name(), left);
                 let problem = Problem::new(codes::UNAVAILABLE, text).with_hint("try again then");
                 report::refuse(&self.host().bus, &late.message, problem);
+            }
+            if self.inbox().is_closed() {
+                return Poll::Ready(());
             }
             sleep.as_mut().poll(cx)
         })

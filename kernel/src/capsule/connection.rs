@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use astrid_wire::control::ConnectionReport;
+use astrid_wire::problem::codes;
 use astrid_wire::proof::NONCE_BYTES;
-use astrid_wire::{Pattern, Principal};
+use astrid_wire::{Pattern, Principal, Problem};
 use parking_lot::Mutex;
 
 use super::Host;
 use super::host::bindings::astrid::kernel::connection::AuthenticateError;
+use super::host::bus::guest_problem;
 use crate::audit::{Entry, Kind, TurnedAway};
 use crate::authority::{Gate, Permit, Standing};
 use crate::bus::{Bus, Heard, Role, Route, Subscribed};
@@ -45,6 +47,8 @@ struct State {
     claim: Option<Claim>,
     /// Its place among the connections of its principal, once that is known.
     counted: Option<Hold>,
+    /// It is known who it is, and was recorded.
+    recorded: bool,
 }
 
 /// A connection.
@@ -90,6 +94,7 @@ impl Connection {
             subscribed: Vec::new(),
             claim: None,
             counted: None,
+            recorded: false,
         };
         Arc::new(Self {
             stream,
@@ -199,8 +204,8 @@ impl Connection {
     /// socket `anonymous`; the proof of a claim makes it that principal, if there is one. One attempt.
     ///
     /// # Errors
-    /// What a stranger may know: refused, or tried before.
-    pub fn authenticate(&self, credential: &[u8], host: &Host) -> Result<Principal, AuthenticateError> {
+    /// What a stranger may know: refused, or tried before. Who has proven who it is, or need not, is told why there is no place for it.
+    pub fn authenticate(&self, credential: &[u8], capsule: &str, host: &Host) -> Result<Principal, AuthenticateError> {
         let mut state = self.state.lock();
         let Handshake::Pending(timer) = state.handshake else {
             return Err(AuthenticateError::Again);
@@ -228,26 +233,67 @@ impl Connection {
             return Err(self.refuse(&mut state, host, claim.as_ref().map_or("", Principal::as_str)));
         };
         let principal = standing.principal().clone();
-        match host.ledger.account(&principal).hold(Limit::Connections, 1) {
-            Ok(counted) => state.counted = Some(counted),
-            Err(exceeded) => {
-                state.handshake = Handshake::Refused;
-                host.metrics.connections_refused.increment();
-                host.over_quota("", &exceeded, &self.peer_words());
-                if let Some(peers) = self.seat.turn_away() {
-                    tracing::warn!(peers, peer.uid = self.peer.uid, peer.pid = self.peer.pid, %exceeded, "a connection is turned away");
-                }
-                return Err(AuthenticateError::Refused);
-            }
-        }
+        let counted = self.find_place(&principal, host);
+        state.counted =
+            Some(counted.map_err(|problem| self.turn_away(&mut state, &principal, problem, (capsule, host)))?);
         state.handshake = Handshake::Accepted;
-        state.principal = principal.clone();
+        state.principal = principal;
         state.standing = Some(standing);
-        let entry =
-            Entry::new(Kind::Connection, principal.as_str(), "connection.accepted").resource(self.socket.as_str());
-        // A log that takes nothing must not keep out who could repair it.
-        drop(host.audit.write(entry.detail(&self.peer_words())));
-        Ok(principal)
+        state.recorded = true;
+        let peer = self.peer_words();
+        host.audit
+            .routine(self.entry(&state, "connection.accepted", capsule).detail(&peer));
+        Ok(state.principal.clone())
+    }
+
+    /// A place among the connections of its principal, and among those of its socket.
+    fn find_place(&self, principal: &Principal, host: &Host) -> Result<Hold, Problem> {
+        let counted = host.ledger.account(principal).hold(Limit::Connections, 1);
+        let counted = counted.map_err(|exceeded| exceeded.problem())?;
+        self.seat.settle(principal).map_err(|no| {
+            Problem::new(codes::TOO_MANY, no.to_string()).with_hint("`astrid who` shows the connections to the owner")
+        })?;
+        Ok(counted)
+    }
+
+    /// It is known who it is, and there is no place for it: it may know why.
+    fn turn_away(
+        &self,
+        state: &mut State,
+        principal: &Principal,
+        problem: Problem,
+        (capsule, host): (&str, &Host),
+    ) -> AuthenticateError {
+        state.handshake = Handshake::Refused;
+        host.metrics.connections_refused.increment();
+        let socket = self.socket.as_str();
+        host.audit.turned_away(&TurnedAway {
+            principal: principal.as_str(),
+            capsule,
+            action: "connection.refused",
+            resource: socket,
+            rule: &format!("{socket}: {}", problem.code()),
+            detail: &format!("{}: {}", self.peer_words(), problem.message()),
+            ..TurnedAway::default()
+        });
+        if let Some(peers) = self.seat.turn_away() {
+            tracing::warn!(peers, peer.uid = self.peer.uid, peer.pid = self.peer.pid, %problem, "a connection is turned away");
+        }
+        AuthenticateError::NoPlace(guest_problem(&problem))
+    }
+
+    fn entry(&self, state: &State, action: &str, capsule: &str) -> Entry {
+        Entry::new(Kind::Connection, state.principal.as_str(), action)
+            .capsule(capsule)
+            .resource(self.socket.as_str())
+    }
+
+    /// Records that it has ended, if it was recorded who it was.
+    pub fn record_end(&self, capsule: &str, host: &Host) {
+        let mut state = self.state.lock();
+        if std::mem::take(&mut state.recorded) {
+            host.audit.routine(self.entry(&state, "connection.ended", capsule));
+        }
     }
 
     /// Hears one more pattern.

@@ -41,6 +41,7 @@ mod report;
 pub mod shard;
 pub mod ticker;
 mod working;
+mod worth;
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -111,7 +111,7 @@ fn missing(what: &str, hint: &str) -> Problem {
     Problem::new(codes::NOT_FOUND, format!("there is no {what}")).with_hint(hint)
 }
 
-fn report(name: Principal, profile: &Profile) -> AgentReport {
+pub(super) fn report(name: Principal, profile: &Profile) -> AgentReport {
     AgentReport {
         name,
         enabled: profile.enabled,
@@ -154,7 +154,7 @@ fn page<'a, T>(all: impl Iterator<Item = (&'a str, T)>, asked: &Page) -> (Vec<(&
 }
 
 impl Control {
-    fn authority(&self) -> &Arc<Authority> {
+    pub(super) fn authority(&self) -> &Arc<Authority> {
         self.host.gate.authority()
     }
 
@@ -206,7 +206,7 @@ impl Control {
     }
 
     /// Makes of a profile what `change` says, if `actor` may; on disk and in force when this returns.
-    async fn edit(
+    pub(super) async fn edit(
         &self,
         actor: Principal,
         target: Principal,
@@ -239,6 +239,8 @@ impl Control {
             let problem = Problem::new(codes::INVALID, "`anonymous` is whoever has not shown who they are");
             return Err(problem.with_hint("give it another name"));
         }
+        let _one = self.naming.lock().await;
+        self.begins_with_nothing(&name).await?;
         self.edit(actor, name, move |old| match old {
             Some(_) => Err(exists(&format!("the principal {}", create.name))),
             None => Ok(Some(Profile {
@@ -250,18 +252,6 @@ impl Control {
             })),
         })
         .await
-    }
-
-    async fn delete(&self, actor: Principal, named: Named) -> Result<AgentReport, Problem> {
-        not_oneself(&actor, &named.name, "delete")?;
-        let name = named.name.clone();
-        let deleted = self.edit(actor, named.name.clone(), move |old| match old {
-            Some(_) => Ok(None),
-            None => Err(no_principal(&named.name)),
-        });
-        let report = deleted.await?;
-        self.host.ledger.forget(&name);
-        Ok(report)
     }
 
     async fn enable(&self, actor: Principal, named: Named, enabled: bool) -> Result<AgentReport, Problem> {
@@ -557,7 +547,7 @@ fn unreadable(error: EngineError) -> Problem {
     Problem::new(codes::UNAVAILABLE, error.to_string())
 }
 
-fn not_oneself(actor: &Principal, target: &Principal, what: &str) -> Result<(), Problem> {
+pub(super) fn not_oneself(actor: &Principal, target: &Principal, what: &str) -> Result<(), Problem> {
     if actor == target {
         let problem = Problem::new(codes::DENIED, format!("{actor} may not {what} itself"));
         return Err(problem.with_hint("another administrator can, or whoever may edit the files under etc/"));
@@ -565,7 +555,7 @@ fn not_oneself(actor: &Principal, target: &Principal, what: &str) -> Result<(), 
     Ok(())
 }
 
-fn no_principal(name: &Principal) -> Problem {
+pub(super) fn no_principal(name: &Principal) -> Problem {
     missing(&format!("principal named {name}"), "see `astrid agent list`")
 }
 

@@ -5,7 +5,9 @@
 
 mod admin;
 mod audit;
+mod departure;
 mod kept;
+mod places;
 mod record;
 
 pub(crate) use self::record::record_edit;
@@ -23,8 +25,8 @@ use astrid_wire::topic::TopicError;
 use astrid_wire::{Pattern, Problem};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
-use tokio::task::JoinSet;
 
+use self::places::Places;
 use crate::bus::Subscribed;
 use crate::bus::asks::Outcome;
 use crate::bus::inbox::Inbox;
@@ -36,11 +38,20 @@ use crate::home::{Home, Socket};
 /// Requests waiting at most; more are refused with `full`.
 const QUEUE: u32 = 256;
 
-/// Requests that wait until something is used at once; more are refused. One that nobody waits for any more ends with the next use.
+/// Requests that wait until something is used at once, a quarter of them one principal's; more are refused with `too-many`. One that nobody
+/// waits for any more ends with the next use.
 const WATCHING_MAX: usize = 16;
 
-/// Requests that wait for the disk at once; more are refused with `too-many`.
+/// Requests that wait for the disk at once, a quarter of them one principal's; more are refused with `too-many`.
 const WAITING_MAX: usize = 32;
+
+/// Whether a request waits for the disk.
+fn waits(verb: Verb) -> bool {
+    matches!(
+        verb,
+        Verb::DeadRetry | Verb::DeadDrop | Verb::Backup | Verb::CapsuleForget | Verb::Admin(_)
+    )
+}
 
 /// Answers requests, and knows the daemon's state.
 #[derive(Debug)]
@@ -53,6 +64,8 @@ pub struct Control {
     state: Mutex<State>,
     /// What keeps the daemon from being all that it should be, found at boot.
     reasons: Mutex<Vec<String>>,
+    /// Held while a principal is made or deleted: what is kept under a name is looked at, and must not change until that is done.
+    naming: tokio::sync::Mutex<()>,
     /// Held by the one backup that is made at a time.
     backing_up: Arc<Semaphore>,
     /// Told when the daemon shall stop.
@@ -74,6 +87,7 @@ impl Control {
                 .saturating_sub(uptime),
             state: Mutex::new(State::Starting),
             reasons: Mutex::default(),
+            naming: tokio::sync::Mutex::default(),
             backing_up: Arc::new(Semaphore::new(1)),
             stop: Notify::new(),
         })
@@ -178,40 +192,40 @@ impl Control {
 
     /// Answers until the inbox is closed.
     pub async fn run(self: Arc<Self>, inbox: Arc<Inbox>) {
-        let mut waiting = JoinSet::new();
-        let mut watching = JoinSet::new();
+        let mut waiting = Places::new(WAITING_MAX);
+        let mut watching = Places::new(WATCHING_MAX);
         while let Some(delivery) = inbox.next().await {
-            while waiting.try_join_next().is_some() {}
-            while watching.try_join_next().is_some() {}
             let message = Arc::clone(&delivery.message);
-            let verb = Verb::of(&message.topic);
-            if verb == Some(Verb::Admin(Admin::UsageWatch)) && watching.len() < WATCHING_MAX {
-                let control = Arc::clone(&self);
-                watching.spawn(async move {
-                    let answer = control.admin(Admin::UsageWatch, &message).await;
-                    control.tell(&message, answer);
-                });
-                continue;
-            }
-            if let Some(verb @ (Verb::DeadRetry | Verb::DeadDrop | Verb::Backup | Verb::CapsuleForget | Verb::Admin(_))) =
-                verb
-                && waiting.len() < WAITING_MAX
-            {
-                let control = Arc::clone(&self);
-                waiting.spawn(async move {
-                    let work = control.answer_later(verb, &message);
-                    let answer = control.recorded(verb, &message, work).await;
-                    control.tell(&message, answer);
-                });
-                continue;
-            }
-            self.tell(&message, self.answer(&message));
-            if verb == Some(Verb::Shutdown) {
-                self.record_shutdown(&message);
-                tracing::info!(principal = %message.principal, message_id = %message.id, "asked to stop");
-                self.stop.notify_one();
+            let places = match Verb::of(&message.topic) {
+                Some(Verb::Admin(Admin::UsageWatch)) => &mut watching,
+                Some(verb) if waits(verb) => &mut waiting,
+                verb => {
+                    self.answer_now(verb, &message);
+                    continue;
+                }
+            };
+            let work = Arc::clone(&self).answer_in_time(Arc::clone(&message));
+            if !places.run(&message.principal, work) {
+                let problem = Problem::new(codes::TOO_MANY, "too many requests of this kind wait for their answer");
+                self.tell(&message, Err(problem.with_hint("try again")));
             }
         }
+    }
+
+    fn answer_now(&self, verb: Option<Verb>, message: &Message) {
+        self.tell(message, self.answer(message));
+        if verb == Some(Verb::Shutdown) {
+            self.record_shutdown(message);
+            tracing::info!(principal = %message.principal, message_id = %message.id, "asked to stop");
+            self.stop.notify_one();
+        }
+    }
+
+    async fn answer_in_time(self: Arc<Self>, message: Arc<Message>) {
+        let Some(verb) = Verb::of(&message.topic) else { return };
+        let work = self.answer_later(verb, &message);
+        let answer = self.recorded(verb, &message, work).await;
+        self.tell(&message, answer);
     }
 
     /// Gives an answer to who asked. Whoever stopped waiting is not told.
@@ -261,8 +275,9 @@ impl Control {
             Verb::Shutdown => Body::json(&serde_json::json!({})),
             Verb::DeadList => self.dead_list(message)?,
             Verb::DeadShow => self.dead_show(message)?,
+            // Are answered elsewhere.
             Verb::DeadRetry | Verb::DeadDrop | Verb::Backup | Verb::CapsuleForget | Verb::Admin(_) => {
-                return Err(Problem::new(codes::TOO_MANY, "too many requests wait for the disk").with_hint("try again"));
+                return Err(unknown());
             }
         })
     }

@@ -46,6 +46,33 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// As if nothing had been used.
+    pub(super) fn reset(&self) {
+        let Self {
+            handled,
+            fuel,
+            faults,
+            generations,
+            memory_peak,
+            published,
+            published_bytes,
+            children,
+            refused,
+        } = self;
+        let all = [
+            handled,
+            fuel,
+            faults,
+            generations,
+            memory_peak,
+            published,
+            published_bytes,
+            children,
+            refused,
+        ];
+        all.iter().for_each(|number| number.store(0, Ordering::Relaxed));
+    }
+
     /// Adds the end of one handling.
     pub fn add(&self, fuel: u64, memory: usize, committed: bool) {
         self.fuel.fetch_add(fuel, Ordering::Relaxed);
@@ -176,6 +203,24 @@ impl Account {
             is_set: AtomicBool::new(false),
             is_measured: AtomicBool::new(false),
             pairs: Mutex::default(),
+        }
+    }
+
+    /// What was used is forgotten; what is held is not.
+    pub(super) fn begin_again(&self) {
+        self.usage.reset();
+        self.is_set.store(false, Ordering::Relaxed);
+        [&self.fuel, &self.messages, &self.bytes]
+            .iter()
+            .for_each(|b| b.refill());
+        // What it stores is counted anew when it is needed.
+        self.storage.give_back(u64::MAX);
+        self.is_measured.store(false, Ordering::Release);
+        let mut pairs = self.pairs.lock();
+        pairs.retain(|_, pair| Arc::strong_count(pair) > 1);
+        for pair in pairs.values() {
+            pair.handled.store(0, Ordering::Relaxed);
+            pair.fuel.store(0, Ordering::Relaxed);
         }
     }
 

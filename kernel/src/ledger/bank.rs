@@ -214,16 +214,16 @@ impl Bank {
         Ok(named.collect())
     }
 
-    fn write(&self, writes: Vec<Write>) -> Result<(), Refused> {
+    fn write(&self, writes: Vec<Write>, level: Level) -> Result<u64, Refused> {
         let sequenced = self.store.sequence(Batch {
             writes,
             once: Vec::new(),
-            level: Level::Eventual,
+            level,
             shared: None,
             epoch: self.store.epoch(),
             now_ms: self.deadlines.clock().wall_ms(),
         });
-        sequenced.map(|_| ())
+        sequenced.map(|sequenced| sequenced.number)
     }
 
     /// Fuel was used.
@@ -293,7 +293,7 @@ impl Bank {
         if writes.is_empty() {
             return Ok(());
         }
-        self.write(writes)?;
+        self.write(writes, Level::Eventual)?;
         for (account, row) in rows {
             *account.book.written.lock() = Some(row);
             account.book.reserved.store(row.fuel(), Ordering::Relaxed);
@@ -302,9 +302,19 @@ impl Bank {
         Ok(())
     }
 
-    /// Forgets a principal.
-    pub(super) fn forget(&self, principal: &Principal) -> Result<(), Refused> {
-        self.write(vec![Write::delete(self.table.clone(), Self::key(principal))])
+    /// Forgets a principal, whose row in memory this is if there is one. The number of the commit.
+    pub(super) fn forget(&self, principal: &Principal, account: Option<&Account>) -> Result<u64, Refused> {
+        let delete = vec![Write::delete(self.table.clone(), Self::key(principal))];
+        let Some(book) = account.map(|account| &account.book) else {
+            return self.write(delete, Level::Durable);
+        };
+        // Nobody writes the row meanwhile.
+        let mut written = book.written.lock();
+        let number = self.write(delete, Level::Durable)?;
+        *written = Some(Row::default());
+        book.reserved.store(0, Ordering::Relaxed);
+        book.look_again();
+        Ok(number)
     }
 
     /// Whether the store counts that much fuel as used, now at the latest.
@@ -350,7 +360,7 @@ impl Bank {
         book.epoch.store(self.store.epoch(), Ordering::Relaxed);
         let row = Row::of(&account.usage).with_fuel(reserved);
         let put = Write::put(self.table.clone(), Self::key(account.principal()), row.to_bytes());
-        if let Err(error) = self.write(vec![put]) {
+        if let Err(error) = self.write(vec![put], Level::Eventual) {
             tracing::debug!(principal = %account.principal(), %error, "what a principal used cannot be noted now");
             // Where a total is limited nothing goes on without: it is tried again at once.
             let later = if limited.is_some() { 0 } else { block / 16 };

@@ -84,6 +84,11 @@ impl Bucket {
         })
     }
 
+    /// As if nothing had been taken.
+    pub fn refill(&self) {
+        self.paid_at.store(0, Ordering::Relaxed);
+    }
+
     /// Gives back what was taken for something that did not happen after all.
     pub fn give_back(&self, amount: u64) {
         if let Some(rate) = self.rate() {

@@ -34,8 +34,8 @@ use self::bank::{Bank, Row};
 pub use self::exceeded::{Exceeded, Limit};
 use crate::deadlines::Deadlines;
 use crate::metrics::Metrics;
-use crate::store::Store;
 use crate::store::engine::EngineError;
+use crate::store::{Refused, Store};
 
 /// Rows of principals before those that are idle leave; about 1 kB each. There are more only while more act at once, which other limits
 /// bound (live actors, connections, asks).
@@ -209,13 +209,24 @@ impl Ledger {
         making.sweep_at = ROWS_MAX.max(2 * self.accounts.len());
     }
 
-    /// A principal was deleted: what it used is forgotten. A row that somebody still acts for is counted on until it leaves.
-    pub fn forget(&self, principal: &Principal) {
+    /// A principal is deleted, or made anew: what was used under its name is forgotten, on disk as well once the commit of that number is
+    /// sealed. A row that somebody still holds stays that principal's only one, and begins again: whoever kept it at hand is limited and
+    /// seen by it, and nobody writes an older one over it. What is held stays held.
+    ///
+    /// # Errors
+    /// The store does not take it; nothing is forgotten then.
+    pub fn forget(&self, principal: &Principal) -> Result<u64, Refused> {
         let _making = self.making.lock();
-        self.accounts.remove(principal);
-        if let Err(error) = self.bank.forget(principal) {
-            tracing::warn!(%principal, %error, "what a deleted principal used cannot be forgotten");
+        let present = self.accounts.get(principal).map(|account| Arc::clone(&account));
+        let number = self.bank.forget(principal, present.as_deref())?;
+        if let Some(account) = present {
+            account.begin_again();
+            self.entitle(&account);
+            drop(account);
+            self.accounts
+                .remove_if(principal, |_, account| Arc::strong_count(account) == 1);
         }
+        Ok(number)
     }
 
     /// Writes all totals as they are: the daemon stops. Nothing is used after this.

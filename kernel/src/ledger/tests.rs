@@ -243,8 +243,53 @@ fn a_clean_stop_is_exact() {
     );
     assert_eq!(bench.ledger.fuel(), 0, "since the start");
     assert!(bench.ledger.usage(&who("q")).unwrap().is_none());
-    bench.ledger.forget(&who("p"));
+    bench.ledger.forget(&who("p")).unwrap();
     assert!(bench.ledger.usage(&who("p")).unwrap().is_none());
+}
+
+/// K12: who is deleted and made anew has one row, also for whoever held it all the time (an actor that has it as its payer, a connection):
+/// the new limits count there, what is used is seen, and nothing of the old row is written over the new one.
+#[test]
+fn a_row_that_is_held_begins_again() {
+    let bench = Bench::new();
+    let limited = Quota {
+        fuel_total: Some(2 * BLOCK_FUEL_MIN),
+        messages_per_second: Some(1),
+        ..Quota::default()
+    };
+    bench.ledger.set_quotas(Arc::new(Known("p", limited)));
+    let held = bench.ledger.account(&who("p"));
+    let pair = held.pair(&"capsule".into());
+    let connection = held.hold(Limit::Connections, 1).unwrap();
+    held.check_fuel().unwrap();
+    held.handled(&pair, 3 * BLOCK_FUEL_MIN, 0, true);
+    held.check_fuel().unwrap_err();
+    held.say(1).unwrap();
+    bench.seal();
+    bench.ledger.forget(&who("p")).unwrap();
+    bench.seal();
+    assert_eq!(bench.stored(), 0);
+    // Nobody of that name is known now: nothing is limited.
+    bench.ledger.set_quotas(Arc::new(Known("q", limited)));
+    (0..3).for_each(|_| held.say(1).unwrap());
+    bench.ledger.set_quotas(Arc::new(Known("p", limited)));
+    assert!(Arc::ptr_eq(&held, &bench.ledger.account(&who("p"))));
+    held.check_fuel().unwrap();
+    held.handled(&pair, 5, 0, true);
+    held.say(1).unwrap();
+    held.say(1).unwrap_err();
+    let told = bench.ledger.usage(&who("p")).unwrap().unwrap();
+    assert_eq!((told.fuel, told.handled, told.connections.now), (5, 1, 1));
+    assert_eq!((told.capsules.len(), told.capsules[0].fuel), (1, 5));
+    drop(connection);
+    assert_eq!(bench.ledger.usage(&who("p")).unwrap().unwrap().connections.now, 0);
+    bench.ledger.settle();
+    bench.seal();
+    drop(held);
+    assert_eq!(
+        bench.ledger.bank.load(&who("p")).unwrap(),
+        Row::of(&bench.ledger.account(&who("p")).usage)
+    );
 }
 
 /// What a total bounds does not go on while the store takes nothing, and is told again after it failed.

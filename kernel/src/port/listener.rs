@@ -3,19 +3,22 @@
 //! The listener takes the peer's credentials from the operating system, enforces the caps before anything else is spent on a peer,
 //! and hands the stream to its owner. Which socket accepted a connection is all the privilege that it will ever have (A2).
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use astrid_wire::Principal;
 use parking_lot::Mutex;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
 use crate::home::Socket;
 use crate::metrics::Metrics;
+use crate::port::stream::Stream;
 
 /// Who is on the other end, as the operating system tells it when the connection is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,19 +36,46 @@ pub struct Peer {
 pub struct Caps {
     /// On one socket, operators' reserve included.
     pub per_socket: usize,
-    /// By one user on one socket.
+    /// By one user on one socket. The daemon's own user is bounded by principals instead: most of them connect as that user.
     pub per_uid: usize,
-    /// Of those on the operator socket, kept for the daemon's own user.
+    /// Of those on the operator socket, kept for the owner.
     pub operator_reserve: usize,
 }
 
-/// Counts of one socket. A [`Seat`] is a connection's place in them and cannot leak: it is given back by being dropped.
+/// Of a socket's places, one in so many is what one principal may have at most.
+const OF_ONE: usize = 2;
+
+/// Of a socket's places, one in so many is what those may have together who did not show who they are.
+const OF_NOBODY: usize = 4;
+
+/// A place that is taken.
+#[derive(Debug)]
+struct Held {
+    peer: Peer,
+    /// Who has it; nobody knows yet while it is in its handshake.
+    who: Option<Principal>,
+    /// What is closed when it gives way.
+    stream: Weak<Stream>,
+}
+
+#[derive(Debug, Default)]
+struct Places {
+    last: u64,
+    /// In the order in which they were taken.
+    held: BTreeMap<u64, Held>,
+}
+
+/// The places of one socket. A [`Seat`] is a connection's place in them and cannot leak: it is given back by being dropped.
+///
+/// Who has how many is decided twice. A peer that comes takes a place while there is any; where there is none, somebody who is in the
+/// handshake gives way, one of the process that has most of those. When it is known who it is ([`Seat::settle`]), its principal must
+/// have room: half of all for one, a quarter for all who did not show who they are, none of the reserve; no bound for the owner.
 #[derive(Debug)]
 pub struct Seats {
     caps: Caps,
     kind: Socket,
     own_uid: u32,
-    taken: Mutex<HashMap<u32, usize>>,
+    places: Mutex<Places>,
     /// Failures that connections of a user caused, and when the last was.
     faults: Mutex<HashMap<u32, (u32, Instant)>>,
     metrics: Arc<Metrics>,
@@ -68,6 +98,7 @@ const LINE_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Seat {
     seats: Arc<Seats>,
+    id: u64,
     uid: u32,
 }
 
@@ -84,17 +115,43 @@ impl Seat {
         let (count, last) = faults.entry(self.uid).or_insert((0, Instant::now()));
         (*count, *last) = (*count + 1, Instant::now());
     }
+
+    /// What is closed when this gives way.
+    pub fn serves(&self, stream: &Arc<Stream>) {
+        if let Some(held) = self.seats.places.lock().held.get_mut(&self.id) {
+            held.stream = Arc::downgrade(stream);
+        }
+    }
+
+    /// It is known who has this place.
+    ///
+    /// # Errors
+    /// [`NoPlace`]: there is none for that principal. It keeps this until it is dropped.
+    pub fn settle(&self, principal: &Principal) -> Result<(), NoPlace> {
+        let caps = self.seats.caps;
+        let mut places = self.seats.places.lock();
+        let known = || places.held.values().filter_map(|held| held.who.as_ref());
+        let theirs = known().filter(|who| *who == principal).count();
+        if *principal != Principal::default_owner() {
+            let part = if principal.is_anonymous() { OF_NOBODY } else { OF_ONE };
+            let max = (caps.per_socket / part).max(1);
+            if theirs >= max {
+                return Err(NoPlace::OfOne(principal.clone(), max));
+            }
+            if known().count() + self.seats.reserve() >= caps.per_socket {
+                return Err(NoPlace::Reserved);
+            }
+        }
+        let held = places.held.get_mut(&self.id).ok_or(NoPlace::GaveWay)?;
+        held.who = Some(principal.clone());
+        Ok(())
+    }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut taken = self.seats.taken.lock();
-        if let Some(count) = taken.get_mut(&self.uid) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.uid);
-            }
-        }
+        // Who gave way has lost it already.
+        self.seats.places.lock().held.remove(&self.id);
         self.seats.metrics.connections_open.decrement();
         self.seats.open.send_modify(|open| *open -= 1);
     }
@@ -103,7 +160,7 @@ impl Drop for Seat {
 /// Why a peer is turned away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TurnedAway {
-    /// The socket has as many connections as it may.
+    /// The socket has as many connections as it may, and each has shown who it is.
     #[error("the socket has as many connections as it may")]
     SocketFull,
     /// This user has as many connections as one may.
@@ -115,6 +172,49 @@ pub enum TurnedAway {
     /// Only the daemon's own user may use the operator socket.
     #[error("only the daemon's own user may use the operator socket")]
     NotOperator,
+    /// It was in its handshake when somebody else needed a place.
+    #[error("it had not shown who it is when somebody else needed a place")]
+    GaveWay,
+}
+
+/// Why somebody who has shown who it is has no place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoPlace {
+    /// One principal may have so many.
+    #[error(
+        "{0} has {1} connections on this socket, which is all that it may have; a place frees when one of them closes"
+    )]
+    OfOne(Principal, usize),
+    /// What is left is kept for the owner.
+    #[error(
+        "every place on this socket is taken but those kept for the owner of the daemon; one frees when a connection closes"
+    )]
+    Reserved,
+    /// Somebody else got it.
+    #[error("the socket has as many connections as it may, and this one gave way to another")]
+    GaveWay,
+}
+
+impl Places {
+    /// Frees a place of somebody who is in the handshake, if there is one among those: of the process that has most of them, the oldest.
+    fn displace(&mut self, among: impl Fn(&Held) -> bool) -> bool {
+        let mut of: HashMap<u32, (usize, u64)> = HashMap::new();
+        for (id, held) in &self.held {
+            if held.who.is_none() && among(held) {
+                of.entry(held.peer.pid).or_insert((0, *id)).0 += 1;
+            }
+        }
+        let most = of
+            .into_values()
+            .max_by_key(|(count, oldest)| (*count, Reverse(*oldest)));
+        let Some(held) = most.and_then(|(_, oldest)| self.held.remove(&oldest)) else {
+            return false;
+        };
+        if let Some(stream) = held.stream.upgrade() {
+            stream.abort();
+        }
+        true
+    }
 }
 
 impl Seats {
@@ -124,7 +224,7 @@ impl Seats {
             caps,
             kind,
             own_uid,
-            taken: Mutex::default(),
+            places: Mutex::default(),
             faults: Mutex::default(),
             metrics,
             turned_away: Mutex::default(),
@@ -145,46 +245,59 @@ impl Seats {
 
     /// How many are taken.
     pub fn taken(&self) -> usize {
-        self.taken.lock().values().sum()
+        self.places.lock().held.len()
     }
 
-    /// A place for a peer of that user.
+    /// Places that are the owner's.
+    fn reserve(&self) -> usize {
+        match self.kind {
+            Socket::Operator => self.caps.operator_reserve,
+            Socket::Session => 0,
+        }
+    }
+
+    /// A place for that peer, and whether somebody gave way for it.
     ///
     /// # Errors
     /// [`TurnedAway`] says which cap is reached.
-    pub fn take(self: &Arc<Self>, uid: u32) -> Result<Seat, TurnedAway> {
-        if self.kind == Socket::Operator && uid != self.own_uid && uid != 0 {
+    pub fn take(self: &Arc<Self>, peer: Peer) -> Result<(Seat, bool), TurnedAway> {
+        let own = peer.uid == self.own_uid;
+        if self.kind == Socket::Operator && !own && peer.uid != 0 {
             return Err(TurnedAway::NotOperator);
         }
         let faulty = |(count, last): &(u32, Instant)| *count >= FAULTS_MAX && last.elapsed() < FAULT_PENALTY;
         // The daemon's own user is not locked out of it.
-        if uid != self.own_uid && self.faults.lock().get(&uid).is_some_and(faulty) {
+        if !own && self.faults.lock().get(&peer.uid).is_some_and(faulty) {
             return Err(TurnedAway::Faulty);
         }
-        let mut taken = self.taken.lock();
-        let all: usize = taken.values().sum();
-        let reserve = if self.kind == Socket::Operator && uid != self.own_uid {
-            self.caps.operator_reserve
-        } else {
-            0
-        };
-        if all + reserve >= self.caps.per_socket {
-            return Err(TurnedAway::SocketFull);
+        let mut places = self.places.lock();
+        let mut gave_way = false;
+        let theirs = |held: &Held| held.peer.uid == peer.uid;
+        if !own && places.held.values().filter(|held| theirs(held)).count() >= self.caps.per_uid {
+            gave_way = places.displace(theirs);
+            if !gave_way {
+                return Err(TurnedAway::UserFull);
+            }
         }
-        let mine = taken.entry(uid).or_insert(0);
-        // On the operator socket there is nobody but the owner to keep places for.
-        let owner = self.kind == Socket::Operator && uid == self.own_uid;
-        if !owner && *mine >= self.caps.per_uid {
-            return Err(TurnedAway::UserFull);
+        if places.held.len() >= self.caps.per_socket {
+            gave_way = places.displace(|_| true);
+            if !gave_way {
+                return Err(TurnedAway::SocketFull);
+            }
         }
-        *mine += 1;
-        drop(taken);
+        places.last += 1;
+        let id = places.last;
+        let (who, stream) = (None, Weak::new());
+        places.held.insert(id, Held { peer, who, stream });
+        drop(places);
         self.metrics.connections_open.increment();
         self.open.send_modify(|open| *open += 1);
-        Ok(Seat {
+        let seat = Seat {
             seats: Arc::clone(self),
-            uid,
-        })
+            id,
+            uid: peer.uid,
+        };
+        Ok((seat, gave_way))
     }
 }
 
@@ -364,15 +477,22 @@ impl Listener {
                     continue;
                 }
             };
-            match seats.take(peer.uid) {
-                Ok(seat) => accept.accept(stream, peer, self.kind, seat),
-                Err(reason) => {
-                    metrics.connections_refused.increment();
-                    accept.turned_away(self.kind, &reason);
-                    let Some(peers) = seats.turn_away() else { continue };
+            let turned_away = |reason: TurnedAway| {
+                metrics.connections_refused.increment();
+                accept.turned_away(self.kind, &reason);
+                if let Some(peers) = seats.turn_away() {
                     tracing::warn!(
                         peers, %reason, peer.uid, peer.pid, socket = self.kind.as_str(), "a connection is turned away");
                 }
+            };
+            match seats.take(peer) {
+                Ok((seat, gave_way)) => {
+                    if gave_way {
+                        turned_away(TurnedAway::GaveWay);
+                    }
+                    accept.accept(stream, peer, self.kind, seat);
+                }
+                Err(reason) => turned_away(reason),
             }
         }
     }
@@ -396,35 +516,87 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
+    const CAPS: Caps = Caps {
+        per_socket: 8,
+        per_uid: 3,
+        operator_reserve: 2,
+    };
+
+    fn seats(kind: Socket) -> Arc<Seats> {
+        Seats::new(kind, CAPS, 1000, Arc::default(), watch::channel(0).0)
+    }
+
+    fn peer(uid: u32, pid: u32) -> Peer {
+        Peer { pid, uid, gid: uid }
+    }
+
+    fn who(name: &str) -> Principal {
+        Principal::stamped(name).unwrap()
+    }
+
+    /// A place of the daemon's own user, for that principal.
+    fn settled(seats: &Arc<Seats>, name: &str) -> Result<Seat, NoPlace> {
+        let (seat, _) = seats.take(peer(1000, 1)).unwrap();
+        seat.settle(&who(name)).map(|()| seat)
+    }
+
     /// A3, K15: caps hold, and places come back.
     #[test]
-    fn seats() {
-        let caps = Caps {
-            per_socket: 4,
-            per_uid: 3,
-            operator_reserve: 2,
-        };
-        let session = Seats::new(Socket::Session, caps, 1000, Arc::default(), watch::channel(0).0);
-        let mut held: Vec<Seat> = (0..3).map(|_| session.take(7).unwrap()).collect();
-        assert_eq!(session.take(7).unwrap_err(), TurnedAway::UserFull);
-        held.push(session.take(1000).unwrap());
-        assert_eq!(session.take(8).unwrap_err(), TurnedAway::SocketFull);
-        held.clear();
+    fn caps_of_users() {
+        let session = seats(Socket::Session);
+        let take = |uid| session.take(peer(uid, uid)).map(|(seat, _)| seat);
+        let held: Vec<Seat> = (0..3).map(|_| take(7).unwrap()).collect();
+        held.iter().for_each(|seat| seat.settle(&who("ann")).unwrap());
+        assert_eq!(take(7).unwrap_err(), TurnedAway::UserFull);
+        let own: Vec<Seat> = (0..5).map(|_| settled(&session, "default").unwrap()).collect();
+        assert_eq!(take(8).unwrap_err(), TurnedAway::SocketFull);
+        drop((own, held));
         assert_eq!(session.taken(), 0);
 
-        let other = session.take(7).unwrap();
+        let other = take(7).unwrap();
         (0..FAULTS_MAX).for_each(|_| other.count_fault());
-        assert_eq!(session.take(7).unwrap_err(), TurnedAway::Faulty);
-        assert!(session.take(8).is_ok());
-
-        let operator = Seats::new(Socket::Operator, caps, 1000, Arc::default(), watch::channel(0).0);
-        assert_eq!(operator.take(7).unwrap_err(), TurnedAway::NotOperator);
-        let _root = [operator.take(0).unwrap(), operator.take(0).unwrap()];
+        assert_eq!(take(7).unwrap_err(), TurnedAway::Faulty);
+        assert!(take(8).is_ok());
         assert_eq!(
-            operator.take(0).unwrap_err(),
-            TurnedAway::SocketFull,
-            "the reserve is the owner's"
+            seats(Socket::Operator).take(peer(7, 7)).unwrap_err(),
+            TurnedAway::NotOperator
         );
-        let _own = [operator.take(1000).unwrap(), operator.take(1000).unwrap()];
+    }
+
+    /// K14, K15: one principal has half of a socket's places at most, whoever shows nothing a quarter, and the reserve is the owner's.
+    #[test]
+    fn caps_of_principals() {
+        let session = seats(Socket::Session);
+        let _nobodies: Vec<Seat> = (0..2).map(|_| settled(&session, "anonymous").unwrap()).collect();
+        let anonymous = settled(&session, "anonymous").unwrap_err();
+        assert_eq!(anonymous, NoPlace::OfOne(Principal::anonymous(), 2));
+        let _keyed = settled(&session, "ann").unwrap();
+
+        let operator = seats(Socket::Operator);
+        let mut ann: Vec<Seat> = (0..4).map(|_| settled(&operator, "ann").unwrap()).collect();
+        assert_eq!(settled(&operator, "ann").unwrap_err(), NoPlace::OfOne(who("ann"), 4));
+        let _ben = [settled(&operator, "ben").unwrap(), settled(&operator, "ben").unwrap()];
+        assert_eq!(settled(&operator, "cid").unwrap_err(), NoPlace::Reserved);
+        let _own = [
+            settled(&operator, "default").unwrap(),
+            settled(&operator, "default").unwrap(),
+        ];
+        ann.pop();
+        let _own = settled(&operator, "default").unwrap();
+    }
+
+    /// K14: who is in the handshake gives way, the process first that has most of those; who has shown who it is does not.
+    #[test]
+    fn strangers_give_way() {
+        let operator = seats(Socket::Operator);
+        let _own = settled(&operator, "default").unwrap();
+        let (honest, _) = operator.take(peer(1000, 2)).unwrap();
+        let flood: Vec<Seat> = (0..20).map(|_| operator.take(peer(1000, 3)).unwrap().0).collect();
+        assert_eq!(operator.taken(), 8);
+        honest.settle(&who("default")).unwrap();
+        assert_eq!(flood[0].settle(&who("ann")).unwrap_err(), NoPlace::GaveWay);
+        flood[19].settle(&who("ann")).unwrap();
+        drop(flood);
+        assert_eq!(operator.taken(), 2, "who gave way gives nothing back twice");
     }
 }

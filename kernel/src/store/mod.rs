@@ -417,6 +417,11 @@ impl Store {
         Ok(Sequenced { number, admitted })
     }
 
+    /// Ids of messages are looked up again: rows of them were deleted.
+    pub fn forget_ids(&self) {
+        self.state.lock().windows.forget();
+    }
+
     /// After a failure: everybody has dropped what was forgotten, and commits are taken again.
     pub fn recovered(&self) {
         self.phase.send_if_modified(|phase| {

@@ -371,6 +371,9 @@ pub enum ConnectionError {
     /// The connection is authenticated, or was refused before. One attempt only.
     #[error("the connection has had its attempt")]
     Again,
+    /// The credential is right, and there is no place for whom it shows.
+    #[error("{0}")]
+    NoPlace(Problem),
 }
 
 impl From<connection::PeerError> for ConnectionError {
@@ -387,15 +390,17 @@ impl From<connection::AuthenticateError> for ConnectionError {
             connection::AuthenticateError::NoConnection => Self::NoConnection,
             connection::AuthenticateError::Refused => Self::Refused,
             connection::AuthenticateError::Again => Self::Again,
+            connection::AuthenticateError::NoPlace(problem) => Self::NoPlace(problem_of(problem)),
         }
     }
 }
 
-impl ConnectionError {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::NoConnection => codes::CAPSULE_FAILED,
-            Self::Refused | Self::Again => codes::DENIED,
+impl From<ConnectionError> for Problem {
+    fn from(error: ConnectionError) -> Self {
+        match error {
+            ConnectionError::NoPlace(problem) => problem,
+            ConnectionError::NoConnection => Self::new(codes::CAPSULE_FAILED, error.to_string()),
+            ConnectionError::Refused | ConnectionError::Again => Self::new(codes::DENIED, error.to_string()),
         }
     }
 }
@@ -686,7 +691,6 @@ problem_from!(
     SubscribeError,
     TimerError,
     PortError,
-    ConnectionError,
     SpawnError,
     ChildError,
     TailError,

@@ -1,6 +1,7 @@
 //! Runs one target, the one that `ASTRID_FUZZ_TARGET` names, under libFuzzer.
 
 #![no_main]
+#![allow(clippy::disallowed_methods, reason = "the fuzzer's own code, by its macro")]
 
 #[path = "../../tests/fuzz/wire.rs"]
 mod wire;

@@ -65,13 +65,14 @@ impl Kernel for Fake {
         (claim != "nobody").then(|| vec![7; 32])
     }
 
-    fn authenticate(&mut self, credential: &[u8]) -> Option<String> {
+    fn authenticate(&mut self, credential: &[u8]) -> Result<String, Option<Problem>> {
         self.authenticated += 1;
         match credential {
-            [1, .., 2] if credential.len() == 96 => Some(self.claims[0].clone()),
-            TOKEN => Some("default".into()),
-            [] => Some("anonymous".into()),
-            _ => None,
+            [1, .., 2] if credential.len() == 96 => Ok(self.claims[0].clone()),
+            [1, .., 4] if credential.len() == 96 => Err(Some(Problem::new(problems::QUOTA_EXCEEDED, "1 allowed"))),
+            TOKEN => Ok("default".into()),
+            [] => Ok("anonymous".into()),
+            _ => Err(None),
         }
     }
 

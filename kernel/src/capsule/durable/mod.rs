@@ -4,7 +4,7 @@
 //! - [`outbox`]: what is said while its commit is not on disk; [`timers`]: timers that outlive their owner;
 //! - [`absent`]: who keeps for capsules that are not there;
 //! - [`recover`]: what happens at the start, and after the store failed;
-//! - [`dead`]: what operators do with what was given up.
+//! - [`dead`]: what operators do with what was given up; [`departed`]: how all of a principal's is forgotten.
 //!
 //! A message that is kept is one row in its receiver's inbox, written by the commit of who sent it and removed by the commit of its
 //! handling. Both are single transactions of one store, so nothing needs to be compared to know what was done already: a message whose
@@ -12,6 +12,7 @@
 
 pub mod absent;
 pub mod dead;
+pub mod departed;
 pub mod directory;
 mod letter;
 pub mod outbox;

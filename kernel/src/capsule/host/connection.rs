@@ -30,7 +30,7 @@ impl Host for Guest {
 
     fn authenticate(&mut self, credential: Vec<u8>) -> Result<String, AuthenticateError> {
         let connection = self.actor.connection().ok_or(AuthenticateError::NoConnection)?;
-        let principal = connection.authenticate(&credential, self.host())?;
+        let principal = connection.authenticate(&credential, self.actor.capsule_name(), self.host())?;
         let standing = self.host().gate.authority().standing(&principal);
         let account = self.host().ledger.account(&principal);
         self.act_for(standing, &account);

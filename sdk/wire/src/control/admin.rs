@@ -74,8 +74,8 @@ macro_rules! admin {
 admin! {
     /// [`AgentCreate`]: a new principal; an [`AgentReport`].
     AgentCreate = "agent.create": AgentCreate => AgentReport,
-    /// [`Named`]: the principal is gone; an [`AgentReport`] of what it was.
-    AgentDelete = "agent.delete": Named => AgentReport,
+    /// [`Named`]: the principal is gone, with everything that was kept for it, also where it has no profile any more; an [`AgentDeleted`].
+    AgentDelete = "agent.delete": Named => AgentDeleted,
     /// [`Named`]: it may act again; an [`AgentReport`].
     AgentEnable = "agent.enable": Named => AgentReport,
     /// [`Named`]: it may do nothing from now on, and what it has open is closed; an [`AgentReport`].
@@ -247,6 +247,33 @@ pub struct AgentReport {
     pub weight: u32,
     /// How much it may use.
     pub quota: Quota,
+}
+
+/// Answer to [`Admin::AgentDelete`]: what it was, and what went with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AgentDeleted {
+    /// What it was; disabled and empty where it had no profile.
+    #[serde(flatten)]
+    pub agent: AgentReport,
+    /// What was kept for it.
+    pub dropped: Dropped,
+}
+
+/// What was kept for a principal, and is not any more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Dropped {
+    /// Keys in tables that capsules had for it.
+    pub keys: u64,
+    /// Messages that waited to be handled.
+    pub messages: u64,
+    /// Durable timers.
+    pub timers: u64,
+    /// Dead letters.
+    pub letters: u64,
+    /// Open asks, ids of messages, and what kept its actors alive.
+    pub others: u64,
 }
 
 /// Answer to [`Admin::AgentList`].

@@ -82,6 +82,12 @@ fn a_claim_is_proven() {
 
     for (messages, code, asked) in [
         (vec![claim("ann"), proof(3), publish(1, "a", "")], codes::CREDENTIAL, 1),
+        // Who has proven it is told why there is no place.
+        (
+            vec![claim("ann"), proof(4), publish(1, "a", "")],
+            problems::QUOTA_EXCEEDED,
+            1,
+        ),
         (vec![claim("nobody"), proof(2)], codes::CREDENTIAL, 0),
         (vec![claim("ann"), publish(1, "a", "")], codes::PROTOCOL, 0),
         (vec![claim("ann"), self::hello()], codes::PROTOCOL, 0),
