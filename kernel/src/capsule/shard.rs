@@ -6,7 +6,7 @@
 //! first served. A turn ends when the actor waits, or when the epoch makes its guest yield; then it queues up again.
 //!
 //! The shard is one future of a current-thread runtime. It gives way to what else the runtime polls (sockets, deadlines)
-//! after a burst, and sleeps when nothing is ready.
+//! after a burst, and before each turn of a guest that used up its last one; it sleeps when nothing is ready.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -64,6 +64,8 @@ pub struct Strand {
     queued: AtomicBool,
     future: Mutex<Option<ActorFuture>>,
     spent: Arc<AtomicU64>,
+    /// Its last turn was a tick or more: so will the next one be.
+    is_long: AtomicBool,
 }
 
 impl Strand {
@@ -125,6 +127,7 @@ impl Shard {
             queued: AtomicBool::new(false),
             future: Mutex::new(Some(Box::pin(future))),
             spent,
+            is_long: AtomicBool::new(false),
         });
         strand.wake_by_ref();
         strand
@@ -153,6 +156,10 @@ impl Shard {
         let mut state = flow.state.lock();
         state.ready.push_back(strand);
         let joins = !std::mem::replace(&mut state.active, true);
+        if joins {
+            // Whoever comes to the round has not had its part of it.
+            state.deficit = QUANTUM_FUEL * i64::from(flow.payer.weight());
+        }
         drop(state);
         if joins {
             self.round.lock().push_back(flow);
@@ -204,7 +211,9 @@ impl Shard {
             }
         }
         drop(slot);
-        let spent = i64::try_from(strand.spent.swap(0, Ordering::Relaxed)).unwrap_or(i64::MAX);
+        let spent = strand.spent.swap(0, Ordering::Relaxed);
+        strand.is_long.store(spent >= TICK_FUEL, Ordering::Relaxed);
+        let spent = i64::try_from(spent).unwrap_or(i64::MAX);
         let mut state = flow.state.lock();
         state.deficit = state
             .deficit
@@ -244,6 +253,11 @@ impl Shard {
             let burst = Instant::now();
             let mut turns = 0;
             while let Some((flow, strand)) = self.next() {
+                if turns > 0 && strand.is_long.load(Ordering::Relaxed) {
+                    // Whom the turns before have told something hears it first.
+                    flow.state.lock().ready.push_front(strand);
+                    break;
+                }
                 self.turn(&flow, &strand);
                 turns += 1;
                 if turns >= BURST_TURNS_MAX || burst.elapsed() >= BURST_TIME_MAX {
