@@ -523,6 +523,8 @@ fn tell_verified(report: &Report, control: &Control) {
 
 /// Records the end, and has everything on disk.
 async fn finish_audit(audit: &Audit, authority: &Authority) {
+    // What was counted until now comes before the end. What cannot be written now is tried again by the stop itself.
+    drop(tokio::time::timeout(AUDIT_TIME_MAX, audit.flush()).await);
     let detail = format!("policy={}", authority.policy().digest());
     drop(audit.write(Entry::kernel(audit::Kind::Stop, "stop").detail(&detail)));
     if tokio::time::timeout(AUDIT_TIME_MAX, audit.stop()).await.is_err() {

@@ -161,6 +161,34 @@ fn what_operators_do_is_recorded() {
     assert_eq!(denials[0]["capsule"], "uplink-local");
 }
 
+/// K13: what somebody was allowed and did is in the log too, as its number: by whom, through what, and what.
+#[test]
+fn what_was_done_is_counted() {
+    let astrid = Astrid::started();
+    let key = astrid.run(&["keypair", "ann"]).ok().stdout;
+    let _ = astrid.run(&["agent", "create", "ann", "--key-of", key.trim()]).ok();
+    for _ in 0..3 {
+        let _ = astrid
+            .run(&["--principal", "ann", "publish", "orders.v1.placed", "x"])
+            .ok();
+    }
+    let _ = astrid.run(&["stop"]).ok();
+    let tail = ["audit", "tail", "--of", "ann", "--kind", "summary", "--format", "json"];
+    let entries = astrid.run(&tail).ok().json()["entries"].clone();
+    let done: Vec<&Value> = entries
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|entry| entry["action"] == "allowed")
+        .collect();
+    assert_eq!(done.len(), 1, "{entries}");
+    assert_eq!(
+        (&done[0]["capsule"], &done[0]["detail"]),
+        (&"uplink-local".into(), &"publish".into())
+    );
+    assert_eq!(done[0]["count"], 3, "{entries}");
+}
+
 /// All of a change is recorded, whatever its length and form; and what is changed by hand as well.
 #[test]
 fn what_changes_is_recorded_whole() {

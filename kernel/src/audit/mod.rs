@@ -336,6 +336,13 @@ impl Audit {
         }
     }
 
+    /// Counts what somebody was allowed and did, through which capsule: one entry for all of a minute by action.
+    pub fn allowed(&self, principal: &str, capsule: &str, action: &str, count: u64) {
+        if let Inner::Disk(shared) = &self.0 {
+            shared.allowed(principal, capsule, action, count);
+        }
+    }
+
     /// Records that the gate or a guard refused something. `rule`: which rule decided, without what a guest can choose; `detail`: all of it.
     pub fn denied(&self, principal: &str, capsule: &str, rule: &str, detail: &str) {
         self.turned_away(&TurnedAway {

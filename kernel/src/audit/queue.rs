@@ -22,6 +22,9 @@ const WRITTEN_AFTER: Duration = Duration::from_millis(35);
 /// How long routine repeats are counted before they are one entry.
 pub const WINDOW: Duration = Duration::from_secs(60);
 
+/// Rows of what was allowed at most, in one window: about 120 bytes each.
+const ALLOWED_MAX: usize = 16 << 10;
+
 /// Different things that are counted in one window at most; beyond that each has one row for the rest of its own.
 pub const COUNTED_MAX: usize = 4096;
 
@@ -166,6 +169,8 @@ pub(super) struct Queue {
     pub(super) orders: Vec<Order>,
     counted: HashMap<Box<str>, Row, ahash::RandomState>,
     owners: HashMap<Box<str>, Owner, ahash::RandomState>,
+    /// How often what was allowed was done, by principal, capsule and action.
+    allowed: HashMap<Box<str>, u64, ahash::RandomState>,
     /// When the window began.
     counted_since: Option<Instant>,
     failing: Option<(Reason, Instant)>,
@@ -246,6 +251,13 @@ impl Queue {
         }
         self.counted_since = None;
         self.owners.clear();
+        for (key, count) in self.allowed.drain() {
+            let mut parts = key.split(BETWEEN);
+            let mut part = || parts.next().unwrap_or_default();
+            let entry = Entry::new(Kind::Summary, part(), "allowed");
+            let entry = entry.capsule(part()).detail(part()).count(count);
+            self.pending.push(Pending::now(entry));
+        }
         for (key, Row { outcome, count }) in self.counted.drain().filter(|(_, row)| row.count > 0) {
             let mut parts = key.split(BETWEEN);
             let mut part = || parts.next().unwrap_or_default();
@@ -339,6 +351,34 @@ impl Shared {
             self.wake.notify_one();
         }
         full
+    }
+
+    /// Counts what was allowed and done. Apart from what is refused, which no number of these keeps from being told.
+    pub(super) fn allowed(&self, principal: &str, capsule: &str, action: &str, count: u64) {
+        let mut guard = self.queue.lock();
+        let queue = &mut *guard;
+        if queue.closed {
+            return;
+        }
+        queue.key.clear();
+        for part in [principal, capsule, action] {
+            queue.key.push_str(part);
+            queue.key.push(BETWEEN);
+        }
+        if let Some(row) = queue.allowed.get_mut(queue.key.as_str()) {
+            *row += count;
+            return;
+        }
+        let key = match queue.allowed.len() < ALLOWED_MAX {
+            true => queue.key.as_str().into(),
+            false => format!("{BETWEEN}{BETWEEN}others: more than {ALLOWED_MAX} different ones in this time").into(),
+        };
+        *queue.allowed.entry(key).or_default() += count;
+        if queue.counted_since.is_none() {
+            queue.counted_since = Some(Instant::now());
+            drop(guard);
+            self.wake.notify_one();
+        }
     }
 
     /// Something for the writer to do after what waits.

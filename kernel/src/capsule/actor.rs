@@ -731,7 +731,14 @@ impl Actor {
         guest.charge(fuel);
         let memory = guest.limits.used();
         let handled = match result {
-            Ok(Ok(())) => self.commit(guest, delivery, epoch),
+            Ok(Ok(())) => {
+                let recorded = guest.recorded();
+                let handled = self.commit(guest, delivery, epoch);
+                if matches!(handled, Handled::Committed) {
+                    guest.tell_allowed(&recorded);
+                }
+                handled
+            }
             Ok(Err(rollback)) => match (guest.working.unreadable(), guest.exceeded.take()) {
                 (Some(error), _) => Handled::Unstored(error.to_string().into()),
                 (None, Some(exceeded)) => quota::handled(exceeded, delivery.kept.is_some()),
@@ -749,6 +756,7 @@ impl Actor {
         };
         let committed = matches!(handled, Handled::Committed);
         guest.account(fuel, memory, committed);
+        guest.tell_allowed(&guest.at_once);
         self.capsule.usage.add(fuel, memory, committed);
         self.host.metrics.capsule_fuel.add(fuel);
         match handled {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use astrid_wire::Problem;
+use astrid_wire::authority::Action;
 use astrid_wire::problem::codes;
 use bytes::Bytes;
 
@@ -161,6 +162,22 @@ pub enum Refused {
     TooLarge(u64),
 }
 
+/// How often a handling did what a principal needs authority for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Actions([u32; Action::ALL.len()]);
+
+impl Actions {
+    /// Once more.
+    pub fn add(&mut self, action: Action) {
+        self.0[action as usize] += 1;
+    }
+
+    /// Which, and how often.
+    pub fn iter(&self) -> impl Iterator<Item = (Action, u32)> {
+        Action::ALL.into_iter().zip(self.0).filter(|(_, count)| *count > 0)
+    }
+}
+
 /// The commands of one handling, in order.
 #[derive(Debug, Default)]
 pub struct Commands {
@@ -205,6 +222,19 @@ impl Commands {
             Command::Ask { kept, .. } => *kept,
             _ => false,
         })
+    }
+
+    /// How often each action of a principal is among them.
+    pub fn add_actions(&self, to: &mut Actions) {
+        for command in &self.recorded {
+            match command {
+                Command::Publish { .. } | Command::Ask { .. } => to.add(Action::Publish),
+                Command::SetTimer { .. } | Command::KeepTimer { .. } => to.add(Action::Timer),
+                Command::Pin { .. } => to.add(Action::Pin),
+                // Starts of programs are recorded one by one; the rest follows from holding what it is done to.
+                _ => {}
+            }
+        }
     }
 
     /// Rolls back: forgets everything.

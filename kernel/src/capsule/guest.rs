@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use astrid_wire::Principal;
+use astrid_wire::authority::Action;
 use wasmtime::{ResourceLimiter, StoreContextMut, UpdateDeadline};
 
 use super::Host;
 use super::actor::Actor;
-use super::commands::Commands;
+use super::commands::{Actions, Commands};
 use super::shard::TICK_FUEL;
 use super::ticker::TICK;
 use super::working::Working;
@@ -190,6 +191,8 @@ pub struct Guest {
     pub(crate) working: Working,
     /// Whether the store keeps the present message, so that everything that comes of it is kept with it.
     pub durable: bool,
+    /// What was done at once, and stays so whatever becomes of the handling.
+    pub at_once: Actions,
     /// Whether something that the present handling wanted to say found a full queue.
     pub found_full: bool,
     message: MessageId,
@@ -219,6 +222,7 @@ impl Guest {
             log_lines: 0,
             working: Working::default(),
             durable: false,
+            at_once: Actions::default(),
             found_full: false,
             message: MessageId { boot: 0, sequence: 0 },
             actor,
@@ -232,6 +236,7 @@ impl Guest {
         self.exceeded = None;
         self.stored = (None, 0);
         self.durable = durable;
+        self.at_once = Actions::default();
         self.found_full = false;
         self.working.begin(self.actor.shares_table());
         self.message = message.id;
@@ -248,6 +253,29 @@ impl Guest {
             self.payer = Payer::new(account, self.actor.capsule_name());
         }
         self.standing = standing;
+    }
+
+    /// What the present handling recorded.
+    pub fn recorded(&self) -> Actions {
+        let mut recorded = Actions::default();
+        self.commands.add_actions(&mut recorded);
+        if self.working.is_written() {
+            recorded.add(Action::Kv);
+        }
+        recorded
+    }
+
+    /// Records how often what was allowed was done.
+    pub fn tell_allowed(&self, actions: &Actions) {
+        for (action, count) in actions.iter() {
+            let (audit, capsule) = (&self.host().audit, self.actor.capsule_name());
+            audit.allowed(
+                self.standing.principal().as_str(),
+                capsule,
+                action.as_str(),
+                count.into(),
+            );
+        }
     }
 
     /// Counts the end of a handling.

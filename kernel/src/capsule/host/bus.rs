@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use astrid_wire::authority::Action;
 use astrid_wire::problem::codes;
 use astrid_wire::{Pattern, Problem, Topic};
 
@@ -329,6 +330,7 @@ impl Host for Guest {
         let guarded = self.guarded(say, &mut saying, types::Kind::Ask, Self::may_request);
         let say = guarded.await.map_err(RequestError::Unsent)?;
         self.payer.account.published(1, saying.body.bytes.len() as u64);
+        self.at_once.add(Action::Publish);
         // A nested request never waits longer than whoever waits for this actor, nor than the actor may run.
         let wait = self
             .ask_timeout(timeout_ms)
@@ -357,6 +359,7 @@ impl Host for Guest {
             .guarded(say, &mut saying, types::Kind::Event, Self::may_say)
             .await?;
         self.payer.account.published(1, saying.body.bytes.len() as u64);
+        self.at_once.add(Action::Publish);
         self.host().bus.emit(say, saying);
         Ok(())
     }
@@ -378,7 +381,9 @@ impl Host for Guest {
         let route = self.actor.connection_route();
         connection
             .subscribe(permit, &self.host().bus, route, SUBSCRIPTIONS_MAX)
-            .map_err(SubscribeError::TooMany)
+            .map_err(SubscribeError::TooMany)?;
+        self.at_once.add(Action::Subscribe);
+        Ok(())
     }
 
     fn unsubscribe(&mut self, pattern: String) -> bool {

@@ -1,5 +1,7 @@
 //! `astrid:kernel/document`: documents of the operator.
 
+use astrid_wire::authority::Action;
+
 use super::bindings::astrid::kernel::document::{DocumentError, Host};
 use crate::capsule::guest::Guest;
 use crate::home::DocumentFault;
@@ -27,6 +29,8 @@ impl Host for Guest {
         let host = self.host();
         let permit = host.gate.document(self.subject(), &name);
         let document = permit.map_err(|denied| DocumentError::Denied(self.refused(denied).to_string()))?;
-        Ok(host.home.replace_document(document.object(), was.as_deref(), &text)?)
+        host.home.replace_document(document.object(), was.as_deref(), &text)?;
+        self.at_once.add(Action::Document);
+        Ok(())
     }
 }
