@@ -79,9 +79,24 @@ fn who_is_over_quota_is_told() {
     }
     let _ = as_ann(&astrid, &["publish", "hello.v1.greet", "hello"]).ok();
     // What is the user's own is nobody else's to be.
-    for command in ["stop", "restart", "doctor"] {
+    for command in ["start", "doctor"] {
         assert_eq!(as_ann(&astrid, &[command]).code(), 2);
     }
+    // What can be asked of the daemon is asked in its name.
+    for command in ["stop", "restart"] {
+        let denied = as_ann(&astrid, &[command]);
+        assert_eq!(denied.code(), 4, "{denied:?}");
+        assert!(
+            denied.stderr.contains("astrid caps grant ann admin:shutdown"),
+            "{denied:?}"
+        );
+    }
+    let _ = astrid.run(&["caps", "grant", "ann", "admin:shutdown"]).ok();
+    let stopped = as_ann(&astrid, &["stop"]).ok();
+    assert!(
+        stopped.stdout.contains("stopped (pid ") || stopped.stderr.contains("stopped (pid "),
+        "{stopped:?}"
+    );
 }
 
 /// What was granted works, what was revoked does not, whatever grants it; and it is said why.

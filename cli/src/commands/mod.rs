@@ -97,8 +97,6 @@ impl Command {
         matches!(
             self,
             Self::Start(_)
-                | Self::Stop(_)
-                | Self::Restart(_)
                 | Self::Logs(_)
                 | Self::Keypair(_)
                 | Self::Restore(_)

@@ -22,6 +22,6 @@ pub(super) fn run(context: &Context, _: &Args) -> anyhow::Result<()> {
     };
     // What the next daemon would refuse is better said while this one runs.
     daemon::check_config(&home)?;
-    stop::stop(&home)?;
+    stop::stop(context, &home)?;
     start::start(context, &home, mode.unwrap_or(Mode::Persistent), false)
 }

@@ -1,8 +1,11 @@
-//! `astrid stop`: a signal to whoever holds the home's lock, so that it works without any uplink.
+//! `astrid stop`: a signal to whoever holds the home's lock, so that it works without any uplink. A principal that is named has no signal: it
+//! asks, and may be denied.
 
 use std::time::Duration;
 
+use astrid_wire::control::Verb;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::cli::Context;
 use crate::daemon::{self, Home};
@@ -27,7 +30,7 @@ struct Stopped {
 }
 
 pub(super) fn run(context: &Context, _: &Args) -> anyhow::Result<()> {
-    let pid = stop(&context.home()?)?;
+    let pid = stop(context, &context.home()?)?;
     if context.output.is_json() {
         return Output::json(&Stopped {
             stopped: pid.is_some(),
@@ -42,7 +45,7 @@ pub(super) fn run(context: &Context, _: &Args) -> anyhow::Result<()> {
 }
 
 /// Ends the daemon of this home, if there is one, and waits for its end. Whom it ended.
-pub(super) fn stop(home: &Home) -> anyhow::Result<Option<u32>> {
+pub(super) fn stop(context: &Context, home: &Home) -> anyhow::Result<Option<u32>> {
     let Some(pid) = daemon::holder_pid(home)? else {
         return Ok(None);
     };
@@ -54,7 +57,12 @@ pub(super) fn stop(home: &Home) -> anyhow::Result<Option<u32>> {
     if daemon::holder_pid(home)? != Some(pid) {
         return Ok(None);
     }
-    process.terminate()?;
+    match context.identity() {
+        None => process.terminate()?,
+        Some(_) => {
+            let _: Value = context.talk(|client| client.ask(Verb::Shutdown.topic(), &json!({})))?;
+        }
+    }
     if !process.wait(TIMEOUT)? {
         let failure = Failure::new(
             Exit::Timeout,
