@@ -250,13 +250,14 @@ impl Queue {
             return;
         }
         self.counted_since = None;
+        let mut told = Vec::new();
         self.owners.clear();
         for (key, count) in self.allowed.drain() {
             let mut parts = key.split(BETWEEN);
             let mut part = || parts.next().unwrap_or_default();
             let entry = Entry::new(Kind::Summary, part(), "allowed");
             let entry = entry.capsule(part()).detail(part()).count(count);
-            self.pending.push(Pending::now(entry));
+            told.push(entry);
         }
         for (key, Row { outcome, count }) in self.counted.drain().filter(|(_, row)| row.count > 0) {
             let mut parts = key.split(BETWEEN);
@@ -267,8 +268,12 @@ impl Queue {
                 .detail(rule)
                 .outcome(outcome)
                 .count(count);
-            self.pending.push(Pending::now(entry));
+            told.push(entry);
         }
+        // A disk that takes nothing does not make this grow for ever.
+        let room = QUEUE_MAX.saturating_sub(self.pending.len());
+        self.refused += told.len().saturating_sub(room) as u64;
+        self.pending.extend(told.into_iter().take(room).map(Pending::now));
     }
 }
 

@@ -118,6 +118,12 @@ fn a_spoilt_file_protects_nobody() {
         authority.reload_profile(&who("ann"));
         assert_eq!(authority.problems().len(), 1);
 
+        // What is refused changes nothing, not even where that file is.
+        let long: Vec<String> = (0..200).map(|n| format!("observe:n{n}.{}", "x".repeat(470))).collect();
+        let long: Vec<&str> = long.iter().map(String::as_str).collect();
+        edit(&authority, "ann", |profile| profile.revokes = capabilities(&long)).unwrap_err();
+        assert_eq!(fs::read_to_string(&path).unwrap(), spoilt);
+
         edit(&authority, "ann", |profile| profile.enabled = false).unwrap();
         assert!(authority.problems().is_empty());
         let read: Profile = toml::from_str(&fs::read_to_string(&path).unwrap()).unwrap();

@@ -203,8 +203,8 @@ pub(super) fn set_aside(path: &Path) -> Result<(), PolicyError> {
     }
 }
 
-/// Replaces a file in one step; it is on disk when this returns. Never by one that would not be read again.
-pub(super) fn write(path: &Path, text: &str, limit: usize) -> Result<(), PolicyError> {
+/// Whether it could be read again.
+pub(super) fn check_size(path: &Path, text: &str, limit: usize) -> Result<(), PolicyError> {
     if text.len() > limit {
         return Err(PolicyError::TooLarge {
             path: path.to_owned(),
@@ -212,6 +212,30 @@ pub(super) fn write(path: &Path, text: &str, limit: usize) -> Result<(), PolicyE
             limit,
         });
     }
+    Ok(())
+}
+
+/// Keeps what a file says beside it, where it is about to be replaced: it is there itself until that has happened.
+pub(super) fn keep_aside(path: &Path) -> Result<(), PolicyError> {
+    let aside = path.with_extension("toml.wrong");
+    let io = |source| PolicyError::Io {
+        path: aside.clone(),
+        source,
+    };
+    home::remove_file(&aside).map_err(io)?;
+    match std::fs::hard_link(path, &aside) {
+        Ok(()) => {
+            tracing::warn!(file = %path.display(), aside = %aside.display(), "a file that cannot be used is replaced, and kept aside");
+            Ok(())
+        }
+        // A directory, or a file system without links.
+        Err(_) => set_aside(path),
+    }
+}
+
+/// Replaces a file in one step; it is on disk when this returns. Never by one that would not be read again.
+pub(super) fn write(path: &Path, text: &str, limit: usize) -> Result<(), PolicyError> {
+    check_size(path, text, limit)?;
     home::replace_file(path, &[text.as_bytes()], PRIVATE_FILE, Durability::Synced).map_err(|source| PolicyError::Io {
         path: path.to_owned(),
         source,

@@ -317,8 +317,9 @@ impl Authority {
                 };
                 let inserted = policy.insert(principal.clone(), new);
                 inserted.map_err(|wrong| files::wrong(&text, &path, wrong))?;
+                files::check_size(&path, &text, limit)?;
                 if spoilt {
-                    files::set_aside(&path)?;
+                    files::keep_aside(&path)?;
                 }
                 files::write(&path, &text, limit)?;
             }
@@ -356,8 +357,9 @@ impl Authority {
         let text = files::rewrite(&text, &groups).map_err(|wrong| files::wrong("", &path, wrong))?;
         let policy = present.with_other_groups(&groups);
         let policy = policy.map_err(|wrong| files::wrong(&text, &path, wrong))?;
+        files::check_size(&path, &text, OPERATORS_FILE_BYTES_MAX as usize)?;
         if spoilt {
-            files::set_aside(&path)?;
+            files::keep_aside(&path)?;
         }
         files::write(&path, &text, OPERATORS_FILE_BYTES_MAX as usize)?;
         self.install(policy);
