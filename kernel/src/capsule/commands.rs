@@ -27,6 +27,7 @@ use crate::port::child::program::Program;
 use crate::port::child::{Children, Launch};
 use crate::port::stream::{Stream, WriteRoom};
 use crate::port::timer::TimerSpec;
+use crate::port::watch::Watching;
 use crate::store::Once;
 use crate::store::engine::Write;
 
@@ -151,6 +152,15 @@ pub enum Command {
     },
     /// Closes a child's input.
     CloseInput(Permit<Arc<Child>>),
+    /// Tells of changes of files.
+    Watch {
+        /// That it may, and what is watched already.
+        watching: Permit<Arc<Watching>>,
+        /// The port it will be.
+        id: PortId,
+    },
+    /// Ends a watch.
+    EndWatch(Permit<PortId>),
 }
 
 /// Why a command is not taken.
@@ -279,6 +289,12 @@ impl Commands {
             Command::Spawn { launch, .. } => launch.writes_log(path),
             _ => false,
         })
+    }
+
+    /// How many watches begin by commands that are not carried out yet.
+    pub fn watches(&self) -> usize {
+        let begins = |command: &&Command| matches!(command, Command::Watch { .. });
+        self.recorded.iter().filter(begins).count()
     }
 
     /// How many asks are not carried out yet.
@@ -520,6 +536,11 @@ pub(crate) fn carry_out(
             Command::Signal { child, signal, reach } => host.children.signal(child, signal, reach),
             Command::WriteInput { room, bytes } => Children::write(room, bytes),
             Command::CloseInput(child) => host.children.close_input(child),
+            Command::Watch { watching, id } => {
+                let principal = standing.principal().clone();
+                actor.watches().start(watching, id, principal, actor.inbox());
+            }
+            Command::EndWatch(watch) => actor.watches().end(watch),
         }
     }
 }

@@ -64,6 +64,7 @@ use crate::ledger::{Exceeded, Ledger};
 use crate::metrics::Metrics;
 use crate::port::child::Children;
 use crate::port::stream::StreamTopics;
+use crate::port::watch::Watches;
 use crate::store::Store;
 
 /// Topics on which the kernel speaks to and about actors, parsed once.
@@ -77,6 +78,8 @@ pub struct Topics {
     pub health_failed: Topic,
     /// A timer fired.
     pub timer_fired: Topic,
+    /// Something that is watched changed.
+    pub watch_changed: Topic,
     /// What streams say.
     pub stream: Arc<StreamTopics>,
 }
@@ -92,6 +95,7 @@ impl Topics {
             restarted: control::LIFECYCLE_RESTARTED.parse()?,
             health_failed: control::HEALTH_FAILED.parse()?,
             timer_fired: control::TIMER_FIRED.parse()?,
+            watch_changed: astrid_wire::watch::CHANGED.parse()?,
             stream: Arc::new(StreamTopics {
                 opened: control::STREAM_OPENED.parse()?,
                 data: control::STREAM_DATA.parse()?,
@@ -151,6 +155,8 @@ pub struct Host {
     pub durable: Durable,
     /// Programs outside of the daemon.
     pub children: Arc<Children>,
+    /// Watches files.
+    pub watches: Arc<Watches>,
     /// How many connections are open.
     pub connections: watch::Sender<usize>,
     /// Whether actors act.
