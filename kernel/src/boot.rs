@@ -309,7 +309,7 @@ fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Ins
         engine: engine::engine().map_err(BootError::Engine)?,
         durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
         store,
-        watches: Arc::new(Watches::new(Arc::clone(&ids), topics.watch_changed.clone())),
+        watches: Arc::new(Watches::new(Arc::clone(&ids), Arc::clone(&topics.watch))),
         bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
         gate: Gate::new(authority),
         guards: Guards::default(),

@@ -174,7 +174,7 @@ impl Bed {
             engine: engine::engine().unwrap(),
             durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
             store,
-            watches: Arc::new(Watches::new(Arc::clone(&ids), topics.watch_changed.clone())),
+            watches: Arc::new(Watches::new(Arc::clone(&ids), Arc::clone(&topics.watch))),
             bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
             gate: Gate::new(settings.authority.clone()),
             guards: Guards::default(),

@@ -291,6 +291,12 @@ impl Commands {
         })
     }
 
+    /// Whether a watch of that number begins by a command that is not carried out yet.
+    pub fn begins_watch(&self, of: PortId) -> bool {
+        let begins = |command: &Command| matches!(command, Command::Watch { id, .. } if *id == of);
+        self.recorded.iter().any(begins)
+    }
+
     /// How many watches begin by commands that are not carried out yet.
     pub fn watches(&self) -> usize {
         let begins = |command: &&Command| matches!(command, Command::Watch { .. });
@@ -350,6 +356,9 @@ fn decide_again(command: &Command, actor: &Actor, standing: &Standing) -> Result
         Command::Spawn { program, .. } if !gate.still(program) => {
             let path = program.object().path.display().to_string();
             gate.run(subject, &path, ()).map(drop)
+        }
+        Command::Watch { watching, .. } if !gate.still(watching) => {
+            gate.may_touch(subject, Action::FsRead, &watching.object().what().scope())
         }
         _ => Ok(()),
     }

@@ -64,7 +64,7 @@ use crate::ledger::{Exceeded, Ledger};
 use crate::metrics::Metrics;
 use crate::port::child::Children;
 use crate::port::stream::StreamTopics;
-use crate::port::watch::Watches;
+use crate::port::watch::{WatchTopics, Watches};
 use crate::store::Store;
 
 /// Topics on which the kernel speaks to and about actors, parsed once.
@@ -78,8 +78,8 @@ pub struct Topics {
     pub health_failed: Topic,
     /// A timer fired.
     pub timer_fired: Topic,
-    /// Something that is watched changed.
-    pub watch_changed: Topic,
+    /// What watches say.
+    pub watch: Arc<WatchTopics>,
     /// What streams say.
     pub stream: Arc<StreamTopics>,
 }
@@ -95,7 +95,10 @@ impl Topics {
             restarted: control::LIFECYCLE_RESTARTED.parse()?,
             health_failed: control::HEALTH_FAILED.parse()?,
             timer_fired: control::TIMER_FIRED.parse()?,
-            watch_changed: astrid_wire::watch::CHANGED.parse()?,
+            watch: Arc::new(WatchTopics {
+                changed: astrid_wire::fs::CHANGED.parse()?,
+                ended: astrid_wire::fs::ENDED.parse()?,
+            }),
             stream: Arc::new(StreamTopics {
                 opened: control::STREAM_OPENED.parse()?,
                 data: control::STREAM_DATA.parse()?,
@@ -207,6 +210,7 @@ impl Host {
         self.ledger.refresh();
         for actors in self.durable.directory.all() {
             actors.narrow_connections();
+            actors.narrow_watches();
         }
         let authority = self.gate.authority();
         let ended = self

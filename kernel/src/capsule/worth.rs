@@ -20,7 +20,7 @@ impl Actor {
         let message = &delivery.message;
         let topics = &self.host().topics;
         let fired = message.topic == topics.timer_fired;
-        let changed = message.topic == topics.watch_changed;
+        let changed = message.topic == topics.watch.changed;
         let cancelled = match (&delivery.kept, &message.source) {
             (Some(Kept::Timer(id)), _) => !self.host().durable.timers.has(*id),
             (None, Source::Port(id)) => (fired && !self.timers().has(*id)) || (changed && !self.watches().has(*id)),

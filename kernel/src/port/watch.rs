@@ -15,7 +15,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::{Arc, Weak};
 
-use astrid_wire::watch::{Changed, NAMES_MAX};
+use astrid_wire::fs::{CHANGED_PATHS_MAX, Changed};
 use astrid_wire::{Principal, Topic};
 use parking_lot::Mutex;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
@@ -23,12 +23,12 @@ use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
 use super::tell;
-use crate::authority::Permit;
+use crate::authority::{FileScope, Permit};
 use crate::bus::inbox::{Credit, Inbox};
 use crate::bus::message::{Body, Ids, PortId};
 
 /// Watches of one actor at most.
-pub const WATCHES_PER_ACTOR_MAX: usize = 64;
+pub const WATCHES_PER_ACTOR_MAX: usize = 16;
 
 /// Bytes of events that are taken at once: some hundred.
 const EVENTS_BYTES: usize = 16 << 10;
@@ -63,13 +63,26 @@ pub enum WatchError {
     Io(#[from] io::Error),
 }
 
+/// What owners hear.
+#[derive(Debug)]
+pub struct WatchTopics {
+    /// Something changed.
+    pub changed: Topic,
+    /// Nothing more is told.
+    pub ended: Topic,
+}
+
 /// Who is told.
 #[derive(Debug)]
 struct Owner {
     id: PortId,
     principal: Principal,
     inbox: Arc<Inbox>,
+    /// Where it is held.
+    rows: Weak<Rows>,
 }
+
+type Rows = Mutex<HashMap<PortId, Arc<Watching>>>;
 
 #[derive(Debug, Default)]
 struct State {
@@ -85,20 +98,39 @@ struct State {
     told: bool,
 }
 
+/// What is watched.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// As its owner calls it.
+    pub path: String,
+    /// As the gate knows it, and whether that is a directory.
+    pub resource: (String, bool),
+    /// Whose view it is.
+    pub of: Principal,
+}
+
+impl Watched {
+    /// What the gate is asked.
+    #[must_use]
+    pub fn scope(&self) -> FileScope<'_> {
+        match &self.resource {
+            (path, true) => FileScope::Names(path),
+            (path, false) => FileScope::One(path),
+        }
+    }
+}
+
 /// Something that is watched. Dropping it ends that.
 pub struct Watching {
     registry: Arc<Registry>,
-    /// As its owner calls it.
-    path: String,
-    /// Whose view it is.
-    of: Principal,
+    what: Watched,
     places: Places,
     state: Mutex<State>,
 }
 
 impl std::fmt::Debug for Watching {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watching").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Watching").field("what", &self.what).finish_non_exhaustive()
     }
 }
 
@@ -106,7 +138,7 @@ impl std::fmt::Debug for Watching {
 struct Registry {
     descriptor: OwnedFd,
     ids: Arc<Ids>,
-    changed: Topic,
+    topics: Arc<WatchTopics>,
     by_number: Mutex<HashMap<i32, Vec<Weak<Watching>>>>,
 }
 
@@ -115,15 +147,15 @@ struct Registry {
 pub struct Watches(Result<Arc<Registry>, Errno>);
 
 impl Watches {
-    /// None yet. `changed` is the topic that owners hear.
+    /// None yet.
     #[must_use]
-    pub fn new(ids: Arc<Ids>, changed: Topic) -> Self {
+    pub fn new(ids: Arc<Ids>, topics: Arc<WatchTopics>) -> Self {
         let made = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
         Self(made.map(|descriptor| {
             Arc::new(Registry {
                 descriptor,
                 ids,
-                changed,
+                topics,
                 by_number: Mutex::default(),
             })
         }))
@@ -133,12 +165,11 @@ impl Watches {
     ///
     /// # Errors
     /// [`WatchError`].
-    pub fn watch(&self, of: &Principal, path: String, places: Places) -> Result<Arc<Watching>, WatchError> {
+    pub fn watch(&self, what: Watched, places: Places) -> Result<Arc<Watching>, WatchError> {
         let registry = self.0.as_ref().map_err(|errno| WatchError::Missing(*errno))?;
         let watching = Arc::new(Watching {
             registry: Arc::clone(registry),
-            path,
-            of: of.clone(),
+            what,
             places,
             state: Mutex::default(),
         });
@@ -154,7 +185,7 @@ impl Watches {
             let by_number = registry.by_number.lock();
             by_number.values().flatten().filter_map(Weak::upgrade).collect()
         };
-        all.retain(|watching| watching.of == *of);
+        all.retain(|watching| watching.what.of == *of);
         all.sort_unstable_by_key(Arc::as_ptr);
         all.dedup_by(|one, other| Arc::ptr_eq(one, other));
         for watching in all {
@@ -263,6 +294,12 @@ impl Drop for Handled {
 }
 
 impl Watching {
+    /// What is watched.
+    #[must_use]
+    pub fn what(&self) -> &Watched {
+        &self.what
+    }
+
     /// Finds the places, and watches those.
     fn look(self: &Arc<Self>) -> Result<(), WatchError> {
         let places = (self.places)()?;
@@ -306,7 +343,7 @@ impl Watching {
             state.gone = true;
         } else if let Some(name) = event.file_name() {
             match name.to_str() {
-                Ok(name) if state.names.len() < NAMES_MAX => drop(state.names.insert(name.to_owned())),
+                Ok(name) if state.names.len() < CHANGED_PATHS_MAX => drop(state.names.insert(name.to_owned())),
                 Ok(name) if state.names.contains(name) => {}
                 _ => state.more = true,
             }
@@ -321,17 +358,30 @@ impl Watching {
         }
         let Some(owner) = &state.owner else { return };
         let (inbox, principal, id) = (Arc::clone(&owner.inbox), owner.principal.clone(), owner.id);
+        let rows = state.gone.then(|| Weak::clone(&owner.rows));
+        let path = &self.what.path;
+        let at = |name: &String| match path.ends_with("://") {
+            true => format!("{path}{name}"),
+            false => format!("{path}/{name}"),
+        };
         let changed = Changed {
-            path: self.path.clone(),
-            names: std::mem::take(&mut state.names).into_iter().collect(),
+            paths: std::mem::take(&mut state.names).iter().map(at).collect(),
             more: std::mem::take(&mut state.more),
-            gone: state.gone,
         };
         (state.pending, state.told) = (false, true);
         drop(state);
+        let Registry { ids, topics, .. } = &*self.registry;
+        if let Some(rows) = rows {
+            let reason = Body::text(format!("{path} is not there any more, or may not be read"));
+            tell(&inbox, ids, id, &topics.ended, principal, reason, None);
+            // Outside of the lock: the last one of its place tells the system.
+            let ended = rows.upgrade().and_then(|rows| rows.lock().remove(&id));
+            drop(ended);
+            return;
+        }
         let credit = Box::new(Handled(Arc::downgrade(self)));
         let body = Body::json(&changed);
-        tell(&inbox, &self.registry.ids, id, &self.registry.changed, principal, body, Some(credit));
+        tell(&inbox, ids, id, &topics.changed, principal, body, Some(credit));
     }
 }
 
@@ -343,7 +393,7 @@ impl Drop for Watching {
 
 /// The watches of one actor. They end when this is dropped.
 #[derive(Debug, Default)]
-pub struct Held(Mutex<HashMap<PortId, Arc<Watching>>>);
+pub struct Held(Arc<Rows>);
 
 impl Held {
     /// How many there are.
@@ -368,6 +418,7 @@ impl Held {
             id,
             principal,
             inbox: Arc::clone(inbox),
+            rows: Arc::downgrade(&self.0),
         });
         self.0.lock().insert(id, Arc::clone(&watching));
         watching.tell();
@@ -380,15 +431,14 @@ impl Held {
         drop(ended);
     }
 
-    /// Ends those of whoever `which` says.
-    pub fn end_of(&self, which: impl Fn(&Principal) -> bool) {
-        let mut ended = Vec::new();
-        self.0.lock().retain(|_, watching| {
-            let ends = which(&watching.of);
-            if ends {
-                ended.push(Arc::clone(watching));
-            }
-            !ends
-        });
+    /// Ends those that may not be watched any more, and tells their owner.
+    pub fn narrow(&self, may: impl Fn(&Watched) -> bool) {
+        let all: Vec<Arc<Watching>> = self.0.lock().values().map(Arc::clone).collect();
+        for watching in all.iter().filter(|watching| !may(&watching.what)) {
+            let mut state = watching.state.lock();
+            (state.gone, state.pending, state.told) = (true, true, false);
+            drop(state);
+            watching.tell();
+        }
     }
 }

@@ -293,6 +293,13 @@ impl Resource {
         self.0.starts_with('/')
     }
 
+    /// Everything below that path, itself not; `None` for what is no path.
+    #[must_use]
+    pub fn below(path: &str) -> Option<Self> {
+        let fits = path.starts_with('/') && is_resource(path) && !path.contains(['*', '>']);
+        fits.then(|| Self(format!("{path}/>").into()))
+    }
+
     /// Whether that resource is in this set. What is no resource (empty segments, `..`, control characters) is in none.
     #[must_use]
     pub fn matches(&self, resource: &str) -> bool {

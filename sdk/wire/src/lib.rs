@@ -28,7 +28,6 @@ pub mod proof;
 pub mod quota;
 pub mod text;
 pub mod topic;
-pub mod watch;
 
 pub use authority::{Action, Capability};
 pub use principal::Principal;

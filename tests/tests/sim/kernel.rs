@@ -137,7 +137,7 @@ impl Kernel {
             engine: machine.engine.clone(),
             durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
             store,
-            watches: Arc::new(Watches::new(Arc::clone(&ids), topics.watch_changed.clone())),
+            watches: Arc::new(Watches::new(Arc::clone(&ids), Arc::clone(&topics.watch))),
             bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
             gate: Gate::new(astrid_kernel::authority::Authority::fixed(
                 astrid_kernel::authority::Policy::open_to_all_for_tests(),
