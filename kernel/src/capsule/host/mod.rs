@@ -13,6 +13,7 @@ mod child;
 mod clock;
 mod connection;
 mod document;
+mod fs;
 pub(crate) mod kv;
 pub(crate) mod log;
 mod port;

@@ -121,9 +121,12 @@ impl Host {
     }
 
     pub(super) fn close(&mut self, port: PortId) -> Result<u32, PortError> {
-        self.open_connection(port)?;
+        let watched = self.files.watches.contains_key(&port);
+        if !watched {
+            self.open_connection(port)?;
+        }
         let ordinal = self.room().map_err(PortError::TooMany)?;
-        self.commands.push(Command::Close);
+        self.commands.push(if watched { Command::EndWatch(port) } else { Command::Close });
         Ok(ordinal)
     }
 
