@@ -9,7 +9,7 @@ use astrid_wire::control::{self, RESERVED_DOMAINS};
 use astrid_wire::manifest::{DocumentName, FilePath, Files, Manifest, Program};
 use astrid_wire::{Pattern, Principal, Topic};
 
-use super::denied::{Denied, Refusal};
+use super::denied::{Denied, Reason, Refusal};
 use super::handle::Authority;
 use super::policy::Policy;
 use super::rules::Object;
@@ -350,8 +350,19 @@ impl Gate {
         };
         let epoch = match *path {
             FileScope::One(path) => decide(Object::Name(path))?,
-            FileScope::Names(path) => decide(Object::Name(path))
-                .or_else(|denied| decide(Object::Name(&format!("{path}/*"))).map_err(|_| denied))?,
+            FileScope::Names(path) => {
+                let revoked = |decided: &Result<u64, Denied>| {
+                    matches!(decided, Err(Denied::Principal(refusal)) if matches!(refusal.reason, Reason::Revoked(_)))
+                };
+                let itself = decide(Object::Name(path));
+                let names = decide(Object::Name(&format!("{path}/*")));
+                match (itself, names) {
+                    (itself, _) if revoked(&itself) => itself?,
+                    (_, names) if revoked(&names) => names?,
+                    (Err(_), Ok(epoch)) => epoch,
+                    (itself, _) => itself?,
+                }
+            }
             FileScope::All(path) => {
                 let below = Resource::below(path);
                 let below = below.as_ref().map_or(Object::Name("/"), Object::Below);

@@ -738,6 +738,7 @@ impl Actor {
         let fuel = self.capsule.fuel.saturating_sub(left);
         guest.charge(fuel);
         let memory = guest.limits.used();
+        guest.close_files();
         let handled = match result {
             Ok(Ok(())) => {
                 let recorded = guest.recorded();

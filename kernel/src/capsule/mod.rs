@@ -28,6 +28,7 @@ pub mod describe;
 pub mod discover;
 pub mod durable;
 pub mod engine;
+pub mod files;
 pub mod graph;
 pub mod guards;
 pub mod guest;
@@ -53,6 +54,7 @@ use wasmtime::Engine;
 
 use self::census::Census;
 use self::durable::Durable;
+use self::files::Files;
 use self::guards::Guards;
 use crate::audit::{Audit, TurnedAway};
 use crate::authority::{Denied, Gate};
@@ -158,6 +160,8 @@ pub struct Host {
     pub durable: Durable,
     /// Programs outside of the daemon.
     pub children: Arc<Children>,
+    /// Files of principals.
+    pub files: Arc<Files>,
     /// Watches files.
     pub watches: Arc<Watches>,
     /// How many connections are open.

@@ -280,13 +280,17 @@ impl Fs<'_> {
         Ok(sys::fs::set_mode(path.as_ref(), mode)?)
     }
 
-    /// Command: tells this capsule what changes there from now on, at a handler of [`CHANGED`] that takes a [`Changed`]. The port is for
-    /// [`Context::close`](crate::Context::close).
+    /// Command: tells this capsule what changes there from now on, at a handler of [`CHANGED`] that takes a [`Changed`].
     ///
     /// # Errors
     /// Refused when checked; nothing was recorded.
     pub fn watch(&mut self, path: impl AsRef<str>) -> Result<PortId, FsError> {
         Ok(sys::fs::watch(path.as_ref())?)
+    }
+
+    /// Has changes not told any more, from the commit on. False if this actor has no such watch.
+    pub fn unwatch(&mut self, watch: PortId) -> bool {
+        sys::fs::unwatch(watch)
     }
 }
 

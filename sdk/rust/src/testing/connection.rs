@@ -121,12 +121,9 @@ impl Host {
     }
 
     pub(super) fn close(&mut self, port: PortId) -> Result<u32, PortError> {
-        let watched = self.files.watches.contains_key(&port);
-        if !watched {
-            self.open_connection(port)?;
-        }
+        self.open_connection(port)?;
         let ordinal = self.room().map_err(PortError::TooMany)?;
-        self.commands.push(if watched { Command::EndWatch(port) } else { Command::Close });
+        self.commands.push(Command::Close);
         Ok(ordinal)
     }
 

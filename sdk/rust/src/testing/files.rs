@@ -516,9 +516,6 @@ impl Host {
     pub(super) fn fs_watch(&mut self, path: &str) -> Result<PortId, FsError> {
         let key = self.permitted(Action::FsRead, path, true)?;
         let node = self.files.tree.get(&key).ok_or(FsError::NotFound)?;
-        if node.content == Content::Directory {
-            self.check_below(Action::FsRead, &key)?;
-        }
         if self.files.watches.len() >= WATCHES_MAX {
             return Err(FsError::TooMany(WATCHES_MAX as u32));
         }
@@ -526,6 +523,14 @@ impl Host {
         let port = self.new_port();
         self.record(Command::Watch(port, path.to_owned()));
         Ok(port)
+    }
+
+    pub(super) fn fs_unwatch(&mut self, port: PortId) -> bool {
+        let known = self.files.watches.contains_key(&port) && self.room().is_ok();
+        if known {
+            self.record(Command::EndWatch(port));
+        }
+        known
     }
 }
 

@@ -378,4 +378,8 @@ pub(crate) mod fs {
     pub(crate) fn watch(path: &str) -> Result<PortId, FsError> {
         host(|host| host.fs_watch(path))
     }
+
+    pub(crate) fn unwatch(watch: PortId) -> bool {
+        host(|host| host.fs_unwatch(watch))
+    }
 }
