@@ -19,10 +19,10 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, makedev,
-};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, makedev};
 use rustix::io::Errno;
+
+use super::beneath;
 
 /// Names that are the overlay's own, and are not copied from one layer to another.
 const OURS: &[u8] = b"user.overlay.";
@@ -172,15 +172,7 @@ pub fn create_file(directory: impl AsFd, name: &OsStr) -> io::Result<File> {
 }
 
 fn open(directory: impl AsFd, name: &OsStr, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
-    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    loop {
-        match rustix::fs::openat2(&directory, name, flags, mode, resolve) {
-            // Something was renamed meanwhile: the kernel could not be sure.
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            result => return Ok(result?),
-        }
-    }
+    Ok(beneath::open_in(directory, name, flags, mode)?)
 }
 
 /// Makes a whiteout under a name that is free.
