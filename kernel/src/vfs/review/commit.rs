@@ -313,12 +313,8 @@ impl Work<'_> {
             let (directory, name) = parted(&path);
             let now = match self.lower.dir(as_path(directory)) {
                 Ok(directory) => layer::look(&directory, name).map_err(ReviewError::io("look at", &path))?,
-                Err(error) if is_gone(error) => None,
-                Err(Errno::LOOP) => {
-                    return Err(ReviewError::Raced {
-                        path: step.path.clone(),
-                    });
-                }
+                // A link in the way is a step of its own, or was put there meanwhile: then nothing is where something was.
+                Err(error) if is_gone(error) || error == Errno::LOOP => None,
                 Err(error) => return Err(failed("open", directory)(error)),
             };
             let same = match (&step.before, &now) {
@@ -458,7 +454,7 @@ impl Work<'_> {
 
     /// Of the upper goes what was committed. Where a directory hides the lower it stays: without it the name would be gone.
     fn take_from_upper(&mut self) -> Result<(), ReviewError> {
-        let upper = Beneath::open(&self.overlay.join(UPPER)).map_err(failed("open", b""))?;
+        let upper = super::root(&self.overlay.join(UPPER))?;
         for step in self.steps.iter().rev().filter(|step| !step.hidden) {
             self.fault.step()?;
             let path = bytes(&step.path)?;

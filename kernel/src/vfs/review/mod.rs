@@ -29,6 +29,7 @@ use std::path::Path;
 use astrid_wire::control::workspace::escape;
 
 use super::beneath::Beneath;
+use super::layer;
 
 /// Names of one directory that are looked at at most: more would not fit into memory beside everything else.
 pub const NAMES_MAX: usize = 1 << 20;
@@ -209,6 +210,32 @@ pub struct Layers {
     pub lower: Beneath,
     /// What was written over it.
     pub upper: Beneath,
+}
+
+impl Layers {
+    /// Opens both: a directory of the host, and the upper in the directory of an overlay.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn open(lower: &Path, overlay: &Path) -> Result<Self, ReviewError> {
+        Ok(Self {
+            lower: root(lower)?,
+            upper: root(&overlay.join(commit::UPPER))?,
+        })
+    }
+}
+
+/// A directory of the host, open for reading: of one that is open for nothing but going on, attributes cannot be asked.
+///
+/// # Errors
+/// The file system's.
+pub fn root(path: &Path) -> Result<Beneath, ReviewError> {
+    let open = layer::open_root(path).map_err(|source| ReviewError::Io {
+        action: "open",
+        path: path.display().to_string(),
+        source,
+    })?;
+    Ok(Beneath::from_fd(open))
 }
 
 #[cfg(test)]

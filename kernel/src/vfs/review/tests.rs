@@ -102,10 +102,7 @@ impl Fixture {
     }
 
     pub(super) fn layers(&self) -> Layers {
-        Layers {
-            lower: Beneath::open(&self.lower).unwrap(),
-            upper: Beneath::open(&self.upper()).unwrap(),
-        }
+        Layers::open(&self.lower, &self.overlay).unwrap()
     }
 
     /// `A path`, `M path`, `R path`, in the order of the walk.
