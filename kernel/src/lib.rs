@@ -11,6 +11,7 @@
 //! - [`audit`]: what happened, signed;
 //! - [`backup`]: all of it in one file, and back;
 //! - [`clock`], [`deadlines`], [`ledger`]: time, and what was used;
+//! - [`vfs`]: files of guests: overlays, homes, and nothing outside them;
 //! - [`keeper`]: the processes that start and end programs;
 //! - [`bus`]: messages; [`authority`]: who may say and hear them;
 //! - [`port`]: sockets, streams, timers;
@@ -40,3 +41,4 @@ pub mod notify;
 pub mod port;
 pub mod status;
 pub mod store;
+pub mod vfs;

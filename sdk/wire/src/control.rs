@@ -16,6 +16,7 @@ pub mod dead;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod usage;
+pub mod workspace;
 
 /// Media type of every body here.
 pub const JSON_CONTENT_TYPE: &str = "application/json";

@@ -1,0 +1,344 @@
+//! What differs between the lower and what a workspace shows, path by path: a walk of the upper, and of the lower only where the upper hides
+//! something of it.
+//!
+//! A path is a change when its kind, its mode or its content is another; times and owners alone are none. Content is compared byte by byte, and
+//! only where sizes are equal. What is held in memory is the names of the directories on the way to where the walk is.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
+
+use astrid_wire::control::workspace::{Counts, How};
+use rustix::fs::Dir as Entries;
+
+use super::super::layer::{self, Entry, Kind};
+use super::{Choice, DEPTH_MAX, Layers, NAMES_MAX, ReviewError, is_within, joined, order};
+
+/// Bytes of two files that are compared at once.
+const COMPARED_BYTES: usize = 64 << 10;
+
+/// A path that differs.
+#[derive(Debug)]
+pub struct Change {
+    /// Which, relative to the workspace.
+    pub path: Vec<u8>,
+    /// What became of it.
+    pub how: How,
+    /// What the lower has.
+    pub before: Option<Entry>,
+    /// What the workspace has.
+    pub after: Option<Entry>,
+    /// Whether the upper hides the lower here as a whole: a directory above is opaque.
+    pub hidden: bool,
+}
+
+/// What to look for.
+#[derive(Debug, Clone, Default)]
+pub struct Which<'a> {
+    /// Only these.
+    pub choice: Choice,
+    /// Only what comes after this path.
+    pub after: Option<&'a [u8]>,
+}
+
+/// Who hears of changes, and may end the walk.
+pub type Visit<'a> = dyn FnMut(Change) -> Result<ControlFlow<()>, ReviewError> + 'a;
+
+/// Walks the changes in order: a directory, then what is in it, names as bytes.
+///
+/// # Errors
+/// The file systems', naming the path; and the visitor's.
+pub fn walk(layers: &Layers, which: &Which<'_>, visit: &mut Visit<'_>) -> Result<(), ReviewError> {
+    let open = |beneath: &super::Beneath| beneath.dir(std::path::Path::new(""));
+    let upper = open(&layers.upper).map_err(|error| ReviewError::io("open", b"")(error.into()))?;
+    let lower = open(&layers.lower).map_err(|error| ReviewError::io("open", b"")(error.into()))?;
+    let mut walk = Walk { which, visit, depth: 0 };
+    walk.directory(&[], upper.as_fd(), Some(lower.as_fd()), false).map(drop)
+}
+
+/// Counts changes; at most so many.
+///
+/// # Errors
+/// As [`walk`].
+pub fn count(layers: &Layers, max: u64) -> Result<Counts, ReviewError> {
+    let mut counts = Counts::default();
+    walk(layers, &Which::default(), &mut |change| {
+        tally(&mut counts, change.how);
+        let enough = counts.all() >= max;
+        Ok(if enough {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        })
+    })?;
+    Ok(counts)
+}
+
+/// Counts one.
+pub(super) fn tally(counts: &mut Counts, how: How) {
+    match how {
+        How::Added => counts.added += 1,
+        How::Modified => counts.modified += 1,
+        How::Removed => counts.removed += 1,
+    }
+}
+
+/// The names in a directory, in order.
+///
+/// # Errors
+/// The file system's, and too many names.
+pub(super) fn names(directory: impl AsFd, path: &[u8]) -> Result<Vec<OsString>, ReviewError> {
+    let read = || -> Result<Vec<OsString>, rustix::io::Errno> {
+        let mut names = Vec::new();
+        for entry in Entries::read_from(&directory)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if !matches!(name, b"." | b"..") {
+                names.push(OsString::from_vec(name.to_vec()));
+            }
+            if names.len() > NAMES_MAX {
+                break;
+            }
+        }
+        Ok(names)
+    };
+    let mut names = read().map_err(|error| ReviewError::io("list", path)(error.into()))?;
+    if names.len() > NAMES_MAX {
+        return Err(ReviewError::TooMany {
+            path: super::shown(path),
+        });
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+type Borrowed<'a> = std::os::fd::BorrowedFd<'a>;
+
+struct Walk<'a, 'b> {
+    which: &'a Which<'a>,
+    visit: &'a mut Visit<'b>,
+    depth: usize,
+}
+
+impl Walk<'_, '_> {
+    /// Whether a path, or something below it, is asked for.
+    fn concerns(&self, path: &[u8]) -> bool {
+        let later = self
+            .which
+            .after
+            .is_none_or(|after| order(path, after).is_gt() || is_within(after, path));
+        later && self.which.choice.may_have_below(path)
+    }
+
+    fn tell(&mut self, change: Change) -> Result<ControlFlow<()>, ReviewError> {
+        let later = self.which.after.is_none_or(|after| order(&change.path, after).is_gt());
+        if later && self.which.choice.has(&change.path) {
+            return (self.visit)(change);
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn directory(
+        &mut self,
+        path: &[u8],
+        upper: Borrowed<'_>,
+        lower: Option<Borrowed<'_>>,
+        hidden: bool,
+    ) -> Result<ControlFlow<()>, ReviewError> {
+        self.deeper(path)?;
+        let hidden = hidden || layer::is_opaque(upper).map_err(ReviewError::io("read", path))?;
+        let mut names_here = names(upper, path)?;
+        if let (true, Some(lower)) = (hidden, lower) {
+            names_here.extend(names(lower, path)?);
+            names_here.sort_unstable();
+            names_here.dedup();
+        }
+        let files_too = layer::has_whiteout_files(upper).map_err(ReviewError::io("read", path))?;
+        for name in names_here {
+            let path = joined(path, &name);
+            if !self.concerns(&path) {
+                continue;
+            }
+            if self.entry(path, &name, (upper, files_too), lower, hidden)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        self.depth -= 1;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn deeper(&mut self, path: &[u8]) -> Result<(), ReviewError> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            return Err(ReviewError::TooDeep {
+                path: super::shown(path),
+            });
+        }
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        path: Vec<u8>,
+        name: &OsString,
+        (upper, files_too): (Borrowed<'_>, bool),
+        lower: Option<Borrowed<'_>>,
+        hidden: bool,
+    ) -> Result<ControlFlow<()>, ReviewError> {
+        let mut after = layer::look(upper, name).map_err(ReviewError::io("look at", &path))?;
+        if let Some(entry) = &after {
+            let gone = entry.kind == Kind::Whiteout
+                || files_too
+                    && layer::stands_for_whiteout(upper, name, entry).map_err(ReviewError::io("look at", &path))?;
+            after = after.filter(|_| !gone);
+        }
+        let before = match lower {
+            Some(lower) => layer::look(lower, name).map_err(ReviewError::io("look at", &path))?,
+            None => None,
+        };
+        let how = match (&before, &after) {
+            (None, None) => return Ok(ControlFlow::Continue(())),
+            (None, Some(_)) => Some(How::Added),
+            (Some(_), None) => Some(How::Removed),
+            (Some(old), Some(new)) => differ(old, new, || open_both(lower, upper, name))
+                .map_err(ReviewError::io("compare", &path))?
+                .then_some(How::Modified),
+        };
+        if let Some(how) = how {
+            let change = Change {
+                path: path.clone(),
+                how,
+                before,
+                after,
+                hidden,
+            };
+            if self.tell(change)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        self.below(&path, name, (upper, after), (lower, before), hidden)
+    }
+
+    /// What is in a directory follows it.
+    fn below(
+        &mut self,
+        path: &[u8],
+        name: &OsString,
+        (upper, after): (Borrowed<'_>, Option<Entry>),
+        (lower, before): (Option<Borrowed<'_>>, Option<Entry>),
+        hidden: bool,
+    ) -> Result<ControlFlow<()>, ReviewError> {
+        let is_directory = |entry: Option<Entry>| entry.is_some_and(|entry| entry.kind == Kind::Directory);
+        let open = |layer| layer::open_directory(layer, name).map_err(ReviewError::io("open", path));
+        let old = match lower {
+            Some(lower) if is_directory(before) => Some(open(lower)?),
+            _ => None,
+        };
+        if is_directory(after) {
+            let new = open(upper)?;
+            return self.directory(path, new.as_fd(), old.as_ref().map(AsFd::as_fd), hidden);
+        }
+        match old {
+            Some(old) => self.removed(path, &old, hidden),
+            None => Ok(ControlFlow::Continue(())),
+        }
+    }
+
+    /// Everything in a directory of the lower that is gone.
+    fn removed(&mut self, path: &[u8], lower: &OwnedFd, hidden: bool) -> Result<ControlFlow<()>, ReviewError> {
+        self.deeper(path)?;
+        for name in names(lower, path)? {
+            let path = joined(path, &name);
+            if !self.concerns(&path) {
+                continue;
+            }
+            let before = layer::look(lower, &name).map_err(ReviewError::io("look at", &path))?;
+            let Some(entry) = before else { continue };
+            let change = Change {
+                path: path.clone(),
+                how: How::Removed,
+                before,
+                after: None,
+                hidden,
+            };
+            if self.tell(change)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            if entry.kind == Kind::Directory {
+                let below = layer::open_directory(lower, &name).map_err(ReviewError::io("open", &path))?;
+                if self.removed(&path, &below, hidden)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+        }
+        self.depth -= 1;
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// The same name in both layers.
+enum Both {
+    Files(File, File),
+    Targets(Vec<u8>, Vec<u8>),
+}
+
+fn open_both(lower: Option<Borrowed<'_>>, upper: Borrowed<'_>, name: &OsString) -> std::io::Result<Both> {
+    let lower = lower.ok_or(std::io::ErrorKind::NotFound)?;
+    let target = |layer| rustix::fs::readlinkat(layer, name, Vec::new()).map(std::ffi::CString::into_bytes);
+    if layer::look(upper, name)?.is_some_and(|entry| entry.kind == Kind::Symlink) {
+        return Ok(Both::Targets(target(lower)?, target(upper)?));
+    }
+    Ok(Both::Files(
+        layer::open_file(lower, name)?,
+        layer::open_file(upper, name)?,
+    ))
+}
+
+fn differ(old: &Entry, new: &Entry, both: impl FnOnce() -> std::io::Result<Both>) -> std::io::Result<bool> {
+    if old.kind != new.kind {
+        return Ok(true);
+    }
+    match new.kind {
+        Kind::Directory => Ok(old.mode() != new.mode()),
+        Kind::File if old.mode() != new.mode() || old.size() != new.size() => Ok(true),
+        Kind::File | Kind::Symlink => match both()? {
+            Both::Targets(old, new) => Ok(old != new),
+            Both::Files(old, new) => Ok(!same_content(&old, &new)?),
+        },
+        Kind::Whiteout | Kind::Other => Ok(old.stat.st_rdev != new.stat.st_rdev),
+    }
+}
+
+/// Whether two files have the same bytes.
+///
+/// # Errors
+/// The file systems'.
+pub fn same_content(one: &File, other: &File) -> std::io::Result<bool> {
+    let (mut here, mut there) = (vec![0; COMPARED_BYTES], vec![0; COMPARED_BYTES]);
+    loop {
+        let length = fill(one, &mut here)?;
+        if length != fill(other, &mut there)? || here[..length] != there[..length] {
+            return Ok(false);
+        }
+        if length < COMPARED_BYTES {
+            return Ok(true);
+        }
+    }
+}
+
+/// Reads until a buffer is full or the file ends.
+pub(super) fn fill(mut file: &File, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut length = 0;
+    while length < buffer.len() {
+        match file.read(&mut buffer[length..]) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
+}

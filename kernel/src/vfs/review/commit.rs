@@ -1,0 +1,555 @@
+//! Carries out a plan so that a crash at any moment leaves the lower as it was, or as it shall be, once it was recovered.
+//!
+//! 1. The plan is written ([`Journal::begin`]).
+//! 2. Every new content is staged: a temporary beside its place in the lower, with everything but its name.
+//! 3. What the lower was when the plan was made is looked at again.
+//! 4. The mark is set ([`Journal::commit`]).
+//! 5. Each step is applied; all of them can be applied again.
+//! 6. The upper is emptied; the journal goes.
+//!
+//! An error before the mark undoes. After it the commit stays open, and is completed by [`recover`]: nobody may use the overlay until then. What
+//! was removed or replaced in the lower between 3. and 5., in microseconds, is lost: file systems have no way to prevent that.
+
+#![allow(clippy::disallowed_methods, reason = "the overlay's own directory")]
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use astrid_wire::control::workspace::unescape;
+use rustix::fs::{AtFlags, Mode};
+use rustix::io::Errno;
+
+use super::super::beneath::Beneath;
+use super::super::layer::{self, Kind};
+use super::changes::fill;
+use super::journal::{Found, Head, Journal};
+use super::plan::{Plan, Step, What};
+use super::{Layers, ReviewError, as_path, parted, tree};
+
+/// Files that are each waited for until they are on disk; of more the whole file system is.
+const SYNCED_ONE_BY_ONE_MAX: usize = 32;
+
+/// Bytes that are hashed at once.
+const CHUNK_BYTES: usize = 128 << 10;
+
+/// The upper in the directory of an overlay.
+pub const UPPER: &str = "upper";
+
+/// What is left of an upper that was committed, until it is removed.
+const SPENT: &str = "spent";
+
+/// Where a test stops a commit, as a crash would.
+#[derive(Debug, Default)]
+pub struct Fault {
+    left: Option<u64>,
+    taken: u64,
+}
+
+impl Fault {
+    /// Before the step of this number, from 0 on, the commit stops.
+    #[must_use]
+    pub const fn after(steps: u64) -> Self {
+        Self {
+            left: Some(steps),
+            taken: 0,
+        }
+    }
+
+    /// How many were taken.
+    #[must_use]
+    pub const fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    pub(super) fn step(&mut self) -> Result<(), ReviewError> {
+        if self.left.is_some_and(|left| self.taken >= left) {
+            return Err(ReviewError::Stopped);
+        }
+        self.taken += 1;
+        Ok(())
+    }
+}
+
+/// What became of the lower: a path, and the BLAKE3 of a file.
+pub type Told<'a> = dyn FnMut(&[u8], What, Option<&blake3::Hash>) + 'a;
+
+/// A commit that was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// Bytes that were written.
+    pub bytes: u64,
+    /// BLAKE3 over each path, what was done there, and the content's hash.
+    pub digest: blake3::Hash,
+}
+
+/// What became of a commit that a crash had cut short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovered {
+    /// There was none.
+    Nothing,
+    /// It is done now.
+    Completed,
+    /// It never happened.
+    Undone,
+}
+
+/// How a commit is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct How {
+    /// Whether nothing of the upper is left afterwards: all of it is committed.
+    pub whole: bool,
+    /// Whether what changed since the plan was made is written over.
+    pub force: bool,
+}
+
+/// Commits. `overlay` is the directory that the upper is in.
+///
+/// # Errors
+/// The file systems', naming the path. Nothing was committed then, unless a journal is left: [`recover`] completes it.
+pub fn commit(
+    overlay: &Path,
+    layers: &Layers,
+    plan: &Plan,
+    how: How,
+    fault: &mut Fault,
+    told: &mut Told<'_>,
+) -> Result<Done, ReviewError> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|error| ReviewError::Journal(error.to_string()))?;
+    let lower = layer::look_at(&layers.lower).map_err(ReviewError::io("look at", b""))?;
+    let head = Head::new(hex::encode(random), lower.identity(), how.whole, how.force);
+    fault.step()?;
+    let journal = Journal::begin(overlay, &head, &plan.steps)?;
+    let mut work = Work {
+        overlay,
+        lower: &layers.lower,
+        head: &head,
+        steps: &plan.steps,
+        fault,
+    };
+    let staged = work.stage(layers, told).and_then(|done| {
+        if !how.force {
+            work.unchanged()?;
+        }
+        work.fault.step()?;
+        journal.commit(&done.digest.to_hex())?;
+        Ok(done)
+    });
+    match staged {
+        Err(ReviewError::Stopped) => Err(ReviewError::Stopped),
+        Err(error) => {
+            work.undo()?;
+            journal.end()?;
+            Err(error)
+        }
+        Ok(done) => {
+            work.complete()?;
+            work.fault.step()?;
+            journal.end()?;
+            Ok(done)
+        }
+    }
+}
+
+/// Completes or undoes what a crash left. `lower` is opened only if something was.
+///
+/// # Errors
+/// The file systems', naming the path; a lower that is not the one that was being committed to.
+pub fn recover(
+    overlay: &Path,
+    lower: impl FnOnce() -> Result<Beneath, ReviewError>,
+    fault: &mut Fault,
+) -> Result<Recovered, ReviewError> {
+    let spent = layer::open_root(overlay).map_err(ReviewError::io("open", b""))?;
+    let Some(Found {
+        journal,
+        plan,
+        committed,
+    }) = Journal::find(overlay)?
+    else {
+        tree::remove(&spent, OsStr::new(SPENT), SPENT.as_bytes())?;
+        return Ok(Recovered::Nothing);
+    };
+    let Some((head, steps)) = plan else {
+        fault.step()?;
+        journal.end()?;
+        return Ok(Recovered::Undone);
+    };
+    let lower = lower()?;
+    let root = layer::look_at(&lower).map_err(ReviewError::io("look at", b""))?;
+    if root.identity() != head.lower {
+        return Err(ReviewError::Moved {
+            path: "what it was committed to".to_owned(),
+        });
+    }
+    let mut work = Work {
+        overlay,
+        lower: &lower,
+        head: &head,
+        steps: &steps,
+        fault,
+    };
+    if committed {
+        work.complete()?
+    } else {
+        work.undo()?
+    }
+    work.fault.step()?;
+    journal.end()?;
+    Ok(if committed {
+        Recovered::Completed
+    } else {
+        Recovered::Undone
+    })
+}
+
+struct Work<'a> {
+    overlay: &'a Path,
+    lower: &'a Beneath,
+    head: &'a Head,
+    steps: &'a [Step],
+    fault: &'a mut Fault,
+}
+
+fn bytes(text: &str) -> Result<Vec<u8>, ReviewError> {
+    unescape(text).ok_or_else(|| ReviewError::Journal(format!("{text} is no path")))
+}
+
+fn failed(action: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> ReviewError {
+    let made = ReviewError::io(action, path);
+    move |error| made(error.into())
+}
+
+fn is_gone(error: Errno) -> bool {
+    matches!(error, Errno::NOENT | Errno::NOTDIR)
+}
+
+impl Work<'_> {
+    fn directory_of(&self, path: &[u8]) -> Result<Beneath, ReviewError> {
+        let directory = parted(path).0;
+        self.lower.dir(as_path(directory)).map_err(failed("open", directory))
+    }
+
+    fn puts(&self) -> impl Iterator<Item = (usize, &Step)> {
+        self.steps.iter().enumerate().filter(|(_, step)| step.what == What::Put)
+    }
+
+    /// Makes every temporary, whole and on disk.
+    fn stage(&mut self, layers: &Layers, told: &mut Told<'_>) -> Result<Done, ReviewError> {
+        let mut digest = blake3::Hasher::new();
+        let mut written = 0;
+        let one_by_one = self.puts().count() <= SYNCED_ONE_BY_ONE_MAX;
+        let mut rest: BTreeSet<u64> = BTreeSet::new();
+        let root = layer::look_at(self.lower)
+            .map_err(ReviewError::io("look at", b""))?
+            .stat
+            .st_dev;
+        for (number, step) in self.steps.iter().enumerate() {
+            let path = bytes(&step.path)?;
+            let mut hash = None;
+            if step.what == What::Put {
+                self.fault.step()?;
+                if let Some((file, length)) = self.stage_one(layers, number, step, &path)? {
+                    hash = Some(hash_of(&file).map_err(ReviewError::io("read", &path))?);
+                    let device = layer::look_at(&file)
+                        .map_err(ReviewError::io("look at", &path))?
+                        .stat
+                        .st_dev;
+                    // Another file system is mounted below the root.
+                    if one_by_one || device != root {
+                        file.sync_all().map_err(ReviewError::io("write", &path))?;
+                    } else {
+                        rest.insert(device);
+                    }
+                    written += length;
+                }
+            }
+            note(&mut digest, step, hash.as_ref());
+            told(&path, step.what, hash.as_ref());
+        }
+        if !one_by_one && !rest.is_empty() {
+            rustix::fs::syncfs(self.lower).map_err(failed("write", b""))?;
+        }
+        Ok(Done {
+            bytes: written,
+            digest: digest.finalize(),
+        })
+    }
+
+    /// A file's temporary, and its length; of a link nothing is told.
+    fn stage_one(
+        &self,
+        layers: &Layers,
+        number: usize,
+        step: &Step,
+        path: &[u8],
+    ) -> Result<Option<(File, u64)>, ReviewError> {
+        let (directory, name) = parted(path);
+        let upper = layers
+            .upper
+            .dir(as_path(directory))
+            .map_err(failed("open", directory))?;
+        let beside = bytes(step.beside.as_deref().unwrap_or_default())?;
+        let lower = self.lower.dir(as_path(&beside)).map_err(failed("open", &beside))?;
+        let temporary = self.head.temporary(number);
+        let temporary = OsStr::new(&temporary);
+        let entry = layer::look(&upper, name).map_err(ReviewError::io("look at", path))?;
+        if entry.is_some_and(|entry| entry.kind == Kind::Symlink) {
+            layer::copy_symlink(&upper, name, &lower, temporary).map_err(ReviewError::io("stage", path))?;
+            return Ok(None);
+        }
+        let file = layer::open_file(&upper, name).map_err(ReviewError::io("open", path))?;
+        let staged = layer::copy_file(&file, &lower, temporary).map_err(ReviewError::io("stage", path))?;
+        Ok(Some(staged))
+    }
+
+    /// That the lower is what it was when the plan was made.
+    fn unchanged(&self) -> Result<(), ReviewError> {
+        for step in self.steps {
+            let path = bytes(&step.path)?;
+            let (directory, name) = parted(&path);
+            let now = match self.lower.dir(as_path(directory)) {
+                Ok(directory) => layer::look(&directory, name).map_err(ReviewError::io("look at", &path))?,
+                // A link in the way is a step of its own, or was put there meanwhile: then nothing is where something was.
+                Err(error) if is_gone(error) || error == Errno::LOOP => None,
+                Err(error) => return Err(failed("open", directory)(error)),
+            };
+            let same = match (&step.before, &now) {
+                (None, None) => true,
+                (Some(stamp), Some(entry)) => stamp.is_of(entry),
+                _ => false,
+            };
+            if !same {
+                return Err(ReviewError::Raced {
+                    path: step.path.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes every temporary.
+    fn undo(&mut self) -> Result<(), ReviewError> {
+        for (number, step) in self.steps.iter().enumerate().filter(|(_, step)| step.what == What::Put) {
+            let beside = bytes(step.beside.as_deref().unwrap_or_default())?;
+            let lower = match self.lower.dir(as_path(&beside)) {
+                Ok(lower) => lower,
+                // Somebody removed it, with what was in it.
+                Err(error) if is_gone(error) || error == Errno::LOOP => continue,
+                Err(error) => return Err(failed("open", &beside)(error)),
+            };
+            self.fault.step()?;
+            match rustix::fs::unlinkat(lower, self.head.temporary(number), AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(failed("remove a temporary of", &bytes(&step.path)?)(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// All that comes after the mark.
+    fn complete(&mut self) -> Result<(), ReviewError> {
+        for (number, step) in self.steps.iter().enumerate() {
+            self.fault.step()?;
+            self.apply(number, step)?;
+        }
+        for step in self.steps.iter().rev() {
+            if let (Some(mode), What::MakeDirectory | What::SetMode) = (step.mode, step.what) {
+                self.fault.step()?;
+                self.finish_directory(step, mode)?;
+            }
+        }
+        self.sync()?;
+        if self.head.whole {
+            self.empty_upper()
+        } else {
+            self.take_from_upper()
+        }
+    }
+
+    fn apply(&self, number: usize, step: &Step) -> Result<(), ReviewError> {
+        let path = bytes(&step.path)?;
+        let name = parted(&path).1;
+        match step.what {
+            What::SetMode => Ok(()),
+            What::Remove => match self.lower.dir(as_path(parted(&path).0)) {
+                Ok(directory) => tree::remove(directory, name, &path),
+                Err(error) if is_gone(error) => Ok(()),
+                Err(error) => Err(failed("remove", &path)(error)),
+            },
+            What::MakeDirectory => {
+                let directory = self.directory_of(&path)?;
+                match layer::look(&directory, name).map_err(ReviewError::io("look at", &path))? {
+                    Some(entry) if entry.kind == Kind::Directory => return Ok(()),
+                    Some(_) => tree::remove(&directory, name, &path)?,
+                    None => {}
+                }
+                rustix::fs::mkdirat(&directory, name, Mode::RWXU).map_err(failed("make", &path))
+            }
+            What::Put => self.put(number, step, &path),
+        }
+    }
+
+    fn put(&self, number: usize, step: &Step, path: &[u8]) -> Result<(), ReviewError> {
+        let name = parted(path).1;
+        let beside = bytes(step.beside.as_deref().unwrap_or_default())?;
+        let from = self.lower.dir(as_path(&beside)).map_err(failed("open", &beside))?;
+        let temporary = self.head.temporary(number);
+        if layer::look(&from, OsStr::new(&temporary))
+            .map_err(ReviewError::io("look at", path))?
+            .is_none()
+        {
+            // It has its name already.
+            return Ok(());
+        }
+        let to = self.directory_of(path)?;
+        let directory = layer::look(&to, name).map_err(ReviewError::io("look at", path))?;
+        if directory.is_some_and(|entry| entry.kind == Kind::Directory) {
+            tree::remove(&to, name, path)?;
+        }
+        rustix::fs::renameat(from, &*temporary, to, name).map_err(failed("put in place", path))
+    }
+
+    fn finish_directory(&self, step: &Step, mode: u32) -> Result<(), ReviewError> {
+        let path = bytes(&step.path)?;
+        let directory = self.lower.dir(as_path(&path)).map_err(failed("open", &path))?;
+        rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode)).map_err(failed("set the mode of", &path))?;
+        match step.mtime_ns {
+            Some(time) => layer::set_mtime(&directory, time).map_err(ReviewError::io("set the time of", &path)),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until every directory that a step changed is on disk.
+    fn sync(&mut self) -> Result<(), ReviewError> {
+        self.fault.step()?;
+        let mut directories = BTreeSet::new();
+        for step in self.steps {
+            directories.insert(parted(&bytes(&step.path)?).0.to_vec());
+            if directories.len() > SYNCED_ONE_BY_ONE_MAX {
+                rustix::fs::syncfs(self.lower).map_err(failed("write", b""))?;
+                return Ok(());
+            }
+        }
+        for path in &directories {
+            match self.lower.dir(as_path(path)) {
+                Ok(directory) => rustix::fs::fsync(directory).map_err(failed("write", path))?,
+                Err(error) if is_gone(error) => {}
+                Err(error) => return Err(failed("open", path)(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything of the upper is in the lower now.
+    fn empty_upper(&mut self) -> Result<(), ReviewError> {
+        let mode = layer::look_at(self.lower)
+            .map_err(ReviewError::io("look at", b""))?
+            .mode();
+        empty_upper(self.overlay, mode, self.fault)
+    }
+
+    /// Of the upper goes what was committed. Where a directory hides the lower it stays: without it the name would be gone.
+    fn take_from_upper(&mut self) -> Result<(), ReviewError> {
+        let upper = super::root(&self.overlay.join(UPPER))?;
+        for step in self.steps.iter().rev().filter(|step| !step.hidden) {
+            self.fault.step()?;
+            let path = bytes(&step.path)?;
+            let (directory, name) = parted(&path);
+            let directory = match upper.dir(as_path(directory)) {
+                Ok(directory) => directory,
+                Err(error) if is_gone(error) => continue,
+                Err(error) => return Err(failed("open", directory)(error)),
+            };
+            take(&directory, name, step).map_err(failed("remove", &path))?;
+        }
+        Ok(())
+    }
+}
+
+fn take(directory: &Beneath, name: &OsStr, step: &Step) -> Result<(), Errno> {
+    let result = match step.what {
+        What::Put | What::Remove => rustix::fs::unlinkat(directory, name, AtFlags::empty()),
+        What::MakeDirectory | What::SetMode => {
+            let open = match directory.dir(Path::new(name)) {
+                Err(error) if is_gone(error) => return Ok(()),
+                open => open?,
+            };
+            if layer::is_opaque(&open).unwrap_or(true) {
+                return Ok(());
+            }
+            rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR)
+        }
+    };
+    match result {
+        Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts an empty upper in the place of one, and removes that. A crash in between leaves one or the other, or none, which is the same.
+///
+/// # Errors
+/// The file system's.
+pub(super) fn empty_upper(overlay: &Path, mode: u32, fault: &mut Fault) -> Result<(), ReviewError> {
+    let directory = layer::open_root(overlay).map_err(ReviewError::io("open", b""))?;
+    let (upper, spent) = (OsStr::new(UPPER), OsStr::new(SPENT));
+    fault.step()?;
+    tree::remove(&directory, spent, SPENT.as_bytes())?;
+    fault.step()?;
+    match rustix::fs::renameat(&directory, upper, &directory, spent) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(error) => return Err(failed("empty", UPPER.as_bytes())(error)),
+    }
+    fault.step()?;
+    make_upper(&directory, mode)?;
+    rustix::fs::fsync(&directory).map_err(failed("write", b""))?;
+    fault.step()?;
+    tree::remove(&directory, spent, SPENT.as_bytes())
+}
+
+/// Makes an empty upper, whose mode the root of the workspace then has.
+///
+/// # Errors
+/// The file system's.
+pub fn make_upper(overlay: impl AsFd, mode: u32) -> Result<(), ReviewError> {
+    let upper = OsStr::new(UPPER);
+    match rustix::fs::mkdirat(&overlay, upper, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(failed("make", UPPER.as_bytes())(error)),
+    }
+    let made = layer::open_directory(&overlay, upper).map_err(ReviewError::io("make", UPPER.as_bytes()))?;
+    rustix::fs::fchmod(made, Mode::from_raw_mode(mode)).map_err(failed("make", UPPER.as_bytes()))
+}
+
+fn hash_of(mut file: &File) -> std::io::Result<blake3::Hash> {
+    use std::io::Seek as _;
+    file.rewind()?;
+    let mut hasher = blake3::Hasher::new();
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        let length = fill(file, &mut chunk)?;
+        hasher.update(&chunk[..length]);
+        if length < CHUNK_BYTES {
+            return Ok(hasher.finalize());
+        }
+    }
+}
+
+fn note(digest: &mut blake3::Hasher, step: &Step, hash: Option<&blake3::Hash>) {
+    digest.update(&(step.path.len() as u64).to_le_bytes());
+    digest.update(step.path.as_bytes());
+    digest.update(&[match step.what {
+        What::Put => 1,
+        What::MakeDirectory => 2,
+        What::SetMode => 3,
+        What::Remove => 4,
+    }]);
+    digest.update(&step.mode.unwrap_or_default().to_le_bytes());
+    if let Some(hash) = hash {
+        digest.update(hash.as_bytes());
+    }
+}

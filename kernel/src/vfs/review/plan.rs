@@ -1,0 +1,274 @@
+//! What a commit will do to the lower, step by step, and what is in its way.
+//!
+//! A path conflicts when the lower changed there since the workspace was first written to, and has not become what would be written anyway. What
+//! the lower is at each path is remembered, and looked at once more before the first thing is changed. The mode of a directory alone is no
+//! conflict: that something was made in a directory cannot be told from it.
+
+use std::ops::ControlFlow;
+
+use astrid_wire::control::workspace::{Conflict, Counts, How, escape};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::super::layer::{self, Entry, Kind};
+use super::changes::{Change, Which, tally, walk};
+use super::{Choice, Layers, ReviewError, as_path, is_within, parted, shown};
+
+/// Steps of a plan at most: some hundred bytes each are held in memory.
+pub const STEPS_MAX: usize = 1_000_000;
+
+/// Conflicts that are named at most; all are counted.
+pub const CONFLICTS_SHOWN_MAX: usize = 1000;
+
+/// Paths that are named as left out at most.
+const LEFT_OUT_SHOWN_MAX: usize = 100;
+
+/// What is done with a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    /// A staged file or link takes its place.
+    Put,
+    /// A directory is made.
+    MakeDirectory,
+    /// A directory gets another mode.
+    SetMode,
+    /// It is removed, with what is in it.
+    Remove,
+}
+
+/// What the lower had at a path when the plan was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    device: u64,
+    inode: u64,
+    ctime_ns: i128,
+    directory: bool,
+}
+
+impl Stamp {
+    fn of(entry: &Entry) -> Self {
+        let (device, inode) = entry.identity();
+        let directory = entry.kind == Kind::Directory;
+        Self {
+            device,
+            inode,
+            ctime_ns: entry.ctime_ns(),
+            directory,
+        }
+    }
+
+    /// Whether an entry is the same, unchanged. Of a directory only that it is the same one.
+    #[must_use]
+    pub fn is_of(&self, entry: &Entry) -> bool {
+        let mut now = Self::of(entry);
+        if self.directory {
+            now.ctime_ns = self.ctime_ns;
+        }
+        *self == now
+    }
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Where, escaped.
+    pub path: String,
+    /// What is done.
+    pub what: What,
+    /// Permission bits of a directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+    /// When a directory that is made changed last, in nanoseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtime_ns: Option<i128>,
+    /// The directory of the lower, escaped, that what is put waits in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<String>,
+    /// What the lower had there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Stamp>,
+    /// Whether the upper's entry has to stay when only some paths are committed: a directory above hides the lower.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hidden: bool,
+}
+
+/// A commit that has not begun.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// In the order of a walk.
+    pub steps: Vec<Step>,
+    /// Changes, counted.
+    pub changes: Counts,
+    /// What is in the way; the first of them.
+    pub conflicts: Vec<Conflict>,
+    /// How many are.
+    pub conflicts_total: u64,
+    /// What cannot be committed: devices, fifos, sockets; the first of them.
+    pub left_out: Vec<String>,
+}
+
+/// Makes a plan.
+///
+/// # Errors
+/// The file systems', naming the path.
+pub fn make(layers: &Layers, choice: &Choice, since_ns: Option<i128>) -> Result<Plan, ReviewError> {
+    let mut maker = Maker {
+        layers,
+        choice,
+        since_ns: since_ns.unwrap_or(i128::MAX),
+        plan: Plan::default(),
+        removed: None,
+        parents: Vec::new(),
+    };
+    // Also what was not chosen: a directory that has to be made for something that was.
+    walk(layers, &Which::default(), &mut |change| {
+        maker.add(change)?;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(maker.plan)
+}
+
+struct Maker<'a> {
+    layers: &'a Layers,
+    choice: &'a Choice,
+    since_ns: i128,
+    plan: Plan,
+    /// The directory that a step removes as a whole.
+    removed: Option<Vec<u8>>,
+    /// Directories on the way that are made only if something in them is committed.
+    parents: Vec<Change>,
+}
+
+impl Maker<'_> {
+    fn add(&mut self, change: Change) -> Result<(), ReviewError> {
+        self.parents.retain(|parent| is_within(&change.path, &parent.path));
+        if !self.choice.has(&change.path) {
+            let directory = |entry: &Entry| entry.kind == Kind::Directory;
+            let made = change.after.as_ref().is_some_and(directory) && !change.before.as_ref().is_some_and(directory);
+            if made && self.choice.may_have_below(&change.path) {
+                self.parents.push(change);
+            }
+            return Ok(());
+        }
+        if change.after.as_ref().is_some_and(|entry| entry.kind == Kind::Other) {
+            if self.plan.left_out.len() < LEFT_OUT_SHOWN_MAX {
+                self.plan.left_out.push(shown(&change.path));
+            }
+            return Ok(());
+        }
+        for parent in std::mem::take(&mut self.parents) {
+            self.step(&parent)?;
+        }
+        self.step(&change)
+    }
+
+    fn step(&mut self, change: &Change) -> Result<(), ReviewError> {
+        tally(&mut self.plan.changes, change.how);
+        self.check(change)?;
+        if self
+            .removed
+            .as_ref()
+            .is_some_and(|removed| is_within(&change.path, removed))
+            && change.how == How::Removed
+        {
+            return Ok(());
+        }
+        let step = self.make(change)?;
+        if matches!(step.what, What::Remove | What::Put) && step.before.is_some_and(|stamp| stamp.directory) {
+            self.removed = Some(change.path.clone());
+        }
+        if self.plan.steps.len() >= STEPS_MAX {
+            return Err(ReviewError::TooManySteps);
+        }
+        self.plan.steps.push(step);
+        Ok(())
+    }
+
+    fn make(&self, change: &Change) -> Result<Step, ReviewError> {
+        let mut step = Step {
+            path: escape(&change.path),
+            what: What::Remove,
+            mode: None,
+            mtime_ns: None,
+            beside: None,
+            before: change.before.as_ref().map(Stamp::of),
+            hidden: change.hidden,
+        };
+        let Some(after) = &change.after else { return Ok(step) };
+        if after.kind == Kind::Directory {
+            step.mode = Some(after.mode());
+            if change
+                .before
+                .as_ref()
+                .is_some_and(|before| before.kind == Kind::Directory)
+            {
+                step.what = What::SetMode;
+            } else {
+                step.what = What::MakeDirectory;
+                step.mtime_ns = Some(after.mtime_ns());
+            }
+        } else {
+            step.what = What::Put;
+            step.beside = Some(escape(&self.nearest(&change.path)?.0));
+        }
+        Ok(step)
+    }
+
+    /// The directory of the lower that a path is in, or the one that is nearest above; and what it is.
+    fn nearest(&self, path: &[u8]) -> Result<(Vec<u8>, Entry), ReviewError> {
+        let mut directory = parted(path).0;
+        loop {
+            match self.layers.lower.dir(as_path(directory)) {
+                Ok(open) => {
+                    let entry = layer::look_at(&open).map_err(ReviewError::io("look at", directory))?;
+                    return Ok((directory.to_vec(), entry));
+                }
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if !directory.is_empty() => {
+                    directory = parted(directory).0;
+                }
+                Err(error) => return Err(ReviewError::io("open", directory)(error.into())),
+            }
+        }
+    }
+
+    fn check(&mut self, change: &Change) -> Result<(), ReviewError> {
+        let why = match (&change.before, &change.after) {
+            (Some(before), Some(after)) if before.kind == Kind::Directory && after.kind == Kind::Directory => None,
+            (Some(before), after) if before.ctime_ns() > self.since_ns => Some(match (before.kind, after) {
+                (Kind::Directory, None) => "something was made or removed in it meanwhile",
+                (_, None) => "it was changed meanwhile, and would be removed",
+                (_, Some(after)) if after.kind != before.kind => "it became something else meanwhile",
+                _ => "it was changed meanwhile",
+            }),
+            (None, Some(after)) if after.kind == Kind::File && self.was_removed(change)? => {
+                Some("it was removed meanwhile")
+            }
+            _ => None,
+        };
+        if let Some(why) = why {
+            self.plan.conflicts_total += 1;
+            if self.plan.conflicts.len() < CONFLICTS_SHOWN_MAX {
+                let path = shown(&change.path);
+                self.plan.conflicts.push(Conflict {
+                    path,
+                    why: why.to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a file of the upper was copied from one that the lower has not any more.
+    fn was_removed(&self, change: &Change) -> Result<bool, ReviewError> {
+        let (directory, name) = parted(&change.path);
+        let failed = || ReviewError::io("look at", &change.path);
+        let directory = self.layers.upper.dir(as_path(directory));
+        let directory = directory.map_err(|error| failed()(error.into()))?;
+        let file = layer::open_file(directory, name).map_err(failed())?;
+        if !layer::has_origin(file).map_err(failed())? {
+            return Ok(false);
+        }
+        Ok(self.nearest(&change.path)?.1.ctime_ns() > self.since_ns)
+    }
+}

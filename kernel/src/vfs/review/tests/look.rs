@@ -1,0 +1,191 @@
+//! What differs, and how that is told.
+
+use std::process::Command;
+
+use astrid_wire::control::workspace::{FileDiff, unescape};
+
+use super::super::diff::{self, Asked};
+use super::*;
+
+/// The whole diff, page by page.
+fn whole(fixture: &Fixture) -> Vec<FileDiff> {
+    let mut asked = Asked::default();
+    let mut files = Vec::new();
+    loop {
+        let page = diff::page(&fixture.layers(), &asked).unwrap();
+        files.extend(page.files);
+        let Some(next) = page.next else { return files };
+        asked.after = unescape(&next);
+    }
+}
+
+fn git(directory: &Path, arguments: &[&str]) {
+    let ran = Command::new("git")
+        .current_dir(directory)
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+}
+
+/// Every kind of change is one, nothing else is, and they come in order.
+#[test]
+fn changes_are_what_differs() {
+    let fixture = Fixture::corpus();
+    let expected = [
+        "M dir/edited",
+        "R dir/deep/removed",
+        "M directory-mode",
+        "M directory-to-file",
+        "R directory-to-file/x",
+        "M edited",
+        "M file-to-directory",
+        "A file-to-directory/x",
+        "M file-to-link",
+        "R gone",
+        "R gone/a",
+        "R gone/b",
+        "R gone/b/c",
+        "M link",
+        "M link-to-file",
+        "M mode",
+        r"A n\xff\x0a",
+        "A new",
+        "A new-dir",
+        "A new-dir/empty",
+        "A new-dir/sub",
+        "A new-dir/sub/file with blank",
+        "A new-link",
+        "R removed",
+        "M replaced/both",
+        "A replaced/fresh",
+        "R replaced/old",
+        "R replaced/sub",
+        "R replaced/sub/x",
+    ];
+    let mut sorted = expected.to_vec();
+    sorted.sort_unstable_by(|a, b| order(&unescape(&a[2..]).unwrap(), &unescape(&b[2..]).unwrap()));
+    assert_eq!(fixture.changes(), sorted);
+    // From any of them on, the rest comes.
+    for (at, after) in sorted.iter().enumerate() {
+        let path = unescape(&after[2..]).unwrap();
+        let which = Which {
+            after: Some(&path),
+            choice: Choice::all(),
+        };
+        assert_eq!(fixture.changes_of(&which), sorted[at + 1..]);
+    }
+    let which = Which {
+        after: None,
+        choice: choice(&["dir", "gone/b"]),
+    };
+    let chosen = ["R dir/deep/removed", "M dir/edited", "R gone/b", "R gone/b/c"];
+    assert_eq!(fixture.changes_of(&which), chosen);
+}
+
+/// What names a path outside is no path.
+#[test]
+fn paths_stay_inside() {
+    for path in ["", "/etc", "a/../b", "..", "a//b", "a/", ".", "a\0"] {
+        Choice::of(vec![path.as_bytes().to_vec()]).unwrap_err();
+    }
+}
+
+/// `git apply` makes of the lower what the workspace shows.
+#[test]
+fn git_applies_the_diff() {
+    let fixture = Fixture::corpus();
+    for (path, content) in [
+        ("no-newline", "a\nb"),
+        ("gets-newline", "a\nb"),
+        ("empty", ""),
+        ("carriage", "a\rb\r\nc\n"),
+    ] {
+        fixture.below(path, content);
+    }
+    fixture.above("no-newline", "a\nc");
+    fixture.above("gets-newline", "a\nb\n");
+    fixture.above("empty", "not\n");
+    fixture.above("carriage", "a\rB\r\nc\nd\u{2028}e\n");
+    fixture.above("made-empty", "");
+    fixture.above("quo\"te\\é\t", "x\n");
+    let patch: String = whole(&fixture).iter().map(FileDiff::patch).collect();
+    let copy = fixture.path("copy");
+    let ran = Command::new("cp")
+        .arg("-a")
+        .arg(&fixture.lower)
+        .arg(&copy)
+        .status()
+        .unwrap();
+    assert!(ran.success());
+    fs::write(fixture.path("patch"), &patch).unwrap();
+    git(&copy, &["init", "-q"]);
+    git(
+        &copy,
+        &["apply", "--whitespace=nowarn", fixture.path("patch").to_str().unwrap()],
+    );
+    fs::remove_dir_all(copy.join(".git")).unwrap();
+    fixture.commit_some(&[]);
+    let files = |root: &Path| -> Tree {
+        let git_mode = |mode| if mode & 0o111 == 0 { 0o644 } else { 0o755 };
+        let all = tree_of(root).into_iter().filter(|(_, (kind, ..))| *kind != 'd');
+        all.map(|(path, (kind, mode, content))| (path, (kind, if kind == 'l' { 0 } else { git_mode(mode) }, content)))
+            .collect()
+    };
+    assert_eq!(files(&copy), files(&fixture.lower), "{patch}");
+}
+
+/// What is no text is told with its sizes and hashes.
+#[test]
+fn binaries_are_told() {
+    let fixture = Fixture::new();
+    fixture.below("nul", "a\0b");
+    fixture.above("nul", "a\0c");
+    fixture.below("long", "x");
+    fixture.above("long", &"line\n".repeat(200_000));
+    let files = whole(&fixture);
+    let hash = |text: &str| Some(blake3::hash(text.as_bytes()).to_hex().to_string());
+    let side = |file: &FileDiff| (file.before.clone().unwrap(), file.after.clone().unwrap());
+    for (file, old, new) in [
+        (&files[0], "x", "line\n".repeat(200_000)),
+        (&files[1], "a\0b", "a\0c".to_owned()),
+    ] {
+        assert!(file.binary && file.hunks.is_none());
+        let (before, after) = side(file);
+        assert_eq!((before.hash, after.hash), (hash(old), hash(&new)));
+        assert_eq!(
+            (before.size, after.size),
+            (Some(old.len() as u64), Some(new.len() as u64))
+        );
+        assert!(file.patch().contains("Binary files a/"));
+    }
+}
+
+/// Pages are bounded, and together they are all of it.
+#[test]
+fn a_long_diff_comes_in_pages() {
+    let fixture = Fixture::new();
+    let text = "0123456789abcde\n".repeat(8 << 10);
+    for number in 0..40 {
+        fixture.above(&format!("d{}/{number:02}", number % 3), &text);
+    }
+    let first = diff::page(&fixture.layers(), &Asked::default()).unwrap();
+    assert!(first.files.len() < 20 && first.next.is_some());
+    assert!(serde_json::to_vec(&first).unwrap().len() < 4 << 20);
+    let all: Vec<String> = whole(&fixture).into_iter().map(|file| file.path).collect();
+    assert_eq!(all.len(), 43);
+    let paths: Vec<String> = fixture.changes().iter().map(|change| change[2..].to_owned()).collect();
+    assert_eq!(all, paths);
+}
+
+/// The largest text that is shown, all of it in escapes, is an answer.
+#[test]
+fn the_worst_diff_is_less_than_a_frame() {
+    let fixture = Fixture::new();
+    let size = usize::try_from(diff::TEXT_BYTES_MAX).unwrap();
+    fixture.below("worst", &"\u{1}".repeat(size));
+    fixture.above("worst", &"\u{2}\n".repeat(size / 2));
+    let page = diff::page(&fixture.layers(), &Asked::default()).unwrap();
+    assert!(page.files[0].hunks.is_some());
+    assert!(serde_json::to_vec(&page).unwrap().len() < 15 << 20);
+}

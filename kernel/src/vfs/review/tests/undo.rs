@@ -1,0 +1,69 @@
+//! Going back.
+
+use super::super::{rollback, snapshot};
+use super::*;
+
+/// All of it goes.
+#[test]
+fn everything_is_rolled_back() {
+    let fixture = Fixture::corpus();
+    let lower = tree_of(&fixture.lower);
+    rollback::all(&fixture.overlay, &fixture.layers()).unwrap();
+    assert_eq!(fixture.changes(), Vec::<String>::new());
+    assert_eq!(tree_of(&fixture.lower), lower);
+    assert_eq!(fs::read_dir(fixture.upper()).unwrap().count(), 0);
+}
+
+/// Each path alone: it and what is below it differs no more, and everything else as before.
+#[test]
+fn a_path_is_rolled_back() {
+    let paths = Fixture::corpus().changes();
+    for change in &paths {
+        let fixture = Fixture::corpus();
+        let path = astrid_wire::control::workspace::unescape(&change[2..]).unwrap();
+        let rolled = rollback::path(&fixture.overlay, &fixture.layers(), &path);
+        // A directory that became a file, or the other way, goes back as one.
+        if change == "R directory-to-file/x" {
+            assert!(matches!(rolled, Err(ReviewError::Path(_))));
+            continue;
+        }
+        rolled.unwrap_or_else(|error| panic!("{change}: {error}"));
+        let mine = |other: &&String| {
+            let other = astrid_wire::control::workspace::unescape(&other[2..]).unwrap();
+            // A directory that was gone is there again for what is in it.
+            is_within(&other, &path) || is_within(&path, &other) && paths.contains(&format!("R {}", shown(&other)))
+        };
+        let rest: Vec<&String> = paths.iter().filter(|other| !mine(other)).collect();
+        let now = fixture.changes();
+        assert_eq!(now.iter().collect::<Vec<_>>(), rest, "{change}");
+        let left: Vec<_> = fs::read_dir(&fixture.overlay)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(left, ["upper"]);
+    }
+}
+
+/// A state is kept, found again, and gone back to, with whiteouts and what hides the lower.
+#[test]
+fn a_snapshot_is_gone_back_to() {
+    let fixture = Fixture::corpus();
+    let before = fixture.changes();
+    let made = snapshot::make(&fixture.overlay, "one", 7, Some(8)).unwrap();
+    assert_eq!(snapshot::list(&fixture.overlay).unwrap(), [made]);
+    assert_eq!(snapshot::find(&fixture.overlay, "one").unwrap().since_ns, Some(8));
+    rollback::all(&fixture.overlay, &fixture.layers()).unwrap();
+    fixture.above("later", "later");
+    snapshot::restore(&fixture.overlay, "one").unwrap();
+    assert_eq!(fixture.changes(), before);
+    snapshot::make(&fixture.overlay, "one", 7, None).unwrap_err();
+    for name in ["..", ".new", "a/b", "", "A"] {
+        snapshot::make(&fixture.overlay, name, 7, None).unwrap_err();
+        snapshot::restore(&fixture.overlay, name).unwrap_err();
+        snapshot::remove(&fixture.overlay, name).unwrap_err();
+    }
+    snapshot::remove(&fixture.overlay, "one").unwrap();
+    assert_eq!(snapshot::list(&fixture.overlay).unwrap(), []);
+    snapshot::restore(&fixture.overlay, "one").unwrap_err();
+    assert_eq!(fixture.changes(), before);
+}
