@@ -44,6 +44,8 @@ use crate::notify;
 use crate::port::child::{Children, ChildrenOptions};
 use crate::port::listener::Caps;
 use crate::port::watch::Watches;
+use crate::vfs::workspaces::Workspaces;
+use crate::capsule::files::Files;
 use crate::status::StatusFile;
 use crate::store::engine::{EngineError, Open};
 use crate::store::memory::Memory;
@@ -309,6 +311,7 @@ fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Ins
         engine: engine::engine().map_err(BootError::Engine)?,
         durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
         store,
+        files: Arc::new(Files::new(home, Arc::new(Workspaces))),
         watches: Arc::new(Watches::new(Arc::clone(&ids), Arc::clone(&topics.watch))),
         bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
         gate: Gate::new(authority),
