@@ -43,6 +43,7 @@ use crate::metrics::{self, Metrics};
 use crate::notify;
 use crate::port::child::{Children, ChildrenOptions};
 use crate::port::listener::Caps;
+use crate::port::watch::Watches;
 use crate::status::StatusFile;
 use crate::store::engine::{EngineError, Open};
 use crate::store::memory::Memory;
@@ -308,6 +309,7 @@ fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Ins
         engine: engine::engine().map_err(BootError::Engine)?,
         durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
         store,
+        watches: Arc::new(Watches::new(Arc::clone(&ids), Arc::clone(&topics.watch))),
         bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
         gate: Gate::new(authority),
         guards: Guards::default(),
@@ -383,6 +385,7 @@ async fn live(
     let clock = Arc::clone(&host);
     jobs.spawn(Arc::clone(&host.census).run(move || clock.uptime_ms()));
     jobs.spawn(Arc::clone(&host.children).run());
+    jobs.spawn(Arc::clone(&host.watches).run());
     jobs.spawn(durable::recover::run(Arc::clone(&host)));
     follow_policy(&host, &mut jobs);
     let (requests, _heard) = control.listen()?;

@@ -3,7 +3,8 @@
 //! ```text
 //! $ASTRID_HOME  (default ~/.astrid)
 //! ├── etc/       astrid.toml, groups.toml, profiles/{principal}.toml, documents of capsules
-//! ├── var/       what the daemon must not lose: store/ and audit/ (0700), keeper
+//! ├── var/       what the daemon must not lose: store/ and audit/ (0700), keeper, overlays/{principal} (0700); and tmp/{principal} (0700), which
+//! │              is emptied when a daemon starts
 //! ├── run/       0700: astrid.lock, operator.sock, session.sock, token, pid, ready, status.json
 //! ├── keys/      0700: runtime.key, audit.key (0600, 32 raw bytes)
 //! ├── capsules/  *.capsule that the operator added
@@ -399,12 +400,52 @@ impl Home {
         self.root.join("log/children")
     }
 
-    /// Removes what a principal has of directories: `home/{principal}` and the output of its programs. One that is not there is as good.
+    /// `home/{principal}`: what a principal's capsules and programs keep for it. May not be there.
+    #[must_use]
+    pub fn principal_dir(&self, principal: &Principal) -> PathBuf {
+        self.root.join("home").join(principal.as_str())
+    }
+
+    /// `var/tmp/{principal}`: the same until the daemon starts again. May not be there.
+    #[must_use]
+    pub fn tmp_dir(&self, principal: &Principal) -> PathBuf {
+        self.root.join("var/tmp").join(principal.as_str())
+    }
+
+    /// `var/overlays`: what principals changed of directories that are attached for them.
+    #[must_use]
+    pub fn overlays_dir(&self) -> PathBuf {
+        self.root.join("var/overlays")
+    }
+
+    /// Makes the directory of a principal, and the one that is in, if they are missing. Nobody else looks into it.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn make_principal_dir(&self, path: &Path) -> io::Result<PathBuf> {
+        DirBuilder::new().mode(PRIVATE).recursive(true).create(path)?;
+        Ok(path.to_owned())
+    }
+
+    /// Removes what was temporary.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn clear_tmp(&self) -> io::Result<()> {
+        match fs::remove_dir_all(self.root.join("var/tmp")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes what a principal has of directories: `home/{principal}`, `var/tmp/{principal}`, its overlay and the output of its programs. One
+    /// that is not there is as good.
     ///
     /// # Errors
     /// The operating system's.
     pub fn remove_principal(&self, principal: &Principal) -> io::Result<()> {
-        for parent in [self.root.join("home"), self.child_log_dir()] {
+        let [home, tmp] = ["home", "var/tmp"].map(|name| self.root.join(name));
+        for parent in [home, tmp, self.overlays_dir(), self.child_log_dir()] {
             let path = parent.join(principal.as_str());
             // A name of dots alone is no directory of anybody's.
             if path.file_name() != Some(OsStr::new(principal.as_str())) || path.parent() != Some(&*parent) {

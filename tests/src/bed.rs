@@ -29,6 +29,7 @@ use astrid_kernel::keys::{BootToken, RuntimeKey};
 use astrid_kernel::ledger::Ledger;
 use astrid_kernel::port::child::{Children, ChildrenOptions};
 use astrid_kernel::port::listener::Caps;
+use astrid_kernel::port::watch::Watches;
 use astrid_kernel::store::Store;
 use astrid_kernel::store::engine::Open;
 use astrid_kernel::store::memory::Memory;
@@ -173,6 +174,7 @@ impl Bed {
             engine: engine::engine().unwrap(),
             durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
             store,
+            watches: Arc::new(Watches::new(Arc::clone(&ids), Arc::clone(&topics.watch))),
             bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
             gate: Gate::new(settings.authority.clone()),
             guards: Guards::default(),
@@ -206,6 +208,7 @@ impl Bed {
         running.spawn(Arc::clone(&shards[0]).run());
         running.spawn(Arc::clone(&host.deadlines).run());
         running.spawn(Arc::clone(&host.children).run());
+        running.spawn(Arc::clone(&host.watches).run());
         running.spawn(durable::recover::run(Arc::clone(&host)));
         running.spawn(Arc::clone(&host).keep_enforcing());
         if store_thread.is_none() {

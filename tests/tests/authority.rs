@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use astrid_kernel::authority::{Acl, Authority, Denied, Gate, Policy, Reason, Subject};
+use astrid_kernel::authority::{Acl, Authority, Denied, FileScope, Gate, Policy, Reason, Subject};
 use astrid_kernel::bus::message::Body;
 use astrid_kernel::home::Socket;
 use astrid_kernel::identity::KeyPair;
@@ -16,7 +16,7 @@ use astrid_tests::bed::{Bed, Settings, answer, refusal};
 use astrid_tests::daemon::Astrid;
 use astrid_tests::wire::{As, Connection, Gone};
 use astrid_wire::Principal;
-use astrid_wire::authority::{Capability, GroupsFile, Profile};
+use astrid_wire::authority::{Action, Capability, GroupsFile, Profile};
 use astrid_wire::control::Verb;
 use astrid_wire::control::admin::Admin;
 use astrid_wire::envelope::{self, FromClient, FromServer};
@@ -81,6 +81,19 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("child.spawn",        "child.spawn:/bin/true"),
     ("document.read",      "document:tester.toml"),
     ("document.replace",   "document:tester.toml"),
+    ("fs.open",            "fs.read:/home/a"),
+    ("fs.open-dir",        "fs.read:/home/*"),
+    ("fs.stat",            "fs.read:/home/*"),
+    ("fs.hash",            "fs.read:/home/a"),
+    ("fs.read-link",       "fs.read:/home/a"),
+    ("fs.watch",           "fs.read:/home/*"),
+    ("fs.replace",         "fs.write:/home/a"),
+    ("fs.make-dir",        "fs.write:/home/a"),
+    ("fs.remove",          "fs.write:/home/>"),
+    ("fs.rename",          "fs.write:/home/>"),
+    ("fs.make-link",       "fs.write:/home/a"),
+    ("fs.set-modified",    "fs.write:/home/a"),
+    ("fs.set-mode",        "fs.write:/home/a"),
     ("kv.get",             "kv:tester"),
     ("kv.put",             "kv:tester"),
     ("kv.delete",          "kv:tester"),
@@ -91,7 +104,7 @@ const FUNCTIONS: &[(&str, &str)] = &[
 ];
 
 /// Host functions that need nobody's leave: they act on what the actor holds already, tell it something, or take something away.
-const FREE: [&str; 24] = [
+const FREE: [&str; 32] = [
     "actor.unpin",
     "bus.reply",
     "bus.refuse",
@@ -107,6 +120,13 @@ const FREE: [&str; 24] = [
     "connection.peer",
     "connection.authenticate",
     "connection.challenge",
+    "fs.next",
+    "fs.passed-over",
+    "fs.read",
+    "fs.set-length",
+    "fs.sync",
+    "fs.unwatch",
+    "fs.write",
     "log.write",
     "port.write",
     "port.close",
@@ -304,6 +324,9 @@ fn tester(scope: &str, declares: bool) -> Acl {
             "{what} = {{ allow = [\"{allow}\"], reason = \"is tested\" }}\n"
         ));
     }
+    if declares && scope == "principal" {
+        manifest.push_str("fs = { read = [\"/home/>\"], write = [\"/home/>\"], reason = \"is tested\" }\n");
+    }
     let imports = if declares {
         vec!["notes.>".parse().unwrap()]
     } else {
@@ -327,6 +350,11 @@ fn decide(gate: &Gate, subject: Subject<'_>, function: &str) -> Result<(), Denie
             .and_then(|()| gate.run(subject, "/bin/true", ()).map(drop)),
         "document.read" | "document.replace" => gate.document(subject, "tester.toml").map(drop),
         "timer.set" | "timer.set-durable" => gate.timer(subject, 7).map(drop),
+        "fs.open" | "fs.hash" | "fs.read-link" => gate.may_touch(subject, Action::FsRead, &FileScope::One("/home/a")),
+        "fs.open-dir" | "fs.stat" | "fs.watch" => gate.may_touch(subject, Action::FsRead, &FileScope::Names("/home")),
+        // Of a directory, with all that is in it.
+        "fs.remove" | "fs.rename" => gate.may_touch(subject, Action::FsWrite, &FileScope::All("/home/a")),
+        fs if fs.starts_with("fs.") => gate.may_touch(subject, Action::FsWrite, &FileScope::One("/home/a")),
         kv if kv.starts_with("kv.") => gate.table(subject, ()).map(drop),
         other => panic!("nobody has said what the gate is asked by {other}"),
     }

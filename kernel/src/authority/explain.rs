@@ -1,6 +1,6 @@
 //! Why somebody may or may not do something: what the gate decides, with the rule and what would have to change.
 
-use astrid_wire::authority::{Action, Explanation, is_resource};
+use astrid_wire::authority::{Action, Explanation, Resource, is_resource};
 use astrid_wire::control::Verb;
 use astrid_wire::{Pattern, Principal, Topic};
 
@@ -102,12 +102,17 @@ fn parse(action: Action, resource: Option<&str>) -> (Option<Topic>, Option<Patte
 
 impl Acl {
     /// Whether the manifest declares it; otherwise the section that would have to.
-    fn declares(&self, action: Action, object: Object<'_>) -> Result<(), &'static str> {
+    pub(super) fn declares(&self, action: Action, object: Object<'_>) -> Result<(), &'static str> {
         let covered = |patterns: &[Pattern]| match object {
             Object::Topic(topic) => patterns.iter().any(|p| p.matches(topic)),
             Object::Pattern(pattern) => patterns.iter().any(|p| p.covers(pattern)),
-            Object::Name(_) => false,
+            Object::Name(_) | Object::Below(_) => false,
             Object::Some => !patterns.is_empty(),
+        };
+        let files = |paths: &[Resource]| match object {
+            Object::Name(path) => paths.iter().any(|p| p.matches(path)),
+            Object::Below(paths_asked) => paths.iter().any(|p| p.covers(paths_asked)),
+            _ => !paths.is_empty(),
         };
         let (declared, section) = match action {
             Action::Publish => (covered(&self.publish), "[publish]"),
@@ -142,7 +147,9 @@ impl Acl {
                 "[publish]",
             ),
             Action::Guard => (covered(&self.guards), "[capabilities] guard"),
-            Action::ActAs | Action::FsRead | Action::FsWrite | Action::NetConnect | Action::Secret => {
+            Action::FsRead => (files(&self.reads), "[capabilities] fs"),
+            Action::FsWrite => (files(&self.writes), "[capabilities] fs"),
+            Action::ActAs | Action::NetConnect | Action::Secret => {
                 (false, "something that no capsule can declare yet")
             }
         };

@@ -1,14 +1,15 @@
 //! Decisions.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use astrid_wire::authority::Action;
+use astrid_wire::authority::{Action, Resource};
 use astrid_wire::control::{self, RESERVED_DOMAINS};
-use astrid_wire::manifest::{DocumentName, Manifest, Program};
+use astrid_wire::manifest::{DocumentName, FilePath, Files, Manifest, Program};
 use astrid_wire::{Pattern, Principal, Topic};
 
-use super::denied::{Denied, Refusal};
+use super::denied::{Denied, Reason, Refusal};
 use super::handle::Authority;
 use super::policy::Policy;
 use super::rules::Object;
@@ -41,6 +42,8 @@ pub struct Acl {
     pub(super) kv: bool,
     pub(super) pin: bool,
     pub(super) guards: Vec<Pattern>,
+    pub(super) reads: Vec<Resource>,
+    pub(super) writes: Vec<Resource>,
 }
 
 impl Acl {
@@ -48,6 +51,10 @@ impl Acl {
     pub fn new(manifest: &Manifest, imports: Vec<Pattern>) -> Self {
         let capabilities = &manifest.capabilities;
         let subscribe = capabilities.subscribe.iter().flat_map(|c| &c.allow);
+        let files = |which: fn(&Files) -> &BTreeSet<FilePath>| {
+            let paths = capabilities.fs.iter().flat_map(which);
+            paths.map(|path| path.resource().clone()).collect()
+        };
         Self {
             capsule: manifest.package.name.as_str().into(),
             publish: manifest.publish.keys().cloned().collect(),
@@ -61,8 +68,21 @@ impl Acl {
             kv: capabilities.kv.is_some(),
             pin: capabilities.pin.is_some(),
             guards: capabilities.guard.iter().flat_map(|c| &c.allow).cloned().collect(),
+            reads: files(|files| &files.read),
+            writes: files(|files| &files.write),
         }
     }
+}
+
+/// How much of what is at a path something is about. Paths begin with the name of their root: `/workspace/src`.
+#[derive(Clone, Copy, Debug)]
+pub enum FileScope<'a> {
+    /// What is there, and no more.
+    One(&'a str),
+    /// The names in a directory: who may do that to all that is directly in it may do it to them as well.
+    Names(&'a str),
+    /// It, and all that is below it.
+    All(&'a str),
 }
 
 /// Who acts.
@@ -298,6 +318,58 @@ impl Gate {
             return Err(undeclared(subject, "run", path, "[capabilities] child"));
         }
         let epoch = self.principal(subject, Action::ChildSpawn, Object::Name(path))?;
+        Ok(Permit { object: found, epoch })
+    }
+
+    /// May this subject do that to a file of this name? Asked of the name as it was said, before anything is looked for, so that who may
+    /// not learns nothing; and again by [`Gate::file`] of what was found.
+    ///
+    /// # Errors
+    /// [`Denied`] names the rule.
+    pub fn may_touch(&self, subject: Subject<'_>, action: Action, path: &FileScope<'_>) -> Result<(), Denied> {
+        self.file(subject, action, path, ()).map(drop)
+    }
+
+    /// May this subject do that to what was found at this path? Links are resolved in it, and `found` is what was opened there.
+    ///
+    /// # Errors
+    /// [`Denied`] names the rule.
+    pub fn file<T>(
+        &self,
+        subject: Subject<'_>,
+        action: Action,
+        path: &FileScope<'_>,
+        found: T,
+    ) -> Result<Permit<T>, Denied> {
+        let decide = |object: Object<'_>| {
+            if subject.acl.declares(action, object).is_err() {
+                let word = if action == Action::FsWrite { "write" } else { "read" };
+                return Err(undeclared(subject, word, object.text(), "[capabilities] fs"));
+            }
+            self.principal(subject, action, object)
+        };
+        let epoch = match *path {
+            FileScope::One(path) => decide(Object::Name(path))?,
+            FileScope::Names(path) => {
+                let revoked = |decided: &Result<u64, Denied>| {
+                    matches!(decided, Err(Denied::Principal(refusal)) if matches!(refusal.reason, Reason::Revoked(_)))
+                };
+                let itself = decide(Object::Name(path));
+                let names = decide(Object::Name(&format!("{path}/*")));
+                match (itself, names) {
+                    (itself, _) if revoked(&itself) => itself?,
+                    (_, names) if revoked(&names) => names?,
+                    (Err(_), Ok(epoch)) => epoch,
+                    (itself, _) => itself?,
+                }
+            }
+            FileScope::All(path) => {
+                let below = Resource::below(path);
+                let below = below.as_ref().map_or(Object::Name("/"), Object::Below);
+                decide(Object::Name(path))?;
+                decide(below)?
+            }
+        };
         Ok(Permit { object: found, epoch })
     }
 

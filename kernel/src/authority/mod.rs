@@ -44,7 +44,7 @@ pub use change::{Forbidden, may_change, may_change_group, may_give};
 pub use denied::{Denied, Reason, Refusal};
 pub use explain::Check;
 pub use files::{PROFILE_BYTES_MAX, PolicyError};
-pub use gate::{Acl, Gate, Say, Subject};
+pub use gate::{Acl, FileScope, Gate, Say, Subject};
 pub use handle::{Authority, EditError, Edited};
 pub use policy::{GROUPS_MAX, Known, PRINCIPALS_MAX, Policy, Wrong};
 pub use rules::{Entry, Object};

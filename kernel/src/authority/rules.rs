@@ -17,6 +17,8 @@ pub enum Object<'a> {
     Name(&'a str),
     /// All topics of a pattern.
     Pattern(&'a Pattern),
+    /// All paths below one.
+    Below(&'a Resource),
     /// Anything at all of the action.
     Some,
 }
@@ -28,6 +30,7 @@ impl Object<'_> {
             Self::Topic(topic) => topic.as_str(),
             Self::Name(name) => name,
             Self::Pattern(pattern) => pattern.as_str(),
+            Self::Below(resource) => resource.as_str(),
             Self::Some => "anything",
         }
     }
@@ -35,7 +38,7 @@ impl Object<'_> {
     fn is_valid(&self) -> bool {
         match self {
             Self::Name(name) => is_resource(name),
-            Self::Topic(_) | Self::Pattern(_) | Self::Some => true,
+            Self::Topic(_) | Self::Pattern(_) | Self::Below(_) | Self::Some => true,
         }
     }
 }
@@ -102,6 +105,7 @@ impl RuleSet {
             Object::Topic(topic) => self.of(action).any(|r| r.matches_valid(topic.as_str())),
             Object::Name(name) => self.of(action).any(|r| r.matches_valid(name)),
             Object::Pattern(pattern) => self.of(action).any(|r| r.covers_pattern(pattern)),
+            Object::Below(resource) => self.of(action).any(|r| r.covers(resource)),
             Object::Some => true,
         }
     }
@@ -117,6 +121,7 @@ impl RuleSet {
         match object {
             Object::Topic(_) | Object::Name(_) => self.grants(action, object),
             Object::Pattern(pattern) => self.of(action).any(|r| r.overlaps_pattern(pattern)),
+            Object::Below(resource) => self.of(action).any(|r| r.overlaps(resource)),
             // A rule about some of it does not take all of it.
             Object::Some => false,
         }
@@ -135,6 +140,8 @@ impl RuleSet {
             Object::Name(name) => r.matches(name),
             Object::Pattern(pattern) if touch => r.overlaps_pattern(pattern),
             Object::Pattern(pattern) => r.covers_pattern(pattern),
+            Object::Below(resource) if touch => r.overlaps(resource),
+            Object::Below(resource) => r.covers(resource),
             Object::Some => !touch,
         };
         let found = self.of(action).find(fits)?;

@@ -36,6 +36,7 @@ use crate::bus::message::Message;
 use crate::ledger::{Account, Exceeded};
 use crate::port::child::held::{self, Held};
 use crate::port::timer::Timers;
+use crate::port::watch;
 use crate::store::engine::EngineError;
 use crate::store::table::{self, Table};
 
@@ -71,6 +72,7 @@ pub struct Actor {
     inbox: Arc<Inbox>,
     timers: Arc<Timers>,
     children: Arc<Held>,
+    watches: watch::Held,
     /// Messages whose principals are over quota.
     parked: Parked,
     open_asks: OpenAsks,
@@ -219,6 +221,7 @@ impl Actor {
             inbox,
             timers,
             children,
+            watches: watch::Held::default(),
             parked: Parked::default(),
             open_asks: OpenAsks::default(),
             strand: OnceLock::new(),
@@ -375,6 +378,11 @@ impl Actor {
         &self.children
     }
 
+    /// What it has watched.
+    pub fn watches(&self) -> &watch::Held {
+        &self.watches
+    }
+
     /// Messages whose principals are over quota.
     pub(super) fn parked(&self) -> &Parked {
         &self.parked
@@ -442,7 +450,7 @@ impl Actor {
 
     /// Whether it has nothing to do, and nothing of the world in its hands.
     fn holds_nothing(&self) -> bool {
-        let ports = !self.timers.is_empty() || !self.children.is_empty();
+        let ports = !self.timers.is_empty() || !self.children.is_empty() || !self.watches.is_empty();
         let pinned = self.pinned.load(Ordering::Relaxed);
         let held = self.connection().is_some() || ports || pinned || self.open_asks.count() > 0;
         let busy = self.busy.load(Ordering::Relaxed) || self.state() != ActorState::Up;
@@ -730,6 +738,7 @@ impl Actor {
         let fuel = self.capsule.fuel.saturating_sub(left);
         guest.charge(fuel);
         let memory = guest.limits.used();
+        guest.close_files();
         let handled = match result {
             Ok(Ok(())) => {
                 let recorded = guest.recorded();

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use astrid_wire::Principal;
+use astrid_wire::authority::Action;
 use astrid_wire::control::ConnectionReport;
 use astrid_wire::manifest::Scope;
 use dashmap::DashMap;
@@ -15,6 +16,7 @@ use super::actor::{Actor, ActorState, ScopeKey};
 use super::connection::Connection;
 use super::loaded::Capsule;
 use super::shard::Shard;
+use crate::authority::Subject;
 use crate::bus::inbox::Inbox;
 use crate::bus::message::{Body, PortId, Source};
 use crate::bus::{Heard, Role, Route, Subscribed};
@@ -22,6 +24,7 @@ use crate::home::Socket;
 use crate::port;
 use crate::port::listener::{Accept, Peer, Seat, TurnedAway};
 use crate::port::stream::{Stream, StreamTopics};
+use crate::port::watch::Watched;
 use crate::store::table;
 
 /// The actors of a capsule.
@@ -146,6 +149,26 @@ impl Actors {
                 tracing::warn!(principal = %connection.principal(), "a connection is closed: its principal may not act any more");
                 connection.end();
             }
+        }
+    }
+
+    /// Ends watches of files that may not be read any more.
+    pub fn narrow_watches(&self) {
+        for actor in self.all() {
+            if actor.watches().is_empty() {
+                continue;
+            }
+            let gate = &self.host.gate;
+            let may = |watched: &Watched| {
+                let standing = gate.authority().standing(&watched.of);
+                let subject = Subject {
+                    acl: &self.capsule.acl,
+                    standing: &standing,
+                    socket: None,
+                };
+                gate.may_touch(subject, Action::FsRead, &watched.scope()).is_ok()
+            };
+            actor.watches().narrow(may);
         }
     }
 

@@ -44,7 +44,7 @@ const PACKAGE: &str = "astrid:kernel/";
 const PACKAGE_VERSION: semver::Version = semver::Version::new(0, 1, 0);
 
 /// Interfaces of the package, and the capability that importing one needs.
-const INTERFACES: [(&str, Option<&str>); 12] = [
+const INTERFACES: [(&str, Option<&str>); 13] = [
     ("types", None),
     ("bus", None),
     ("log", None),
@@ -55,6 +55,7 @@ const INTERFACES: [(&str, Option<&str>); 12] = [
     ("connection", Some("listen")),
     ("child", Some("child")),
     ("document", Some("document")),
+    ("fs", Some("fs")),
     ("kv", Some("kv")),
     ("actor", Some("pin")),
 ];
@@ -445,9 +446,12 @@ fn check_imports(imports: &BTreeSet<String>, manifest: &Manifest) -> Result<(), 
         };
         let asked = match needed {
             Some("timer") => manifest.capabilities.timer.is_some(),
+            // A watch of files is a port, too, and ends by `port.close`.
+            Some("listen") if name.starts_with("astrid:kernel/port@") && manifest.capabilities.fs.is_some() => true,
             Some("listen") => manifest.capabilities.listen.is_some(),
             Some("child") => manifest.capabilities.child.is_some(),
             Some("document") => manifest.capabilities.document.is_some(),
+            Some("fs") => manifest.capabilities.fs.is_some(),
             Some("kv") => manifest.capabilities.kv.is_some(),
             Some("pin") => manifest.capabilities.pin.is_some(),
             _ => true,

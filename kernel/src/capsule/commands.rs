@@ -27,6 +27,7 @@ use crate::port::child::program::Program;
 use crate::port::child::{Children, Launch};
 use crate::port::stream::{Stream, WriteRoom};
 use crate::port::timer::TimerSpec;
+use crate::port::watch::Watching;
 use crate::store::Once;
 use crate::store::engine::Write;
 
@@ -151,6 +152,15 @@ pub enum Command {
     },
     /// Closes a child's input.
     CloseInput(Permit<Arc<Child>>),
+    /// Tells of changes of files.
+    Watch {
+        /// That it may, and what is watched already.
+        watching: Permit<Arc<Watching>>,
+        /// The port it will be.
+        id: PortId,
+    },
+    /// Ends a watch.
+    EndWatch(Permit<PortId>),
 }
 
 /// Why a command is not taken.
@@ -281,6 +291,18 @@ impl Commands {
         })
     }
 
+    /// Whether a watch of that number begins by a command that is not carried out yet.
+    pub fn begins_watch(&self, of: PortId) -> bool {
+        let begins = |command: &Command| matches!(command, Command::Watch { id, .. } if *id == of);
+        self.recorded.iter().any(begins)
+    }
+
+    /// How many watches begin by commands that are not carried out yet.
+    pub fn watches(&self) -> usize {
+        let begins = |command: &&Command| matches!(command, Command::Watch { .. });
+        self.recorded.iter().filter(begins).count()
+    }
+
     /// How many asks are not carried out yet.
     pub fn asks(&self) -> u32 {
         let asks = self
@@ -334,6 +356,9 @@ fn decide_again(command: &Command, actor: &Actor, standing: &Standing) -> Result
         Command::Spawn { program, .. } if !gate.still(program) => {
             let path = program.object().path.display().to_string();
             gate.run(subject, &path, ()).map(drop)
+        }
+        Command::Watch { watching, .. } if !gate.still(watching) => {
+            gate.may_touch(subject, Action::FsRead, &watching.object().what().scope())
         }
         _ => Ok(()),
     }
@@ -520,6 +545,11 @@ pub(crate) fn carry_out(
             Command::Signal { child, signal, reach } => host.children.signal(child, signal, reach),
             Command::WriteInput { room, bytes } => Children::write(room, bytes),
             Command::CloseInput(child) => host.children.close_input(child),
+            Command::Watch { watching, id } => {
+                let principal = standing.principal().clone();
+                actor.watches().start(watching, id, principal, actor.inbox());
+            }
+            Command::EndWatch(watch) => actor.watches().end(watch),
         }
     }
 }

@@ -11,6 +11,7 @@ use wasmtime::{ResourceLimiter, StoreContextMut, UpdateDeadline};
 use super::Host;
 use super::actor::Actor;
 use super::commands::{Actions, Commands};
+use super::host::fs::Handles;
 use super::shard::TICK_FUEL;
 use super::ticker::TICK;
 use super::working::Working;
@@ -191,6 +192,8 @@ pub struct Guest {
     pub(crate) working: Working,
     /// Whether the store keeps the present message, so that everything that comes of it is kept with it.
     pub durable: bool,
+    /// Files that the present handling has open.
+    pub handles: Handles,
     /// What was done at once, and stays so whatever becomes of the handling.
     pub at_once: Actions,
     /// Whether something that the present handling wanted to say found a full queue.
@@ -222,6 +225,7 @@ impl Guest {
             log_lines: 0,
             working: Working::default(),
             durable: false,
+            handles: Handles::default(),
             at_once: Actions::default(),
             found_full: false,
             message: MessageId { boot: 0, sequence: 0 },

@@ -553,6 +553,7 @@ fn reasons(capabilities: &Capabilities) -> BTreeMap<String, String> {
         subscribe,
         child,
         document,
+        fs,
         kv,
         pin,
         guard,
@@ -564,6 +565,7 @@ fn reasons(capabilities: &Capabilities) -> BTreeMap<String, String> {
     add("subscribe", subscribe.as_ref().map(|c| &c.reason));
     add("child", child.as_ref().map(|c| &c.reason));
     add("document", document.as_ref().map(|c| &c.reason));
+    add("fs", fs.as_ref().map(|c| &c.reason));
     add("kv", kv.as_ref().map(|c| &c.reason));
     add("pin", pin.as_ref().map(|c| &c.reason));
     add("guard", guard.as_ref().map(|c| &c.reason));

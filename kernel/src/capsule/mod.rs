@@ -28,6 +28,7 @@ pub mod describe;
 pub mod discover;
 pub mod durable;
 pub mod engine;
+pub mod files;
 pub mod graph;
 pub mod guards;
 pub mod guest;
@@ -53,6 +54,7 @@ use wasmtime::Engine;
 
 use self::census::Census;
 use self::durable::Durable;
+use self::files::Files;
 use self::guards::Guards;
 use crate::audit::{Audit, TurnedAway};
 use crate::authority::{Denied, Gate};
@@ -64,6 +66,7 @@ use crate::ledger::{Exceeded, Ledger};
 use crate::metrics::Metrics;
 use crate::port::child::Children;
 use crate::port::stream::StreamTopics;
+use crate::port::watch::{WatchTopics, Watches};
 use crate::store::Store;
 
 /// Topics on which the kernel speaks to and about actors, parsed once.
@@ -77,6 +80,8 @@ pub struct Topics {
     pub health_failed: Topic,
     /// A timer fired.
     pub timer_fired: Topic,
+    /// What watches say.
+    pub watch: Arc<WatchTopics>,
     /// What streams say.
     pub stream: Arc<StreamTopics>,
 }
@@ -92,6 +97,10 @@ impl Topics {
             restarted: control::LIFECYCLE_RESTARTED.parse()?,
             health_failed: control::HEALTH_FAILED.parse()?,
             timer_fired: control::TIMER_FIRED.parse()?,
+            watch: Arc::new(WatchTopics {
+                changed: astrid_wire::fs::CHANGED.parse()?,
+                ended: astrid_wire::fs::ENDED.parse()?,
+            }),
             stream: Arc::new(StreamTopics {
                 opened: control::STREAM_OPENED.parse()?,
                 data: control::STREAM_DATA.parse()?,
@@ -151,6 +160,10 @@ pub struct Host {
     pub durable: Durable,
     /// Programs outside of the daemon.
     pub children: Arc<Children>,
+    /// Files of principals.
+    pub files: Arc<Files>,
+    /// Watches files.
+    pub watches: Arc<Watches>,
     /// How many connections are open.
     pub connections: watch::Sender<usize>,
     /// Whether actors act.
@@ -201,6 +214,7 @@ impl Host {
         self.ledger.refresh();
         for actors in self.durable.directory.all() {
             actors.narrow_connections();
+            actors.narrow_watches();
         }
         let authority = self.gate.authority();
         let ended = self

@@ -15,13 +15,15 @@ use crate::store::table;
 const BODY_PART_OF_MEMORY: u64 = 8;
 
 impl Actor {
-    /// A timer that was cancelled after it fired, or an ask whose asker has gone, is not worth an instance.
+    /// A timer that was cancelled after it fired, what a watch told that has ended, or an ask whose asker has gone, is not worth an instance.
     pub(super) fn is_stale(&self, delivery: &Delivery) -> bool {
         let message = &delivery.message;
-        let fired = message.topic == self.host().topics.timer_fired;
+        let topics = &self.host().topics;
+        let fired = message.topic == topics.timer_fired;
+        let changed = message.topic == topics.watch.changed;
         let cancelled = match (&delivery.kept, &message.source) {
             (Some(Kept::Timer(id)), _) => !self.host().durable.timers.has(*id),
-            (None, Source::Port(id)) => fired && !self.timers().has(*id),
+            (None, Source::Port(id)) => (fired && !self.timers().has(*id)) || (changed && !self.watches().has(*id)),
             _ => false,
         };
         cancelled

@@ -2,7 +2,7 @@
 //!
 //! - [`stream`] for bytes to and from a peer, under credit;
 //! - [`listener`] for sockets that accept streams;
-//! - [`timer`] for instants;
+//! - [`timer`] for instants, [`watch`] for changes of files;
 //! - [`child`] for programs outside of the daemon, and [`sink`] for what those write.
 //!
 //! A port knows its owner only as an inbox. Every event carries a [`Credit`](crate::bus::inbox::Credit): the port delivers the next one when
@@ -13,6 +13,7 @@ pub mod listener;
 pub mod sink;
 pub mod stream;
 pub mod timer;
+pub mod watch;
 
 use std::sync::Arc;
 

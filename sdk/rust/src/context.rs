@@ -16,6 +16,7 @@ use crate::error::{
     ChildError, ConnectionError, DocumentError, PinError, PortError, ReplyError, SendError, SpawnError, SubscribeError,
     TailError,
 };
+use crate::fs::Fs;
 use crate::kv::Kv;
 use crate::send::{Ask, Request, Timer};
 use crate::sys;
@@ -430,6 +431,22 @@ impl Context {
     /// Denied, changed by somebody else, or not writable; the document is as it was.
     pub fn replace_document(&mut self, name: &str, was: Option<&str>, text: &str) -> Result<(), DocumentError> {
         Ok(sys::document::replace(name, was, text)?)
+    }
+}
+
+/// Files. Need `[capabilities] fs`.
+impl Context {
+    /// Files of the principal that this is handled for; see [`mod@crate::fs`].
+    ///
+    /// ```
+    /// # use astrid_sdk::prelude::*;
+    /// # fn handler(ctx: &mut Context) -> Result<()> {
+    /// let readme = ctx.fs().read_to_string("workspace://README.md", 1 << 20)?;
+    /// ctx.fs().write("workspace://COPY.md", readme)?;
+    /// # Ok(()) }
+    /// ```
+    pub fn fs(&mut self) -> Fs<'_> {
+        Fs::new()
     }
 }
 

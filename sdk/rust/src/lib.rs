@@ -30,7 +30,7 @@
 //! ```
 //!
 //! Reading order: [`capsule`] (handlers: which messages they take, what their results mean), [`Context`] (what they can do), [`Body`],
-//! [`mod@error`] (three ways to end), [`guard`] (to stand before others' topics), [`testing`] (a fake kernel, so that all of it is tested natively).
+//! [`mod@error`] (three ways to end), [`fs`] (files), [`guard`] (to stand before others' topics), [`testing`] (a fake kernel, so that all of it is tested natively).
 //!
 //! A `handle` is a transaction: what a handler records (publish, ask, reply, keys and values, timers, writes to streams, programs to start)
 //! happens after it returned, in order, or not at all. State is of two kinds. The value itself is kept between messages and lost with the
@@ -69,7 +69,7 @@
 //! Crates that use `getrandom` 0.3 or 0.4 get the kernel's randomness by this crate's feature `getrandom`, compiled with
 //! `--cfg getrandom_backend="custom"`.
 //!
-//! Deliberately absent: threads, files, sockets, `async`. What is not here a capsule cannot do; it asks another one that can.
+//! Deliberately absent: threads, sockets, `async`. What is not here a capsule cannot do; it asks another one that can.
 
 pub mod answer;
 #[doc(hidden)]
@@ -82,6 +82,7 @@ pub mod describe;
 #[doc(hidden)]
 pub mod dispatch;
 pub mod error;
+pub mod fs;
 pub mod guard;
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]

@@ -27,7 +27,7 @@
 //! | `guard` | topic | deciding about others' messages there |
 //! | `act_as` | principal | acting for that principal |
 //! | `admin` | verb | asking that of the kernel, as in `admin:shutdown` |
-//! | `fs.read`, `fs.write` | path | reserved |
+//! | `fs.read`, `fs.write` | path | reading, changing that file: `/workspace/...`, `/home/...` or `/tmp/...`, links resolved |
 //! | `net.connect`, `secret` | name | reserved |
 //!
 //! Deliberately absent: decisions. Which grants and revokes somebody has, and that a revoke wins, is the kernel's gate.
@@ -79,9 +79,9 @@ pub enum Action {
     ActAs,
     /// Asks the kernel for what operators ask.
     Admin,
-    /// Reserved: reads files.
+    /// Reads files.
     FsRead,
-    /// Reserved: writes files.
+    /// Changes files.
     FsWrite,
     /// Reserved: connects to a host.
     NetConnect,
@@ -186,7 +186,7 @@ pub enum CapabilityError {
     },
     /// Not one of [`Action::ALL`].
     #[error(
-        "there is no action `{0}`; there is publish, subscribe, observe, kv, timer, pin, document, child.spawn, guard, act_as and admin, and `*` for everything"
+        "there is no action `{0}`; there is publish, subscribe, observe, kv, timer, pin, document, child.spawn, fs.read, fs.write, guard, act_as and admin, and `*` for everything"
     )]
     Action(String),
     /// A path where a name belongs, or the reverse.
@@ -291,6 +291,13 @@ impl Resource {
     #[must_use]
     pub fn is_path(&self) -> bool {
         self.0.starts_with('/')
+    }
+
+    /// Everything below that path, itself not; `None` for what is no path.
+    #[must_use]
+    pub fn below(path: &str) -> Option<Self> {
+        let fits = path.starts_with('/') && is_resource(path) && !path.contains(['*', '>']);
+        fits.then(|| Self(format!("{path}/>").into()))
     }
 
     /// Whether that resource is in this set. What is no resource (empty segments, `..`, control characters) is in none.

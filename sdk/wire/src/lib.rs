@@ -14,6 +14,7 @@ pub mod authority;
 pub mod child;
 pub mod control;
 pub mod describe;
+pub mod fs;
 #[cfg(feature = "envelope")]
 pub mod envelope;
 #[cfg(feature = "envelope")]

@@ -24,7 +24,7 @@ mod schema;
 mod units;
 
 pub use error::ManifestError;
-pub use names::{CapsuleName, DocumentName, InterfaceVersion, NameError, Program, ResourceError, VersionError};
+pub use names::{CapsuleName, DocumentName, FilePath, InterfaceVersion, NameError, Program, ResourceError, VersionError};
 pub use rules::{
     DESCRIPTION_BYTES_MAX, DOCUMENT_BYTES_MAX, ENTRIES_MAX, FUEL_MAX, IDLE_MAX, INSTANCES_MAX, MEMORY_MAX, MEMORY_MIN,
     QUEUE_DURABLE_MAX, QUEUE_MAX, REASON_BYTES_MAX, RETRY_MAX, TIMEOUT_MAX, TIMEOUT_MIN,
@@ -290,6 +290,9 @@ pub struct Capabilities {
     /// Reads and replaces these documents of the operator, in the home's `etc/`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub document: Option<Capability<DocumentName>>,
+    /// Reads and changes files. Whose they are and which, a principal's grants say besides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fs: Option<Files>,
     /// Keeps state of its own in the store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kv: Option<Capability<Everything>>,
@@ -309,6 +312,21 @@ pub struct Capabilities {
 pub struct Capability<T: Ord> {
     /// What exactly.
     pub allow: BTreeSet<T>,
+    /// Why; shown to whoever decides.
+    pub reason: String,
+}
+
+/// Files that are asked for. One of the two is not empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Files {
+    /// What it reads: paths as in grants of `fs.read`.
+    #[serde(default)]
+    pub read: BTreeSet<FilePath>,
+    /// What it changes: paths as in grants of `fs.write`.
+    #[serde(default)]
+    pub write: BTreeSet<FilePath>,
     /// Why; shown to whoever decides.
     pub reason: String,
 }

@@ -26,6 +26,7 @@ use astrid_kernel::home::Home;
 use astrid_kernel::keys::BootToken;
 use astrid_kernel::ledger::Ledger;
 use astrid_kernel::port::child::{Children, ChildrenOptions};
+use astrid_kernel::port::watch::Watches;
 use astrid_kernel::store::engine::EngineError;
 use astrid_kernel::store::seal::Step;
 use astrid_kernel::store::{Phase, Store};
@@ -136,6 +137,7 @@ impl Kernel {
             engine: machine.engine.clone(),
             durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
             store,
+            watches: Arc::new(Watches::new(Arc::clone(&ids), Arc::clone(&topics.watch))),
             bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
             gate: Gate::new(astrid_kernel::authority::Authority::fixed(
                 astrid_kernel::authority::Policy::open_to_all_for_tests(),

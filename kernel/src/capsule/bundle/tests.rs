@@ -145,11 +145,13 @@ fn a_section_inside_a_nested_module_says_nothing() {
 fn imports_are_covered_by_the_manifest() {
     let timer = "[capabilities.timer]\nallow = [\"*\"]\nreason = \"r\"\n";
     let listen = "[runtime]\nscope = \"connection\"\n[capabilities.listen]\nallow = [\"session\"]\nreason = \"r\"\n";
+    let fs = "[capabilities.fs]\nread = [\"/workspace/>\"]\nreason = \"r\"\n";
     for name in ["types", "bus", "log", "clock", "random"] {
         assembled(&[&format!("astrid:kernel/{name}@0.1.0")], "").unwrap();
     }
     for (name, capability, rest) in [
         ("timer", "timer", timer),
+        ("fs", "fs", fs),
         ("port", "listen", listen),
         ("connection", "listen", listen),
     ] {

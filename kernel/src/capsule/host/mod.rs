@@ -13,6 +13,7 @@ mod child;
 mod clock;
 mod connection;
 mod document;
+pub(crate) mod fs;
 pub(crate) mod kv;
 pub(crate) mod log;
 mod port;
@@ -42,6 +43,8 @@ pub mod bindings {
             "astrid:kernel/bus.publish-once": async,
             "astrid:kernel/bus.ask": async,
             "astrid:kernel/bus.emit": async,
+            // These wait for the disk, where it takes long.
+            "astrid:kernel/fs": async,
         },
         exports: { default: async },
         ownership: Borrowing { duplicate_if_necessary: true },

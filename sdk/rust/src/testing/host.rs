@@ -12,6 +12,7 @@ use astrid_wire::{Pattern, Problem, Topic};
 
 use super::children::Children;
 use super::connection::Connection;
+use super::files::Files;
 use super::kv::{Once, Table};
 use super::seen::{Ask, LogLine, Said};
 use crate::bindings::astrid::kernel::bus::{PublishError, ReplyError, RequestError, SubscribeError};
@@ -60,6 +61,8 @@ pub(super) enum Command {
     Close,
     Child(PortId, super::children::Command),
     Pin(bool),
+    Watch(PortId, String),
+    EndWatch(PortId),
 }
 
 /// A timer that runs.
@@ -122,6 +125,7 @@ pub(super) struct Host {
     pub(super) children: Children,
     /// Documents of the operator.
     pub(super) documents: BTreeMap<String, String>,
+    pub(super) files: Files,
     pub(super) table: Table,
     once: Once,
     pub(super) pinned: bool,
@@ -147,6 +151,7 @@ impl Host {
     /// Carries out what was recorded.
     pub(super) fn commit(&mut self) {
         self.table.commit();
+        self.files.close_all();
         for command in std::mem::take(&mut self.commands) {
             match command {
                 Command::Publish(said) => self.published.push(said),
@@ -178,6 +183,12 @@ impl Host {
                     .connection
                     .iter_mut()
                     .for_each(|connection| connection.closed = true),
+                Command::Watch(port, path) => {
+                    self.files.watches.insert(port, path);
+                }
+                Command::EndWatch(port) => {
+                    self.files.watches.remove(&port);
+                }
                 Command::Child(port, command) => self.children.carry_out(port, command),
             }
         }
@@ -187,6 +198,12 @@ impl Host {
     pub(super) fn roll_back(&mut self) {
         self.commands.clear();
         self.table.roll_back();
+        self.files.close_all();
+    }
+
+    /// On whose behalf the message is.
+    pub(super) fn principal(&self) -> &str {
+        &self.principal
     }
 
     /// Records a command.

@@ -249,6 +249,7 @@ impl Host {
         self.booted_at = self.now;
         self.connection = None;
         self.children.lose();
+        self.files.restart();
         self.asks.retain(|_, waiting| waiting.durable);
         self.replies.retain(|_, reply| reply.is_some());
         let timers = std::mem::take(&mut self.timers);

@@ -56,6 +56,7 @@ use crate::error::{Rollback, SendError};
 
 mod children;
 mod connection;
+mod files;
 mod guard;
 mod host;
 mod kv;

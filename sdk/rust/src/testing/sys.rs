@@ -269,3 +269,117 @@ pub(crate) mod document {
         host(|host| host.replace_document(name, was, text))
     }
 }
+
+pub(crate) mod fs {
+    use super::host;
+    use crate::bindings::astrid::kernel::fs::{Entry, Expected, FsError, Meta, OpenOptions};
+    use crate::bindings::astrid::kernel::types::PortId;
+
+    /// A handle, by its number; closed when it is dropped.
+    #[derive(Debug)]
+    pub(crate) struct File(u64);
+
+    impl File {
+        pub(crate) fn read(&self, offset: u64, length: u32) -> Result<Vec<u8>, FsError> {
+            host(|host| host.fs_read(self.0, offset, length))
+        }
+
+        pub(crate) fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), FsError> {
+            host(|host| host.fs_write(self.0, offset, bytes))
+        }
+
+        pub(crate) fn stat(&self) -> Result<Meta, FsError> {
+            host(|host| host.fs_stat_open(self.0))
+        }
+
+        pub(crate) fn set_length(&self, length: u64) -> Result<(), FsError> {
+            host(|host| host.fs_set_length(self.0, length))
+        }
+
+        pub(crate) fn sync(&self) -> Result<(), FsError> {
+            host(|host| host.fs_sync(self.0))
+        }
+    }
+
+    impl Drop for File {
+        fn drop(&mut self) {
+            host(|host| host.fs_close(self.0));
+        }
+    }
+
+    /// As [`File`].
+    #[derive(Debug)]
+    pub(crate) struct Dir(u64);
+
+    impl Dir {
+        pub(crate) fn next(&self, max: u32) -> Result<Vec<Entry>, FsError> {
+            host(|host| host.fs_next(self.0, max))
+        }
+
+        pub(crate) fn passed_over(&self) -> u64 {
+            host(|host| host.fs_passed_over(self.0))
+        }
+    }
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            host(|host| host.fs_close(self.0));
+        }
+    }
+
+    pub(crate) fn open(path: &str, options: OpenOptions) -> Result<File, FsError> {
+        host(|host| host.fs_open(path, options)).map(File)
+    }
+
+    pub(crate) fn open_dir(path: &str, after: Option<&str>) -> Result<Dir, FsError> {
+        host(|host| host.fs_open_dir(path, after)).map(Dir)
+    }
+
+    pub(crate) fn stat(path: &str, follow: bool) -> Result<Meta, FsError> {
+        host(|host| host.fs_stat(path, follow))
+    }
+
+    pub(crate) fn hash(path: &str) -> Result<String, FsError> {
+        host(|host| host.fs_hash(path))
+    }
+
+    pub(crate) fn replace(path: &str, bytes: &[u8], expected: &Expected) -> Result<String, FsError> {
+        host(|host| host.fs_replace(path, bytes, expected))
+    }
+
+    pub(crate) fn make_dir(path: &str, parents: bool) -> Result<(), FsError> {
+        host(|host| host.fs_make_dir(path, parents))
+    }
+
+    pub(crate) fn remove(path: &str, recursive: bool) -> Result<(), FsError> {
+        host(|host| host.fs_remove(path, recursive))
+    }
+
+    pub(crate) fn rename(source: &str, target: &str, overwrite: bool) -> Result<(), FsError> {
+        host(|host| host.fs_rename(source, target, overwrite))
+    }
+
+    pub(crate) fn read_link(path: &str) -> Result<String, FsError> {
+        host(|host| host.fs_read_link(path))
+    }
+
+    pub(crate) fn make_link(path: &str, target: &str) -> Result<(), FsError> {
+        host(|host| host.fs_make_link(path, target))
+    }
+
+    pub(crate) fn set_modified(path: &str, modified_ms: i64) -> Result<(), FsError> {
+        host(|host| host.fs_set_modified(path, modified_ms))
+    }
+
+    pub(crate) fn set_mode(path: &str, mode: u32) -> Result<(), FsError> {
+        host(|host| host.fs_set_mode(path, mode))
+    }
+
+    pub(crate) fn watch(path: &str) -> Result<PortId, FsError> {
+        host(|host| host.fs_watch(path))
+    }
+
+    pub(crate) fn unwatch(watch: PortId) -> bool {
+        host(|host| host.fs_unwatch(watch))
+    }
+}

@@ -10,6 +10,8 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Import;
+use crate::authority::Resource;
+use crate::fs::Root;
 
 /// Most bytes of a capsule's or interface's name.
 const NAME_BYTES_MAX: usize = 64;
@@ -106,6 +108,11 @@ pub enum ResourceError {
         "`{0}` is not a document: a name of a-z, 0-9 and `-` that ends in \".toml\", and none that the daemon reads itself"
     )]
     Document(String),
+    /// Not a path below one of the roots of files.
+    #[error(
+        "`{0}` is not a path of files: write /workspace/..., /home/... or /tmp/..., where `*` is one segment and a final `>` all that follow"
+    )]
+    File(String),
 }
 
 /// Most bytes of a program's path in a manifest.
@@ -167,6 +174,46 @@ impl FromStr for DocumentName {
             ));
         }
         Ok(Self(text.to_owned()))
+    }
+}
+
+/// Files by their paths, as in `fs.read:/workspace/src/>`: a resource below `/workspace`, `/home` or `/tmp`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FilePath(Resource);
+
+impl FilePath {
+    /// The set of paths.
+    #[must_use]
+    pub fn resource(&self) -> &Resource {
+        &self.0
+    }
+}
+
+impl FromStr for FilePath {
+    type Err = ResourceError;
+
+    fn from_str(text: &str) -> Result<Self, ResourceError> {
+        let known = |root: Root| {
+            let rest = text.strip_prefix('/').and_then(|rest| rest.strip_prefix(root.as_str()));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let resource = Root::ALL.into_iter().any(known).then(|| text.parse().ok()).flatten();
+        let wrong = || ResourceError::File(crate::text::cut(text, NAME_BYTES_MAX).to_owned());
+        resource.map(Self).ok_or_else(wrong)
+    }
+}
+
+impl Serialize for FilePath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for FilePath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
     }
 }
 

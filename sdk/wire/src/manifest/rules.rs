@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ByteSize, Capabilities, Manifest, Overflow, Runtime, Scope, Time};
+use super::{ByteSize, Capabilities, Files, Manifest, Overflow, Runtime, Scope, Time};
 use crate::control::RESERVED_DOMAINS;
 use crate::text;
 use crate::topic::{Pattern, Segment};
@@ -238,6 +238,7 @@ fn check_capabilities(capabilities: &Capabilities, scope: Scope) -> Result<(), B
         subscribe,
         child,
         document,
+        fs,
         kv,
         pin,
         guard,
@@ -270,6 +271,7 @@ fn check_capabilities(capabilities: &Capabilities, scope: Scope) -> Result<(), B
             return Err(Broken::new(&["capabilities", name, "allow"], what));
         }
     }
+    fs.as_ref().map_or(Ok(()), check_files)?;
     check_guards(guard.iter().flat_map(|asked| &asked.allow), scope)?;
     match (listen.is_some(), scope == Scope::Connection) {
         (true, false) => Err(Broken::new(
@@ -294,6 +296,24 @@ fn check_capabilities(capabilities: &Capabilities, scope: Scope) -> Result<(), B
         .hint("name the patterns under [subscribe]")),
         _ => Ok(()),
     }
+}
+
+/// Files that a capsule asks for.
+fn check_files(asked: &Files) -> Result<(), Broken> {
+    check_text(&["capabilities", "fs", "reason"], &asked.reason, REASON_BYTES_MAX)?;
+    for (name, paths) in [("read", &asked.read), ("write", &asked.write)] {
+        if paths.len() > ENTRIES_MAX {
+            let what = format!("{} entries; at most {ENTRIES_MAX} make sense", paths.len());
+            return Err(Broken::new(&["capabilities", "fs", name], what));
+        }
+    }
+    if asked.read.is_empty() && asked.write.is_empty() {
+        return Err(
+            Broken::new(&["capabilities", "fs"], "neither `read` nor `write` names any files")
+                .hint("write read = [\"/workspace/>\"] for everything in the workspace, or take this line out"),
+        );
+    }
+    Ok(())
 }
 
 /// Patterns whose topics a capsule guards.

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::{ByteSize, CapsuleName, DocumentName, Import, InterfaceVersion, Manifest, Program, Time};
+use super::{ByteSize, CapsuleName, DocumentName, FilePath, Import, InterfaceVersion, Manifest, Program, Time};
 use crate::topic::{self, Pattern};
 
 /// The schema, as committed in `etc/schema/capsule-manifest.json`.
@@ -44,6 +44,11 @@ text_schema!(
     DocumentName,
     "DocumentName",
     json_schema!({ "type": "string", "pattern": "^[a-z0-9-]+\\.toml$" })
+);
+text_schema!(
+    FilePath,
+    "FilePath",
+    json_schema!({ "type": "string", "pattern": "^/(workspace|home|tmp)(/.+)?$" })
 );
 text_schema!(
     Pattern,

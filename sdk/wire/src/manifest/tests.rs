@@ -199,7 +199,30 @@ fn errors_have_place_words_and_hint() {
         ),
         (
             "[capabilities]\nnet = {}",
-            "7:1: unknown key `net`\nhint: there is `listen`, `timer`, `subscribe`, `child`, `document`, `kv`, `pin`, `guard`",
+            "7:1: unknown key `net`\nhint: there is `listen`, `timer`, `subscribe`, `child`, `document`, `fs`, `kv`, `pin`, `guard`",
+        ),
+        (
+            "[capabilities]\nfs = { reason = \"r\" }",
+            "7:1: capabilities.fs: neither `read` nor `write` names any files\n\
+             hint: write read = [\"/workspace/>\"] for everything in the workspace, or take this line out",
+        ),
+        (
+            "[capabilities]\nfs = { read = [\"/workspace/>\"], reason = \"\" }",
+            "7:34: capabilities.fs.reason: it is empty\nhint: one sentence; people read it before they decide",
+        ),
+        (
+            "[capabilities]\nfs = { read = [\"/etc/passwd\"], reason = \"r\" }",
+            "7:16: `/etc/passwd` is not a path of files: write /workspace/..., /home/... or /tmp/..., where `*` is one segment \
+             and a final `>` all that follow",
+        ),
+        (
+            "[capabilities]\nfs = { write = [\"/workspace/../etc\"], reason = \"r\" }",
+            "7:17: `/workspace/../etc` is not a path of files: write /workspace/..., /home/... or /tmp/..., where `*` is one \
+             segment and a final `>` all that follow",
+        ),
+        (
+            "[capabilities]\nfs = { allow = [\"/tmp/>\"], reason = \"r\" }",
+            "7:8: unknown key `allow`\nhint: there is `read`, `write`, `reason`",
         ),
         (
             "[capabilities]\nguard = { allow = [\"notes.v1.>\", \"astrid.v1.>\"], reason = \"r\" }",

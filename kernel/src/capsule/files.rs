@@ -1,0 +1,174 @@
+//! Files of principals, as their actors reach them: whose trees are where, and what those take of a quota.
+//!
+//! A tree is opened when it is first used. What its writes take is counted for whoever has a limit on storage: once what is there is counted,
+//! then each write by what it grows. One write at a time of such a principal is decided and counted, so that two of them do not both take the
+//! last room; for everybody else nothing is counted and nothing waits.
+//!
+//! Deliberately absent: what is allowed, which is the gate's; and what a path means, which is the tree's.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use astrid_wire::Principal;
+use dashmap::DashMap;
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::home::Home;
+use crate::ledger::{Account, Hold, Limit};
+use crate::vfs::Tree;
+use crate::vfs::beneath::Beneath;
+use crate::vfs::error::{Fault, FsError};
+use crate::vfs::path::{Scheme, VirtualPath};
+use crate::vfs::plain::Plain;
+use crate::vfs::space::{self, Room};
+use crate::vfs::workspaces::Workspaces;
+
+/// Files and directories of a principal that are counted, at most: more than that is not served to who has a limit.
+const COUNTED_MAX: u64 = 10_000_000;
+
+/// The files of everybody.
+#[derive(Debug)]
+pub struct Files {
+    home: Home,
+    /// Directories that operators attached.
+    pub workspaces: Arc<Workspaces>,
+    owned: DashMap<Principal, Arc<Owned>, ahash::RandomState>,
+}
+
+/// What one principal has.
+#[derive(Debug, Default)]
+pub struct Owned {
+    /// What it takes of a quota, once that was counted.
+    stored: Mutex<Option<Hold>>,
+    /// Held while a file is compared with what is expected and replaced.
+    replacing: Mutex<()>,
+}
+
+impl Files {
+    /// The files of a home. Nothing is opened.
+    #[must_use]
+    pub fn new(home: &Home, workspaces: Arc<Workspaces>) -> Self {
+        Self {
+            home: home.clone(),
+            workspaces,
+            owned: DashMap::default(),
+        }
+    }
+
+    /// What that principal has.
+    #[must_use]
+    pub fn of(&self, principal: &Principal) -> Arc<Owned> {
+        if let Some(owned) = self.owned.get(principal) {
+            return Arc::clone(&owned);
+        }
+        Arc::clone(&self.owned.entry(principal.clone()).or_default())
+    }
+
+    /// Lets go of what that principal had: it is deleted.
+    pub fn forget(&self, principal: &Principal) {
+        self.owned.remove(principal);
+        self.workspaces.forget(principal);
+    }
+
+    fn directory(&self, principal: &Principal, scheme: Scheme) -> PathBuf {
+        match scheme {
+            Scheme::Tmp => self.home.tmp_dir(principal),
+            Scheme::Home | Scheme::Workspace => self.home.principal_dir(principal),
+        }
+    }
+
+    /// One of that principal's trees.
+    ///
+    /// # Errors
+    /// [`Fault::NoWorkspace`], and the system's.
+    pub fn tree(&self, principal: &Principal, scheme: Scheme) -> Result<Arc<Tree>, FsError> {
+        if scheme == Scheme::Workspace {
+            return self.workspaces.of(principal)?.tree();
+        }
+        let opened = self.home.make_principal_dir(&self.directory(principal, scheme));
+        let opened = opened.map_err(Fault::from).and_then(|path| Ok(Beneath::open(&path)?));
+        let root = opened.map_err(|fault| FsError::new(&VirtualPath::root(scheme).to_string(), fault))?;
+        Ok(Arc::new(Tree::Plain(Plain::new(root))))
+    }
+
+    /// Bytes that a principal's files take on the disk.
+    ///
+    /// # Errors
+    /// The system's; [`Fault::TooMany`].
+    pub fn stored_bytes(&self, principal: &Principal) -> Result<u64, FsError> {
+        let mut bytes = self.workspaces.stored_bytes(principal)?;
+        for scheme in [Scheme::Home, Scheme::Tmp] {
+            let counted = match Beneath::open(&self.directory(principal, scheme)) {
+                Err(rustix::io::Errno::NOENT) => continue,
+                opened => opened.map_err(Fault::from).and_then(|root| space::usage(&root, COUNTED_MAX)),
+            };
+            let counted = counted.map_err(|fault| FsError::new(&VirtualPath::root(scheme).to_string(), fault))?;
+            bytes = bytes.saturating_add(counted.bytes);
+        }
+        Ok(bytes)
+    }
+
+    /// Counts anew what a principal's files take, if they are counted: something else than the kernel has written them.
+    pub fn count_again(&self, principal: &Principal) {
+        let Some(owned) = self.owned.get(principal).map(|owned| Arc::clone(&owned)) else {
+            return;
+        };
+        let mut stored = owned.stored.lock();
+        if let Some(hold) = &mut *stored {
+            match self.stored_bytes(principal) {
+                Ok(bytes) => hold.set(bytes),
+                Err(error) => tracing::warn!(%error, %principal, "what its files take cannot be counted"),
+            }
+        }
+    }
+}
+
+/// A write that is being made: what it may take, and afterwards what it took.
+pub struct Spending<'a> {
+    /// What it may take.
+    pub room: Room,
+    stored: Option<MutexGuard<'a, Option<Hold>>>,
+}
+
+impl std::fmt::Debug for Spending<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Spending").field("room", &self.room).finish_non_exhaustive()
+    }
+}
+
+impl Owned {
+    /// Begins a write. Waits for another one of the same principal, if that has a limit.
+    ///
+    /// # Errors
+    /// What is there cannot be counted.
+    pub fn spend(&self, files: &Files, account: &Arc<Account>) -> Result<Spending<'_>, FsError> {
+        if !account.pays_for_storage() {
+            return Ok(Spending {
+                room: Room::unlimited(),
+                stored: None,
+            });
+        }
+        let mut stored = self.stored.lock();
+        if stored.is_none() {
+            let bytes = files.stored_bytes(account.principal())?;
+            *stored = Some(account.hold_anyway(Limit::Storage, bytes));
+        }
+        Ok(Spending {
+            room: Room::of(account.storage_left()),
+            stored: Some(stored),
+        })
+    }
+
+    /// Held while a file is compared with what is expected and replaced.
+    pub fn replace_alone(&self) -> MutexGuard<'_, ()> {
+        self.replacing.lock()
+    }
+}
+
+impl Drop for Spending<'_> {
+    fn drop(&mut self) {
+        if let Some(hold) = self.stored.as_mut().and_then(|stored| stored.as_mut()) {
+            hold.set(hold.amount().saturating_add_signed(self.room.grown()));
+        }
+    }
+}
