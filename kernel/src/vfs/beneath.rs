@@ -42,6 +42,15 @@ const ALWAYS: OFlags = OFlags::NOFOLLOW
     .union(OFlags::NOCTTY)
     .union(OFlags::CLOEXEC);
 
+/// What is asked for, with what every opening has. Who only asks for a place waits for nothing anyhow, and `openat2` would refuse it.
+fn always(flags: OFlags) -> OFlags {
+    if flags.contains(OFlags::PATH) {
+        flags | OFlags::NOFOLLOW | OFlags::CLOEXEC
+    } else {
+        flags | ALWAYS
+    }
+}
+
 /// A moment, as file systems keep it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment {
@@ -64,6 +73,8 @@ pub struct Stat {
     pub mode: u32,
     /// Names that it has.
     pub links: u32,
+    /// Who owns it: user and group.
+    pub owner: (u32, u32),
     /// The file system that it is on, and its number there: equal for two names of one file.
     pub identity: (u64, u64),
     /// When its content was changed last.
@@ -87,6 +98,7 @@ impl From<Statx> for Stat {
             allocated: stat.stx_blocks.saturating_mul(512),
             mode: u32::from(stat.stx_mode) & 0o7777,
             links: stat.stx_nlink,
+            owner: (stat.stx_uid, stat.stx_gid),
             identity: (
                 rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor),
                 stat.stx_ino,
@@ -107,6 +119,31 @@ pub fn stat_of(file: impl AsFd) -> Answer<Stat> {
     Ok(rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, all)?.into())
 }
 
+/// What is known about a name in a directory that is open; of a link, the link.
+///
+/// # Errors
+/// The system's.
+pub(super) fn stat_in(dir: impl AsFd, name: &OsStr) -> Answer<Stat> {
+    let all = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+    Ok(rustix::fs::statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, all)?.into())
+}
+
+/// The names in a directory that is open, as [`Beneath::names`] gives them.
+///
+/// # Errors
+/// The system's.
+pub(super) fn names_in(dir: BorrowedFd<'_>) -> Answer<impl Iterator<Item = Answer<(OsString, FileType)>> + use<>> {
+    let entries = Entries::read_from(dir)?;
+    Ok(entries.filter_map(|entry| match entry {
+        Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => None,
+        Ok(entry) => {
+            let name = OsStr::from_bytes(entry.file_name().to_bytes()).to_owned();
+            Some(Ok((name, entry.file_type())))
+        }
+        Err(error) => Some(Err(error)),
+    }))
+}
+
 /// A directory that is open, and everything below it.
 #[derive(Debug)]
 pub struct Beneath {
@@ -121,9 +158,12 @@ impl AsFd for Beneath {
     }
 }
 
-/// The directory that a name is in: the root itself, or one that was opened for this.
-enum Parent<'a> {
+/// A directory that something is in: a root, or one that was opened for this.
+#[derive(Debug)]
+pub(super) enum Parent<'a> {
+    /// It is open anyhow.
     Root(BorrowedFd<'a>),
+    /// It was opened.
     Below(OwnedFd),
 }
 
@@ -142,12 +182,10 @@ impl Beneath {
     /// # Errors
     /// The system's.
     pub fn open(path: &Path) -> Answer<Self> {
-        let dir = Dir::open_ambient_dir(path, ambient_authority())
+        let found = Dir::open_ambient_dir(path, ambient_authority())
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-        Ok(Self {
-            dir,
-            walks: !has_openat2(),
-        })
+        // It may be open for nothing but paths; here it is also asked for attributes and names.
+        Self::from_fd(OwnedFd::from(found.into_std_file())).dir(Path::new(""))
     }
 
     /// A directory that is open already.
@@ -191,12 +229,7 @@ impl Beneath {
     /// # Errors
     /// `ELOOP` for a link, and the system's.
     pub fn file(&self, path: &Path, flags: OFlags, mode: u32) -> Answer<File> {
-        let fd = self.fd(path, flags, Mode::from_raw_mode(mode))?;
-        match FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) {
-            FileType::RegularFile => Ok(File::from(fd)),
-            FileType::Directory => Err(Errno::ISDIR),
-            _ => Err(Errno::NOTSUP),
-        }
+        regular(self.fd(path, flags, Mode::from_raw_mode(mode))?)
     }
 
     /// What is known about what is at a path; a link itself.
@@ -208,8 +241,7 @@ impl Beneath {
             return stat_of(self);
         }
         let (parent, name) = self.parent(path)?;
-        let all = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
-        Ok(rustix::fs::statx(parent, name, AtFlags::SYMLINK_NOFOLLOW, all)?.into())
+        stat_in(parent, name)
     }
 
     /// Where a link says that it leads.
@@ -227,15 +259,7 @@ impl Beneath {
     /// # Errors
     /// The system's.
     pub fn names(&self) -> Answer<impl Iterator<Item = Answer<(OsString, FileType)>> + use<>> {
-        let entries = Entries::read_from(self)?;
-        Ok(entries.filter_map(|entry| match entry {
-            Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => None,
-            Ok(entry) => {
-                let name = OsStr::from_bytes(entry.file_name().to_bytes()).to_owned();
-                Some(Ok((name, entry.file_type())))
-            }
-            Err(error) => Some(Err(error)),
-        }))
+        names_in(self.as_fd())
     }
 
     /// Makes a directory, with this mode whatever the process masks.
@@ -300,7 +324,7 @@ impl Beneath {
     /// The system's.
     pub fn set_times(&self, path: &Path, times: &Timestamps) -> Answer<()> {
         if path.as_os_str().is_empty() {
-            return rustix::fs::futimens(self, times);
+            return rustix::fs::futimens(self.dir(path)?, times);
         }
         let (parent, name) = self.parent(path)?;
         rustix::fs::utimensat(parent, name, times, AtFlags::SYMLINK_NOFOLLOW)
@@ -338,10 +362,10 @@ impl Beneath {
         let bytes = path.as_os_str().as_bytes();
         check(bytes)?;
         if bytes.is_empty() {
-            return rustix::fs::openat(self, ".", flags | ALWAYS, mode);
+            return rustix::fs::openat(self, ".", always(flags), mode);
         }
         if !self.walks {
-            return retried(|| rustix::fs::openat2(self, path, flags | ALWAYS, mode, STRICT));
+            return retried(|| rustix::fs::openat2(self, path, always(flags), mode, STRICT));
         }
         let mut at = Parent::Root(self.as_fd());
         let mut names = bytes.split(|byte| *byte == b'/').map(OsStr::from_bytes).peekable();
@@ -369,6 +393,23 @@ pub(super) fn set_mode_of(handle: OwnedFd, mode: u32) -> Answer<()> {
     rustix::fs::chmod(name, Mode::from_raw_mode(mode))
 }
 
+/// Only regular files are handed out.
+fn regular(fd: OwnedFd) -> Answer<File> {
+    match FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) {
+        FileType::RegularFile => Ok(File::from(fd)),
+        FileType::Directory => Err(Errno::ISDIR),
+        _ => Err(Errno::NOTSUP),
+    }
+}
+
+/// Opens a regular file in a directory that is open; what else is there is `EISDIR`, or `ENOTSUP`.
+///
+/// # Errors
+/// `ELOOP` for a link, and the system's.
+pub(super) fn file_in(dir: impl AsFd, name: &OsStr, flags: OFlags, mode: u32) -> Answer<File> {
+    regular(open_in(dir, name, flags, Mode::from_raw_mode(mode))?)
+}
+
 /// Opens one name in a directory that is open.
 ///
 /// # Errors
@@ -377,7 +418,7 @@ pub(super) fn open_in(dir: impl AsFd, name: &OsStr, flags: OFlags, mode: Mode) -
     if name.as_bytes().contains(&b'/') || matches!(name.as_bytes(), b"" | b"." | b"..") {
         return Err(Errno::INVAL);
     }
-    retried(|| rustix::fs::openat(&dir, name, flags | ALWAYS, mode))
+    retried(|| rustix::fs::openat(&dir, name, always(flags), mode))
 }
 
 /// One name, itself. A link that is asked for as a directory is told as `openat2` tells it.

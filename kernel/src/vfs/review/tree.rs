@@ -1,57 +1,81 @@
-//! Whole directories: removed, copied, measured. Never through a link, and never deeper than is looked at.
+//! Whole directories, removed and copied. Never through a link.
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::AtFlags;
+use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 
 use super::super::layer::{self, Kind};
 use super::changes::names;
 use super::{DEPTH_MAX, ReviewError, joined};
 
+/// Directories in directories that are removed in one go; what is deeper is brought up first, so that any depth ends.
+const AT_ONCE: usize = 100;
+
+/// Names of what was brought up, until it is removed.
+const DEEP: &str = ".astrid-deep-";
+
 /// Removes what has this name, with everything in it. That nothing has the name is as good.
 ///
 /// # Errors
 /// The file system's, naming the path. What is removed by then stays so.
 pub fn remove(directory: impl AsFd, name: &OsStr, path: &[u8]) -> Result<(), ReviewError> {
-    remove_at(directory.as_fd(), name, path, 0)
+    let mut removal = Removal {
+        top: directory.as_fd(),
+        deep: 0,
+    };
+    removal.remove(directory.as_fd(), name, path, 0)?;
+    let mut done = 0;
+    while done < removal.deep {
+        let name = format!("{DEEP}{done}");
+        removal.remove(directory.as_fd(), OsStr::new(&name), path, 0)?;
+        done += 1;
+    }
+    Ok(())
 }
 
-fn remove_at(
-    directory: std::os::fd::BorrowedFd<'_>,
-    name: &OsStr,
-    path: &[u8],
-    depth: usize,
-) -> Result<(), ReviewError> {
-    if depth > DEPTH_MAX {
-        return Err(ReviewError::TooDeep {
-            path: super::shown(path),
-        });
-    }
-    match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(error) => return Err(ReviewError::io("remove", path)(error.into())),
-    }
-    let below = match layer::open_directory(directory, name) {
-        Ok(below) => below,
-        // The overlay of the kernel makes its work directory without any permission.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            let mode = rustix::fs::Mode::RWXU;
-            rustix::fs::chmodat(directory, name, mode, AtFlags::empty())
-                .map_err(|error| ReviewError::io("remove", path)(error.into()))?;
-            layer::open_directory(directory, name).map_err(ReviewError::io("remove", path))?
+struct Removal<'a> {
+    top: BorrowedFd<'a>,
+    deep: u64,
+}
+
+impl Removal<'_> {
+    fn remove(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        path: &[u8],
+        depth: usize,
+    ) -> Result<(), ReviewError> {
+        let failed = |error: Errno| ReviewError::io("remove", path)(error.into());
+        match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::ISDIR | Errno::PERM) => {}
+            Err(error) => return Err(failed(error)),
         }
-        Err(error) => return Err(ReviewError::io("remove", path)(error)),
-    };
-    for inner in names(&below, path)? {
-        remove_at(below.as_fd(), &inner, &joined(path, &inner), depth + 1)?;
-    }
-    match rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(error) => Err(ReviewError::io("remove", path)(error.into())),
+        if depth >= AT_ONCE {
+            let up = format!("{DEEP}{}", self.deep);
+            self.deep += 1;
+            return rustix::fs::renameat(directory, name, self.top, &*up).map_err(failed);
+        }
+        let below = match layer::open_directory(directory, name) {
+            Ok(below) => below,
+            // The overlay of the kernel makes its work directory without any permission.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                rustix::fs::chmodat(directory, name, Mode::RWXU, AtFlags::empty()).map_err(failed)?;
+                layer::open_directory(directory, name).map_err(ReviewError::io("remove", path))?
+            }
+            Err(error) => return Err(ReviewError::io("remove", path)(error)),
+        };
+        for inner in names(&below, path)? {
+            self.remove(below.as_fd(), &inner, &joined(path, &inner), depth + 1)?;
+        }
+        match rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(failed(error)),
+        }
     }
 }
 
@@ -64,8 +88,8 @@ pub fn copy_upper(from: impl AsFd, to: impl AsFd, as_name: &OsStr) -> Result<u64
 }
 
 fn copy_upper_at(
-    from: std::os::fd::BorrowedFd<'_>,
-    to: std::os::fd::BorrowedFd<'_>,
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
     as_name: &OsStr,
     path: &[u8],
     depth: usize,
@@ -110,35 +134,5 @@ fn copy_upper_at(
     // Filling it gave it another time.
     let time = layer::look_at(from).map_err(failed())?.mtime_ns();
     layer::set_mtime(&made, time).map_err(failed())?;
-    Ok(bytes)
-}
-
-/// Bytes that a directory takes on disk, with everything in it.
-///
-/// # Errors
-/// The file system's, naming the path.
-pub fn allocated(directory: impl AsFd) -> Result<u64, ReviewError> {
-    allocated_at(directory.as_fd(), &[], 0)
-}
-
-fn allocated_at(directory: std::os::fd::BorrowedFd<'_>, path: &[u8], depth: usize) -> Result<u64, ReviewError> {
-    if depth > DEPTH_MAX {
-        return Err(ReviewError::TooDeep {
-            path: super::shown(path),
-        });
-    }
-    let mut bytes = 0;
-    for name in names(directory, path)? {
-        let path = joined(path, &name);
-        let failed = || ReviewError::io("look at", &path);
-        let Some(entry) = layer::look(directory, &name).map_err(failed())? else {
-            continue;
-        };
-        bytes += u64::try_from(entry.stat.st_blocks).unwrap_or(0) * 512;
-        if entry.kind == Kind::Directory {
-            let below = layer::open_directory(directory, &name).map_err(failed())?;
-            bytes += allocated_at(below.as_fd(), &path, depth + 1)?;
-        }
-    }
     Ok(bytes)
 }

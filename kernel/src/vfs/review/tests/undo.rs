@@ -67,3 +67,24 @@ fn a_snapshot_is_gone_back_to() {
     snapshot::restore(&fixture.overlay, "one").unwrap_err();
     assert_eq!(fixture.changes(), before);
 }
+
+/// Whatever programs made, however deep, goes.
+#[test]
+fn any_depth_is_rolled_back() {
+    let fixture = Fixture::new();
+    let script = "d=aaaa; i=0; while [ $i -lt 1500 ]; do mkdir $d && cd -P $d; i=$((i+1)); done; touch x";
+    let made = std::process::Command::new("sh")
+        .current_dir(fixture.upper())
+        .args(["-c", script])
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let error = walk(&fixture.layers(), &Which::default(), &mut |_| {
+        Ok(ControlFlow::Continue(()))
+    })
+    .unwrap_err();
+    assert!(matches!(error, ReviewError::TooDeep { .. }), "{error}");
+    rollback::all(&fixture.overlay, &fixture.layers()).unwrap();
+    assert_eq!(fixture.changes(), Vec::<String>::new());
+    assert_eq!(fs::read_dir(&fixture.overlay).unwrap().count(), 1);
+}

@@ -1,0 +1,220 @@
+//! What a tree takes on the disk, and what an operation may still take.
+//!
+//! Bytes are those that are allocated, as file systems round them up; a file with two names counts once. Directories count too.
+//!
+//! Deliberately absent: who may take how much. An operation gets a [`Room`], takes nothing that would not fit into it, and leaves in it what it
+//! grew by.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use super::beneath::{Beneath, FileType, Stat};
+use super::error::Fault;
+
+/// Directories that are remembered to be looked into, at most: what bounds the memory of a walk.
+const PENDING_MAX: usize = 1 << 20;
+
+/// Files with more than one name that are remembered, at most: more are counted by their names.
+const LINKED_MAX: usize = 1 << 16;
+
+/// What every file system that we know allocates at once, in bytes.
+const BLOCK_BYTES: u64 = 4096;
+
+/// Bytes that may still be taken, and what was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    left: u64,
+    grown: i64,
+}
+
+impl Room {
+    /// So many bytes may be taken.
+    #[must_use]
+    pub fn of(left: u64) -> Self {
+        Self { left, grown: 0 }
+    }
+
+    /// As many as there are.
+    #[must_use]
+    pub fn unlimited() -> Self {
+        Self::of(u64::MAX)
+    }
+
+    /// What was taken on the whole; less than nothing when more was freed.
+    #[must_use]
+    pub fn grown(&self) -> i64 {
+        self.grown
+    }
+
+    /// Bytes that may still be taken.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// Asks whether so many would fit.
+    pub(super) fn need(&self, needed: u64) -> Result<(), Fault> {
+        if needed > self.left {
+            return Err(Fault::NoSpace {
+                needed,
+                left: self.left,
+            });
+        }
+        Ok(())
+    }
+
+    /// Something has now another size.
+    pub(super) fn changed(&mut self, before: u64, after: u64) {
+        let by = i64::try_from(i128::from(after) - i128::from(before)).unwrap_or(i64::MAX);
+        self.grown = self.grown.saturating_add(by);
+        self.left = if self.left == u64::MAX {
+            u64::MAX
+        } else {
+            self.left.saturating_add_signed(-by)
+        };
+    }
+
+    /// What has this name no more is gone, if it was its only one.
+    pub(super) fn removed(&mut self, stat: &Stat) {
+        if stat.kind == FileType::Directory || stat.links <= 1 {
+            self.changed(stat.allocated, 0);
+        }
+    }
+}
+
+/// What a write of so many bytes at a place may allocate, at most.
+#[must_use]
+pub fn write_grows(stat: &Stat, offset: u64, bytes: u64) -> u64 {
+    let blocks = |bytes: u64| bytes.div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES);
+    if bytes == 0 {
+        return 0;
+    }
+    let touched = blocks((offset % BLOCK_BYTES).saturating_add(bytes));
+    let dense = blocks(stat.size.max(offset.saturating_add(bytes)));
+    touched.min(dense.saturating_sub(stat.allocated))
+}
+
+/// What is below a directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes that are allocated.
+    pub bytes: u64,
+    /// Files, directories and whatever else has a name.
+    pub entries: u64,
+}
+
+/// What a directory and everything below it take. What vanishes meanwhile is not counted; a directory that is closed to us counts alone.
+///
+/// # Errors
+/// [`Fault::TooMany`] above `entries_max`, and the system's.
+pub fn usage(root: &Beneath, entries_max: u64) -> Result<Usage, Fault> {
+    let mut usage = Usage {
+        bytes: root.stat(Path::new(""))?.allocated,
+        entries: 0,
+    };
+    let mut linked = HashSet::new();
+    each_below(root, Path::new(""), |visit| {
+        let Visit::Entry(_, stat) = visit else { return Ok(()) };
+        usage.entries += 1;
+        if usage.entries > entries_max {
+            return Err(Fault::TooMany(entries_max));
+        }
+        let several = stat.kind != FileType::Directory && stat.links > 1;
+        if !several || linked.len() >= LINKED_MAX || linked.insert(stat.identity) {
+            usage.bytes = usage.bytes.saturating_add(stat.allocated);
+        }
+        Ok(())
+    })?;
+    Ok(usage)
+}
+
+/// Removes a directory and everything below it, or a file. Returns nothing: what was freed is in the room.
+///
+/// # Errors
+/// The system's. What was removed until then is gone.
+pub(super) fn remove_all(root: &Beneath, path: &Path, room: &mut Room) -> Result<(), Fault> {
+    let stat = root.stat(path)?;
+    if stat.kind != FileType::Directory {
+        root.remove(path)?;
+        room.removed(&stat);
+        return Ok(());
+    }
+    each_below(root, path, |visit| {
+        match visit {
+            Visit::Entry(path, stat) if stat.kind != FileType::Directory => {
+                root.remove(path)?;
+                room.removed(stat);
+            }
+            Visit::Entry(..) => {}
+            Visit::Left(path) => {
+                let stat = root.stat(path)?;
+                root.remove_dir(path)?;
+                room.removed(&stat);
+            }
+            // It is on its way out: what its mode says about looking into it is over.
+            Visit::Closed(path) => return Ok(root.set_mode(path, 0o700)?),
+        }
+        Ok(())
+    })
+}
+
+/// What a walk comes to.
+pub(super) enum Visit<'p> {
+    /// Something in a directory.
+    Entry(&'p Path, &'p Stat),
+    /// A directory, of which everything was visited. The one that was begun with comes last.
+    Left(&'p Path),
+    /// A directory that cannot be looked into. It is tried once more afterwards, and then left out.
+    Closed(&'p Path),
+}
+
+/// Visits everything below a directory, and no directory before what is in it is left. Holds one directory open.
+pub(super) fn each_below(
+    root: &Beneath,
+    path: &Path,
+    mut visit: impl FnMut(Visit<'_>) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let mut pending: Vec<(PathBuf, bool)> = vec![(path.to_owned(), false)];
+    while let Some((path, entered)) = pending.pop() {
+        if entered {
+            visit(Visit::Left(&path))?;
+            continue;
+        }
+        let dir = match root.dir(&path) {
+            Err(Errno::ACCESS) => {
+                visit(Visit::Closed(&path))?;
+                root.dir(&path)
+            }
+            answer => answer,
+        };
+        let dir = match dir {
+            Ok(dir) => dir,
+            Err(Errno::NOENT | Errno::ACCESS) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        pending.push((path.clone(), true));
+        // The names first: who visits may remove them.
+        let names: Vec<OsString> = dir
+            .names()?
+            .map(|entry| entry.map(|(name, _)| name))
+            .collect::<Result<_, _>>()?;
+        for name in names {
+            let stat = match super::beneath::stat_in(&dir, &name) {
+                Err(Errno::NOENT) => continue,
+                stat => stat?,
+            };
+            let path = path.join(&name);
+            visit(Visit::Entry(&path, &stat))?;
+            if stat.kind == FileType::Directory {
+                if pending.len() >= PENDING_MAX {
+                    return Err(Fault::TooMany(PENDING_MAX as u64));
+                }
+                pending.push((path, false));
+            }
+        }
+    }
+    Ok(())
+}

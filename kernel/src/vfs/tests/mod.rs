@@ -1,0 +1,8 @@
+//! Trees under test, and what a tree looks like from outside.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::disallowed_methods, reason = "tests make the trees that are looked at")]
+
+mod bed;
+mod model;
+mod overlay;

@@ -1,0 +1,1 @@
+//! What the upper layer looks like on disk after this and that.

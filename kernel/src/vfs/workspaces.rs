@@ -1,0 +1,509 @@
+//! The workspaces of principals: which directory of the host each is a copy of, who uses it, and that nobody does while it is committed, rolled
+//! back or attached elsewhere.
+//!
+//! ```text
+//! var/overlays/PRINCIPAL/   0700
+//! ├── overlay.json   which directory it is over, and since when it is used
+//! ├── upper/         what was written
+//! ├── staging/       what is being written
+//! ├── work/          the kernel's, while the overlay is mounted
+//! ├── snapshots/     kept states
+//! └── journal/       while a commit runs
+//! ```
+//!
+//! Which directory somebody's workspace is of is told by who makes this: it is a part of the principal's profile. An overlay that was made over
+//! another directory, or over another one at the same place, is not used: what was written there would mean something else here.
+
+#![allow(clippy::disallowed_methods, reason = "this module owns the directories of overlays")]
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use astrid_wire::Principal;
+use astrid_wire::control::workspace::{escape, unescape};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use serde::{Deserialize, Serialize};
+
+use super::Tree;
+use super::beneath::Beneath;
+use super::error::{Fault, FsError};
+use super::overlay::Overlay;
+use super::plain::Plain;
+use super::review::commit::{self, Recovered};
+use super::review::{self, Layers, ReviewError};
+use super::space;
+
+mod state;
+
+use state::State;
+pub use state::{Guard, UseError};
+
+/// After so long without anybody who uses it a workspace in which nothing was written counts as one that was never used.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
+
+/// Entries of an upper that are counted at most.
+const ENTRIES_MAX: u64 = 10_000_000;
+
+/// Bytes of `overlay.json` at most: a path, escaped.
+const META_BYTES_MAX: u64 = 64 << 10;
+
+const META: &str = "overlay.json";
+const STAGING: &str = "staging";
+const WORK: &str = "work";
+
+/// The form of `overlay.json` that is written.
+const VERSION: u32 = 1;
+
+/// What `overlay.json` says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Meta {
+    version: u32,
+    /// The path of the lower, escaped.
+    lower: String,
+    /// Its device and inode.
+    identity: (u64, u64),
+    /// Since when it is used, in nanoseconds since 1970, as the file system has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since_ns: Option<i128>,
+}
+
+/// Says which directory somebody's workspace is of.
+pub type Resolver = dyn Fn(&Principal) -> Option<PathBuf> + Send + Sync;
+
+/// All of them.
+pub struct Workspaces {
+    /// `var/overlays/`.
+    directory: PathBuf,
+    resolver: Box<Resolver>,
+    open: Mutex<HashMap<Principal, Arc<Workspace>>>,
+}
+
+impl std::fmt::Debug for Workspaces {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Workspaces")
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Workspaces {
+    /// Those whose overlays are in this directory (`var/overlays/`).
+    #[must_use]
+    pub fn new(directory: PathBuf, resolver: Box<Resolver>) -> Self {
+        Self {
+            directory,
+            resolver,
+            open: Mutex::default(),
+        }
+    }
+
+    /// Completes or undoes the commits that a crash cut short, of everybody. What cannot be is tried again when the workspace is used.
+    pub fn recover_all(&self) -> Vec<(Principal, Result<Recovered, ReviewError>)> {
+        let Ok(entries) = fs::read_dir(&self.directory) else {
+            return Vec::new();
+        };
+        let names = entries.flatten().map(|entry| entry.file_name());
+        let principals = names.filter_map(|name| Principal::stamped(name.to_str()?).ok());
+        let recovered = principals.map(|principal| {
+            let result = recover(&self.directory.join(principal.as_str()));
+            (principal, result)
+        });
+        recovered
+            .filter(|(_, result)| !matches!(result, Ok(Recovered::Nothing)))
+            .collect()
+    }
+
+    /// Somebody's, which is made when it is first asked for.
+    ///
+    /// # Errors
+    /// [`Fault::NoWorkspace`]; [`Fault::Changed`] when the directory is another than the overlay was made of; the system's.
+    pub fn of(&self, principal: &Principal) -> Result<Arc<Workspace>, FsError> {
+        let at = |fault| FsError::new("workspace://", fault);
+        let lower = (self.resolver)(principal).ok_or_else(|| at(Fault::NoWorkspace))?;
+        let mut open = self.open.lock();
+        if let Some(workspace) = open.get(principal)
+            && workspace.lower == lower
+            && workspace.is_sound()
+        {
+            return Ok(Arc::clone(workspace));
+        }
+        let overlay = self.place(principal);
+        let workspace = Workspace::open(overlay, lower).map_err(at)?;
+        let workspace = Arc::new(workspace);
+        open.insert(principal.clone(), Arc::clone(&workspace));
+        Ok(workspace)
+    }
+
+    /// The directory of somebody's overlay. No principal's name is a path.
+    fn place(&self, principal: &Principal) -> PathBuf {
+        self.directory.join(principal.as_str())
+    }
+
+    /// Bytes that somebody's workspace takes on the disk: what was written, and what is kept. 0 without one.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn stored_bytes(&self, principal: &Principal) -> Result<u64, FsError> {
+        let at = |fault| FsError::new("workspace://", fault);
+        let overlay = self.place(principal);
+        match Beneath::open(&overlay) {
+            Err(rustix::io::Errno::NOENT) => Ok(0),
+            Err(error) => Err(at(error.into())),
+            Ok(root) => Ok(space::usage(&root, ENTRIES_MAX).map_err(at)?.bytes),
+        }
+    }
+
+    /// Whether there is something of somebody's on the disk.
+    #[must_use]
+    pub fn is_kept(&self, principal: &Principal) -> bool {
+        self.place(principal).symlink_metadata().is_ok()
+    }
+
+    /// Whether somebody uses a principal's workspace now.
+    #[must_use]
+    pub fn users(&self, principal: &Principal) -> u64 {
+        self.open.lock().get(principal).map_or(0, |workspace| workspace.users())
+    }
+
+    /// Drops what was written to a principal's workspace, with its snapshots. The directory that it was a copy of is not touched.
+    ///
+    /// # Errors
+    /// [`UseError::Busy`], and the system's. Doing it again removes what is left.
+    pub fn forget(&self, principal: &Principal) -> Result<(), UseError> {
+        let overlay = self.place(principal);
+        let mut open = self.open.lock();
+        let workspace = open.get(principal).cloned();
+        // Nobody comes in while it is removed, and whoever has it finds it gone.
+        let _alone = workspace.as_ref().map(|workspace| workspace.alone()).transpose()?;
+        if overlay.symlink_metadata().is_ok() {
+            let parent = review::root(&self.directory)?;
+            review::tree::remove(&parent, OsStr::new(principal.as_str()), principal.as_str().as_bytes())?;
+        }
+        if let Some(workspace) = open.remove(principal) {
+            workspace.state.lock().broken = Some("it is gone".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// One principal's workspace.
+#[derive(Debug)]
+pub struct Workspace {
+    overlay: PathBuf,
+    lower: PathBuf,
+    state: Mutex<State>,
+    /// Held for reading by who only looks, for writing by who changes the layers otherwise than through the tree.
+    turn: RwLock<()>,
+}
+
+/// Nobody else uses a workspace while this lives.
+#[derive(Debug)]
+pub struct Alone<'a> {
+    workspace: &'a Workspace,
+    _turn: RwLockWriteGuard<'a, ()>,
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        let mut state = self.workspace.state.lock();
+        state.alone = false;
+        // What it had open may have been put aside.
+        state.tree = None;
+    }
+}
+
+impl Workspace {
+    fn open(overlay: PathBuf, lower: PathBuf) -> Result<Self, Fault> {
+        let found = fs::metadata(&lower)?;
+        if !found.is_dir() {
+            return Err(Fault::NotADirectory);
+        }
+        let identity = (found.dev(), found.ino());
+        for directory in [&*overlay, &overlay.join(STAGING), &overlay.join(WORK)] {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        }
+        recover(&overlay).map_err(|_| Fault::Busy)?;
+        let text = escape(lower.as_os_str().as_bytes());
+        let meta = match read_meta(&overlay)? {
+            Some(meta) if meta.lower == text && meta.identity == identity => meta,
+            Some(_) => return Err(Fault::Changed),
+            None => {
+                let meta = Meta {
+                    version: VERSION,
+                    lower: text,
+                    identity,
+                    since_ns: None,
+                };
+                write_meta(&overlay, &meta)?;
+                meta
+            }
+        };
+        let root = review::root(&overlay).map_err(|_| Fault::Io(rustix::io::Errno::IO))?;
+        if !overlay.join(commit::UPPER).exists() {
+            commit::make_upper(&root, found.mode() & 0o7777).map_err(|_| Fault::Io(rustix::io::Errno::IO))?;
+        }
+        let state = State::new(meta.since_ns);
+        Ok(Self {
+            overlay,
+            lower,
+            state: Mutex::new(state),
+            turn: RwLock::new(()),
+        })
+    }
+
+    fn is_sound(&self) -> bool {
+        self.state.lock().broken.is_none()
+    }
+
+    /// The directory of the host that it is a copy of.
+    #[must_use]
+    pub fn lower(&self) -> &Path {
+        &self.lower
+    }
+
+    /// The directory that its overlay is in.
+    #[must_use]
+    pub fn overlay(&self) -> &Path {
+        &self.overlay
+    }
+
+    /// What a mount of it needs: lower, upper and work directory.
+    #[must_use]
+    pub fn layers(&self) -> (PathBuf, PathBuf, PathBuf) {
+        (
+            self.lower.clone(),
+            self.overlay.join(commit::UPPER),
+            self.overlay.join(WORK),
+        )
+    }
+
+    /// Both layers, for the review.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn open_layers(&self) -> Result<Layers, ReviewError> {
+        Layers::open(&self.lower, &self.overlay)
+    }
+
+    /// Since when it is used, in nanoseconds since 1970.
+    #[must_use]
+    pub fn since_ns(&self) -> Option<i128> {
+        self.state.lock().since_ns
+    }
+
+    /// How many use it.
+    #[must_use]
+    pub fn users(&self) -> u64 {
+        self.state.lock().users
+    }
+
+    /// Whether it is mounted.
+    #[must_use]
+    pub fn is_mounted(&self) -> bool {
+        self.state.lock().mounted.is_some()
+    }
+
+    /// Begins to use it. What changes in the lower from the first use on is a conflict when it is committed.
+    ///
+    /// # Errors
+    /// [`Fault::Busy`] while it is committed or rolled back, and the system's.
+    pub fn enter(self: &Arc<Self>) -> Result<Guard, FsError> {
+        let at = |fault| FsError::new("workspace://", fault);
+        let mut state = self.state.lock();
+        if state.alone || state.broken.is_some() {
+            return Err(at(Fault::Busy));
+        }
+        let stale = state.users == 0 && state.left.is_some_and(|left| left.elapsed() >= FORGOTTEN_AFTER);
+        if state.since_ns.is_none() || stale && self.is_unwritten() {
+            let now = self.now_ns().map_err(|error| at(error.into()))?;
+            self.keep_since(&mut state, Some(now))
+                .map_err(|error| at(error.into()))?;
+        }
+        state.users += 1;
+        Ok(Guard::new(Arc::clone(self)))
+    }
+
+    fn leave(&self) {
+        let mut state = self.state.lock();
+        state.users = state.users.saturating_sub(1);
+        if state.users == 0 {
+            state.left = Some(Instant::now());
+        }
+    }
+
+    fn is_unwritten(&self) -> bool {
+        fs::read_dir(self.overlay.join(commit::UPPER)).is_ok_and(|mut entries| entries.next().is_none())
+    }
+
+    /// The tree that guests see: our own view of the layers, or what is mounted.
+    ///
+    /// # Errors
+    /// [`Fault::Busy`] while it is committed or rolled back, and the system's.
+    pub fn tree(&self) -> Result<Arc<Tree>, FsError> {
+        let at = |fault| FsError::new("workspace://", fault);
+        let mut state = self.state.lock();
+        if state.alone || state.broken.is_some() {
+            return Err(at(Fault::Busy));
+        }
+        if let Some(tree) = &state.tree {
+            return Ok(Arc::clone(tree));
+        }
+        let tree = Arc::new(match &state.mounted {
+            Some(root) => {
+                let root = root.try_clone().map_err(|error| at(error.into()))?;
+                Tree::Plain(Plain::new(Beneath::from_fd(root)))
+            }
+            None => Tree::Overlay(self.direct().map_err(at)?),
+        });
+        state.tree = Some(Arc::clone(&tree));
+        Ok(tree)
+    }
+
+    fn direct(&self) -> Result<Overlay, Fault> {
+        let failed = |_| Fault::Io(rustix::io::Errno::IO);
+        let Layers { lower, upper } = self.open_layers().map_err(failed)?;
+        Overlay::new(lower, upper, review::root(&self.overlay.join(STAGING)).map_err(failed)?)
+    }
+
+    /// From now on the tree is what is mounted; the layers are left alone.
+    pub fn mounted(&self, root: OwnedFd) {
+        let mut state = self.state.lock();
+        state.mounted = Some(root);
+        state.tree = None;
+    }
+
+    /// Nothing is mounted any more.
+    pub fn unmounted(&self) {
+        let mut state = self.state.lock();
+        state.mounted = None;
+        state.tree = None;
+    }
+
+    /// While somebody looks at the layers nobody changes them otherwise than through the tree. Waits for a commit.
+    pub fn look(&self) -> RwLockReadGuard<'_, ()> {
+        self.turn.read()
+    }
+
+    /// Nobody else uses it until this is dropped.
+    ///
+    /// # Errors
+    /// [`UseError::Busy`] while somebody does; [`UseError::Broken`] after a commit that could not be completed.
+    pub fn alone(&self) -> Result<Alone<'_>, UseError> {
+        let mut state = self.state.lock();
+        if let Some(why) = &state.broken {
+            return Err(UseError::Broken(why.clone()));
+        }
+        if state.users > 0 || state.mounted.is_some() || state.alone {
+            return Err(UseError::Busy {
+                users: state.users.max(1),
+            });
+        }
+        state.alone = true;
+        state.tree = None;
+        drop(state);
+        Ok(Alone {
+            workspace: self,
+            _turn: self.turn.write(),
+        })
+    }
+
+    fn keep_since(&self, state: &mut State, since_ns: Option<i128>) -> io::Result<()> {
+        let mut meta = read_meta(&self.overlay)?.ok_or(io::ErrorKind::NotFound)?;
+        meta.since_ns = since_ns;
+        write_meta(&self.overlay, &meta)?;
+        state.since_ns = since_ns;
+        Ok(())
+    }
+
+    /// The present moment, as the file system has it that changes of the lower are measured by.
+    fn now_ns(&self) -> io::Result<i128> {
+        let path = self.overlay.join(".clock");
+        fs::write(&path, b"")?;
+        let stat = fs::metadata(&path)?;
+        fs::remove_file(&path)?;
+        Ok(i128::from(stat.ctime()) * 1_000_000_000 + i128::from(stat.ctime_nsec()))
+    }
+}
+
+impl Alone<'_> {
+    /// The workspace.
+    #[must_use]
+    pub fn workspace(&self) -> &Workspace {
+        self.workspace
+    }
+
+    /// Since when it is used from now on.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn set_since(&self, since_ns: Option<i128>) -> Result<(), UseError> {
+        let mut state = self.workspace.state.lock();
+        self.workspace.keep_since(&mut state, since_ns).map_err(|source| {
+            UseError::Review(ReviewError::Io {
+                action: "write",
+                path: META.to_owned(),
+                source,
+            })
+        })
+    }
+
+    /// A commit that passed its point of no return could not be completed: nobody uses the workspace until it is.
+    pub fn must_recover(&self, why: &ReviewError) {
+        if self.workspace.overlay.join(review::journal::DIRECTORY).exists() {
+            self.workspace.state.lock().broken = Some(why.to_string());
+        }
+    }
+}
+
+/// Completes or undoes what a crash left in the directory of an overlay.
+fn recover(overlay: &Path) -> Result<Recovered, ReviewError> {
+    let lower = || {
+        let unreadable = |source| ReviewError::Io {
+            action: "read",
+            path: META.to_owned(),
+            source,
+        };
+        let meta = read_meta(overlay).map_err(unreadable)?;
+        let meta = meta.ok_or_else(|| ReviewError::Journal(format!("{META} is missing")))?;
+        let path = unescape(&meta.lower).ok_or_else(|| ReviewError::Journal(format!("{META} names no path")))?;
+        review::root(Path::new(OsStr::from_bytes(&path)))
+    };
+    commit::recover(overlay, lower, &mut commit::Fault::default())
+}
+
+fn read_meta(overlay: &Path) -> io::Result<Option<Meta>> {
+    let path = overlay.join(META);
+    let size = match path.symlink_metadata() {
+        Ok(stat) => stat.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if size > META_BYTES_MAX {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let meta: Meta = serde_json::from_slice(&fs::read(path)?)?;
+    if meta.version == VERSION {
+        Ok(Some(meta))
+    } else {
+        Err(io::ErrorKind::InvalidData.into())
+    }
+}
+
+fn write_meta(overlay: &Path, meta: &Meta) -> io::Result<()> {
+    let new = overlay.join("overlay.json.new");
+    fs::write(&new, serde_json::to_vec(meta)?)?;
+    fs::File::open(&new)?.sync_all()?;
+    fs::rename(&new, overlay.join(META))?;
+    fs::File::open(overlay)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+//! Who uses a workspace, and why it cannot be used.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::super::Tree;
+use super::super::review::ReviewError;
+use super::Workspace;
+
+/// What changes about an open workspace.
+#[derive(Debug)]
+pub(super) struct State {
+    /// Guards that live.
+    pub(super) users: u64,
+    /// Somebody commits, rolls back or removes it.
+    pub(super) alone: bool,
+    /// The root of the mount, while there is one.
+    pub(super) mounted: Option<OwnedFd>,
+    /// What was made of the layers, or of the mount, once it was asked for.
+    pub(super) tree: Option<Arc<Tree>>,
+    pub(super) since_ns: Option<i128>,
+    /// When the last user left.
+    pub(super) left: Option<Instant>,
+    /// Why nobody can use it any more in this form.
+    pub(super) broken: Option<String>,
+}
+
+impl State {
+    pub(super) fn new(since_ns: Option<i128>) -> Self {
+        Self {
+            users: 0,
+            alone: false,
+            mounted: None,
+            tree: None,
+            since_ns,
+            left: Some(Instant::now()),
+            broken: None,
+        }
+    }
+}
+
+/// One who uses a workspace; dropped when it does no more.
+#[derive(Debug)]
+pub struct Guard {
+    workspace: Arc<Workspace>,
+}
+
+impl Guard {
+    pub(super) fn new(workspace: Arc<Workspace>) -> Self {
+        Self { workspace }
+    }
+
+    /// Which.
+    #[must_use]
+    pub fn workspace(&self) -> &Arc<Workspace> {
+        &self.workspace
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.workspace.leave();
+    }
+}
+
+/// Why a workspace cannot be changed as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum UseError {
+    /// Somebody uses it.
+    #[error("the workspace is in use: {users} open files or programs")]
+    Busy {
+        /// How many.
+        users: u64,
+    },
+    /// A commit could not be completed, and has to be first.
+    #[error("the workspace cannot be used: {0}")]
+    Broken(String),
+    /// What was done to the layers failed.
+    #[error(transparent)]
+    Review(#[from] ReviewError),
+}
