@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use crate::audit::{self, Audit, AuditOptions, Entry, Report};
+use crate::audit::{self, Audit, AuditOptions, Entry, Kind, Outcome, Report};
 use crate::authority::{Authority, Edited, Gate, PolicyError};
 use crate::backup;
 use crate::bus::asks::Outcome;
@@ -44,6 +44,7 @@ use crate::notify;
 use crate::port::child::{Children, ChildrenOptions};
 use crate::port::listener::Caps;
 use crate::port::watch::Watches;
+use crate::vfs::review::commit::Recovered;
 use crate::vfs::workspaces::Workspaces;
 use crate::capsule::files::Files;
 use crate::status::StatusFile;
@@ -307,11 +308,12 @@ fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Ins
     let topics = Topics::new()?;
     let ledger = Ledger::new(Arc::clone(&store), Arc::clone(&deadlines), Arc::clone(&metrics));
     ledger.set_quotas(Arc::new(Entitlements(Arc::clone(&authority))));
+    let workspaces = Workspaces::new(home.overlays_dir(), Box::new(|_| None));
     Ok(Arc::new(Host {
         engine: engine::engine().map_err(BootError::Engine)?,
         durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
         store,
-        files: Arc::new(Files::new(home, Arc::new(Workspaces))),
+        files: Arc::new(Files::new(home, Arc::new(workspaces))),
         watches: Arc::new(Watches::new(Arc::clone(&ids), Arc::clone(&topics.watch))),
         bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
         gate: Gate::new(authority),
@@ -365,6 +367,7 @@ async fn live(
     let store = StoreThread::start(opener).await?;
     let host = make_host(parts, BootToken::create(&home)?, Arc::clone(store.store()), started)?;
     durable::recover::before_start(&host)?;
+    begin_files(&host);
     let _exporter = metrics::export(&config.metrics, &host.metrics)?;
     let ticker = Arc::new(Ticker::start(&host.engine).map_err(io("cannot start the epoch thread"))?);
     let shards: Arc<[Arc<Shard>]> = (0..config.daemon.shards.get())
@@ -445,6 +448,24 @@ async fn live(
     clean_up(&home);
     tracing::info!(ms = started.elapsed().as_millis(), "stopped");
     Ok(())
+}
+
+/// Empties what was temporary, and ends commits of workspaces that were cut short.
+fn begin_files(host: &Host) {
+    if let Err(error) = host.home.clear_tmp() {
+        tracing::error!(%error, "var/tmp cannot be emptied: what earlier daemons left there is found again");
+    }
+    for (principal, recovered) in host.files.workspaces.recover_all() {
+        let (outcome, detail) = match recovered {
+            Ok(Recovered::Completed) => (Outcome::Done, "cut short by an earlier end of the daemon, and completed".to_owned()),
+            Ok(_) => (Outcome::Failed, "cut short by an earlier end of the daemon, and undone".to_owned()),
+            Err(error) => (Outcome::Failed, format!("cut short by an earlier end of the daemon: {error}")),
+        };
+        tracing::warn!(%principal, detail, "a commit of a workspace");
+        let entry = Entry::new(Kind::Outcome, principal.as_str(), "workspace.commit").outcome(outcome);
+        // That the log takes nothing, it says itself.
+        drop(host.audit.write(entry.detail(&detail)));
+    }
 }
 
 /// Takes edits of `etc/` by hand, and closes what is taken from somebody.
