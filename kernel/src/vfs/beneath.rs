@@ -25,11 +25,10 @@ use rustix::io::Errno;
 
 pub use rustix::fs::FileType;
 
+use super::temporary::Temporary;
+
 /// What the system said.
 pub type Answer<T> = Result<T, Errno>;
-
-/// Tries to find a name for a temporary file that nothing has. Names are random, so that a second try is rare.
-const NAMES_TRIED_MAX: usize = 16;
 
 /// How a way is resolved: below the start, and through nothing that is a link.
 const STRICT: ResolveFlags = ResolveFlags::BENEATH
@@ -462,75 +461,3 @@ pub fn has_openat2() -> bool {
         retried(|| rustix::fs::openat2(CWD, "/", flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)).is_ok()
     })
 }
-
-/// A file that is being written, and that nobody looks for yet. Dropped before it has its name, it is gone.
-#[derive(Debug)]
-pub struct Temporary {
-    dir: OwnedFd,
-    name: OsString,
-    file: File,
-    published: bool,
-}
-
-impl Temporary {
-    /// A new file in a directory.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn new(dir: OwnedFd) -> Answer<Self> {
-        let (file, name) = with_new_name(|name| {
-            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
-            open_in(&dir, name, flags, Mode::RUSR | Mode::WUSR)
-        })?;
-        Ok(Self {
-            dir,
-            name,
-            file: File::from(file),
-            published: false,
-        })
-    }
-
-    /// The file.
-    #[must_use]
-    pub fn file(&self) -> &File {
-        &self.file
-    }
-
-    /// Gives it a name in a directory on the same file system, in place of what had it; with `NOREPLACE`, only if nothing has.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn publish(mut self, dir: impl AsFd, name: &OsStr, flags: RenameFlags) -> Answer<()> {
-        rustix::fs::renameat_with(&self.dir, &self.name, dir, name, flags)?;
-        self.published = true;
-        Ok(())
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if !self.published {
-            rustix::fs::unlinkat(&self.dir, &self.name, AtFlags::empty()).ok();
-        }
-    }
-}
-
-/// Does something with a random name, with another one when something has that.
-///
-/// # Errors
-/// `EEXIST` when none was free, and what `act` gives.
-pub(super) fn with_new_name<T>(mut act: impl FnMut(&OsStr) -> Answer<T>) -> Answer<(T, OsString)> {
-    for _ in 0..NAMES_TRIED_MAX {
-        let random = getrandom::u64().map_err(|_| Errno::IO)?;
-        let name = OsString::from(format!("{TEMPORARY}{random:016x}"));
-        match act(&name) {
-            Err(Errno::EXIST) => {}
-            Err(error) => return Err(error),
-            Ok(made) => return Ok((made, name)),
-        }
-    }
-    Err(Errno::EXIST)
-}
-
-/// How the names of temporary files begin.
-pub const TEMPORARY: &str = ".astrid-new-";

@@ -37,8 +37,8 @@ pub enum Fault {
     /// The directory has something in it.
     #[error("the directory is not empty")]
     NotEmpty,
-    /// A link leads out of the tree.
-    #[error("a symbolic link leads out of the tree")]
+    /// A link leads out of the tree, or in a circle.
+    #[error("a symbolic link leads out of the tree, or in a circle")]
     Escapes,
     /// What is not a file, directory or link; or what the file system cannot do.
     #[error("not supported: {0}")]

@@ -4,9 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 
 use super::beneath::FileType;
 use super::path::is_name;
+use super::temporary::TEMPORARY;
 
 /// Entries of one page, at most, however many are asked for.
 pub const PAGE_ENTRIES_MAX: usize = 10_000;
@@ -54,8 +56,11 @@ impl<'c> Gathering<'c> {
         }
     }
 
-    /// Whether what has this name can still be on the page. A name that cannot be told is counted.
+    /// Whether what has this name can still be on the page. A name that cannot be told is counted; what is being written is not there yet.
     pub(super) fn wants(&mut self, name: &OsStr) -> bool {
+        if name.as_bytes().starts_with(TEMPORARY.as_bytes()) {
+            return false;
+        }
         let Some(name) = name.to_str().filter(|name| is_name(name)) else {
             self.unnamed += 1;
             return false;

@@ -4,7 +4,7 @@
 //! - [`beneath`]: an open directory, and the one place that opens what is below it;
 //! - [`layer`]: one layer of an overlay on disk, in the format of the Linux overlay file system;
 //! - `walk`: symbolic links, which are followed by us, inside the root;
-//! - [`opened`]: a file that is open; [`listing`]: what is in a directory; [`space`]: what it all takes on the disk;
+//! - [`opened`]: a file that is open; [`temporary`]: one that is not there yet; [`listing`]: what is in a directory; [`space`]: what it all takes on the disk;
 //! - [`plain`]: a tree that is one directory; [`overlay`]: a tree that is two, of which only one is written.
 //!
 //! A [`Tree`] is used in two steps: [`Tree::resolve`] follows the links of a path and gives a [`Place`], which says what authority it needs; and
@@ -19,11 +19,16 @@ pub mod opened;
 pub mod overlay;
 pub mod path;
 pub mod plain;
+pub mod review;
 pub mod space;
+pub mod temporary;
 mod walk;
+pub mod workspaces;
 
 #[cfg(test)]
 mod tests;
+
+use std::os::fd::OwnedFd;
 
 use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
 
@@ -99,6 +104,31 @@ impl Tree {
     /// [`Fault::Escapes`] when a link leads out, [`Fault::NotFound`] and [`Fault::NotADirectory`] when the way is not there.
     pub fn resolve(&self, path: &VirtualPath, follow: Follow) -> Result<Place, FsError> {
         either!(self, resolve(path, follow))
+    }
+
+    /// The place of what was listed in a directory. It is not followed when it is a link.
+    ///
+    /// # Errors
+    /// [`Fault::Invalid`] when it is no name.
+    pub fn child(&self, directory: &Place, name: &str) -> Result<Place, FsError> {
+        directory.path().join(name).map(Place::new)
+    }
+
+    /// Whether [`Info::written`] and [`listing::Listed::written`] mean something here.
+    #[must_use]
+    pub fn has_layers(&self) -> bool {
+        match self {
+            Self::Plain(tree) => tree.has_layers(),
+            Self::Overlay(_) => true,
+        }
+    }
+
+    /// What is to be watched to see changes there: of an overlay, what both layers have. They are open for nothing but that.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn watched(&self, place: &Place) -> Result<Vec<OwnedFd>, FsError> {
+        either!(self, watched(place))
     }
 
     /// What is known about it; of a link, about the link.

@@ -8,10 +8,11 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use super::beneath::{Stat, Temporary, stat_of};
+use super::beneath::{Stat, stat_of};
 use super::error::{At as _, Fault, FsError};
 use super::path::{Place, VirtualPath};
 use super::space::{Room, write_grows};
+use super::temporary::Temporary;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -180,7 +181,7 @@ impl OpenFile {
 }
 
 /// A whole new content for a file, which takes its place at once when all of it is there. Dropped before, it is gone, and so is the room that it
-/// took: who counts asks [`Replacing::allocated`] first.
+/// took: who counts asks [`Replacing::allocated`] first, and tells [`Room::gave_up`].
 #[derive(Debug)]
 pub struct Replacing {
     pub(super) place: Place,
@@ -218,6 +219,14 @@ impl Replacing {
         written.at(self.place.path())?;
         self.written += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Waits until what was written is on the disk.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn sync(&self) -> Result<(), FsError> {
+        self.temporary.file().sync_data().at(self.place.path())
     }
 
     /// Bytes that it takes on the disk until now.

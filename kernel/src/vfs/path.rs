@@ -1,6 +1,6 @@
 //! What a guest may write for a path, and what it is once links in it are followed.
 //!
-//! A path is a scheme and names: `workspace://src/main.rs`. What is validated here cannot mean anything but a place in that tree: there is no
+//! A path is a scheme and names: `workspace://src/main.rs`; the rule for them is `astrid_wire`'s. What is validated here cannot mean anything but a place in that tree: there is no
 //! `..`, no second spelling of a place, and nothing that a terminal or a log would take for something else. What links and mounts make of it on
 //! the disk is for `walk` and `beneath`.
 //!
@@ -13,39 +13,15 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
 
+use astrid_wire::fs::PathError;
+
+pub use astrid_wire::fs::Root as Scheme;
+
 use super::error::{Fault, FsError};
-
-/// Bytes of a path, without its scheme, at most: what the system takes.
-pub const PATH_BYTES_MAX: usize = 4096;
-
-/// Bytes of one name, at most: what file systems take.
-pub const NAME_BYTES_MAX: usize = 255;
+use super::temporary::TEMPORARY;
 
 /// Names of a path, at most. To follow links, the directories on the way are held open, and files that a process has open are few.
 pub const NAMES_MAX: usize = 128;
-
-/// Which of a principal's trees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Scheme {
-    /// A directory of the host, of which only a copy is written.
-    Workspace,
-    /// What is kept for it.
-    Home,
-    /// What is kept until the daemon starts again.
-    Tmp,
-}
-
-impl Scheme {
-    /// How it is written.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Workspace => "workspace",
-            Self::Home => "home",
-            Self::Tmp => "tmp",
-        }
-    }
-}
 
 /// A path of a guest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,17 +46,21 @@ impl VirtualPath {
     /// # Errors
     /// [`Fault::Invalid`], with what is wrong.
     pub fn parse(text: &str) -> Result<Self, FsError> {
-        let wrong = |why| FsError::new(text, Fault::Invalid(why));
-        let (scheme, names) = text.split_once("://").ok_or_else(|| wrong("it has no scheme"))?;
-        let scheme = [Scheme::Workspace, Scheme::Home, Scheme::Tmp]
-            .into_iter()
-            .find(|known| known.name() == scheme)
-            .ok_or_else(|| wrong("its scheme is none of workspace, home and tmp"))?;
+        let wrong = |fault| FsError::new(text, fault);
+        let (scheme, names) = astrid_wire::fs::parse(text).map_err(|error| wrong(error.into()))?;
         check_names(names).map_err(wrong)?;
         Ok(Self {
             scheme,
             names: names.to_owned(),
         })
+    }
+
+    /// A path of names, from somewhere on the disk.
+    fn of(scheme: Scheme, names: String) -> Result<Self, Fault> {
+        let path = Self { scheme, names };
+        astrid_wire::fs::parse(&path.to_string())?;
+        check_names(&path.names)?;
+        Ok(path)
     }
 
     /// A path of names that were found on the disk.
@@ -95,8 +75,7 @@ impl VirtualPath {
             }
             names.push_str(name.to_str().ok_or(Fault::Invalid("a name in it is not UTF-8"))?);
         }
-        check_names(&names).map_err(Fault::Invalid)?;
-        Ok(Self { scheme, names })
+        Self::of(scheme, names)
     }
 
     /// Which tree it is in.
@@ -141,15 +120,14 @@ impl VirtualPath {
         } else {
             format!("{}/{name}", self.names)
         };
-        let wrong = |why| FsError::new(&format!("{}://{names}", self.scheme.name()), Fault::Invalid(why));
+        let shown = || format!("{}://{names}", self.scheme.as_str());
         if name.is_empty() || name.contains('/') {
-            return Err(wrong("a name is not empty and has no slash"));
+            return Err(FsError::new(
+                &shown(),
+                Fault::Invalid("a name is not empty and has no slash"),
+            ));
         }
-        check_names(&names).map_err(wrong)?;
-        Ok(Self {
-            scheme: self.scheme,
-            names,
-        })
+        Self::of(self.scheme, names.clone()).map_err(|fault| FsError::new(&shown(), fault))
     }
 
     /// Whether it is below another, or the same.
@@ -166,42 +144,47 @@ impl VirtualPath {
     #[must_use]
     pub fn resource(&self) -> String {
         if self.is_root() {
-            return format!("/{}", self.scheme.name());
+            return format!("/{}", self.scheme.as_str());
         }
-        format!("/{}/{}", self.scheme.name(), self.names)
+        format!("/{}/{}", self.scheme.as_str(), self.names)
     }
 }
 
 impl fmt::Display for VirtualPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.scheme.name(), self.names)
+        write!(f, "{}://{}", self.scheme.as_str(), self.names)
     }
 }
 
 /// Whether a text may be one name of a path.
-#[must_use]
-pub fn is_name(name: &str) -> bool {
-    !name.contains('/') && !name.is_empty() && check_names(name).is_ok()
+pub(super) fn is_name(name: &str) -> bool {
+    !name.contains('/') && !name.is_empty() && VirtualPath::of(Scheme::Tmp, name.to_owned()).is_ok()
 }
 
-fn check_names(names: &str) -> Result<(), &'static str> {
-    if names.is_empty() {
-        return Ok(());
+/// What is refused beside what the rule for paths refuses: what cannot be walked, and what is being written.
+fn check_names(names: &str) -> Result<(), Fault> {
+    if names.split('/').count() > NAMES_MAX {
+        return Err(Fault::Invalid("it has more than 128 names"));
     }
-    if names.len() >= PATH_BYTES_MAX {
-        return Err("it is longer than 4095 bytes");
-    }
-    for (number, name) in names.split('/').enumerate() {
-        match name {
-            _ if number >= NAMES_MAX => return Err("it has more than 128 names"),
-            "" => return Err("a name in it is empty"),
-            "." | ".." => return Err("`.` and `..` are no names"),
-            _ if name.len() > NAME_BYTES_MAX => return Err("a name in it is longer than 255 bytes"),
-            _ if name.chars().any(char::is_control) => return Err("a name in it has a control character"),
-            _ => {}
-        }
+    if names.split('/').any(|name| name.starts_with(TEMPORARY)) {
+        return Err(Fault::Invalid(
+            "names that begin with .astrid-new- are for files that are being written",
+        ));
     }
     Ok(())
+}
+
+impl From<PathError> for Fault {
+    fn from(error: PathError) -> Self {
+        Self::Invalid(match error {
+            PathError::Root => "a path begins with workspace://, home:// or tmp://",
+            PathError::TooLong(_) => "it is longer than 4096 bytes",
+            PathError::Empty(_) => "a name in it is empty",
+            PathError::Dots(_) => "`.` and `..` are no names: paths are written without them",
+            PathError::LongSegment(_) => "a name in it is longer than 255 bytes",
+            PathError::Control(_) => "a name in it has a control character",
+        })
+    }
 }
 
 /// A path in which a tree has followed the links: what authority is asked about, and what operations take.
@@ -284,6 +267,7 @@ mod tests {
             &long_name,
             &long_path,
             &deep_path,
+            "home://.astrid-new-1",
         ] {
             let error = VirtualPath::parse(text).unwrap_err();
             assert!(matches!(error.fault, Fault::Invalid(_)), "{text:?}: {error}");

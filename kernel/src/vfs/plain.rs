@@ -5,16 +5,18 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::beneath::{Beneath, FileType, Moment, Stat, Temporary, open_in, stat_of};
+use super::beneath::{Beneath, FileType, Moment, Stat, open_in, stat_of};
 use super::error::{At as _, Fault, FsError};
 use super::listing::{Gathering, Page};
 use super::opened::{Access, OpenFile, Replacing};
 use super::path::{Follow, Place, VirtualPath};
 use super::space::{self, Room};
+use super::temporary::Temporary;
 use super::walk::{self, Directories, Step};
 use super::{Info, Removal, only_modified};
 
@@ -28,13 +30,15 @@ pub(super) const INTO_ITSELF: Fault = Fault::Invalid("a directory cannot be move
 #[derive(Debug)]
 pub struct Plain {
     root: Beneath,
+    /// While an overlay is mounted here: its upper layer, which says what was written. It is only asked for names.
+    upper: Option<Beneath>,
 }
 
 impl Directories for Plain {
     type Dir = OwnedFd;
 
     fn root(&self) -> Result<OwnedFd, Fault> {
-        Ok(self.root.handle(std::path::Path::new(""))?)
+        Ok(self.root.handle(Path::new(""))?)
     }
 
     fn step(&self, dir: &OwnedFd, name: &OsStr) -> Result<Step<OwnedFd>, Fault> {
@@ -57,7 +61,29 @@ impl Plain {
     /// A tree of a directory that is open.
     #[must_use]
     pub fn new(root: Beneath) -> Self {
-        Self { root }
+        Self { root, upper: None }
+    }
+
+    /// A tree of the root of an overlay that the kernel has mounted, with its upper layer.
+    #[must_use]
+    pub fn mounted(root: Beneath, upper: Beneath) -> Self {
+        Self {
+            root,
+            upper: Some(upper),
+        }
+    }
+
+    pub(super) fn has_layers(&self) -> bool {
+        self.upper.is_some()
+    }
+
+    /// Whether an upper layer has something under a path; where there is none, always.
+    fn written(&self, relative: &Path) -> bool {
+        self.upper.as_ref().is_none_or(|upper| upper.stat(relative).is_ok())
+    }
+
+    pub(super) fn watched(&self, place: &Place) -> Result<Vec<OwnedFd>, FsError> {
+        Ok(vec![self.root.handle(place.path().relative()).at(place.path())?])
     }
 
     /// The directory.
@@ -75,7 +101,8 @@ impl Plain {
 
     pub(super) fn stat(&self, place: &Place) -> Result<Info, FsError> {
         let stat = self.root.stat(place.path().relative()).at(place.path())?;
-        Ok(Info { stat, written: true })
+        let written = self.written(place.path().relative());
+        Ok(Info { stat, written })
     }
 
     pub(super) fn open(&self, place: &Place, access: &Access, room: &mut Room) -> Result<OpenFile, FsError> {
@@ -138,7 +165,7 @@ impl Plain {
         let Some((dir, name)) = path.split() else {
             return Err(Fault::IsADirectory).at(path);
         };
-        let dir = self.root.handle(std::path::Path::new(dir)).at(path)?;
+        let dir = self.root.handle(Path::new(dir)).at(path)?;
         temporary
             .publish(dir, OsStr::new(name), RenameFlags::empty())
             .at(path)?;
@@ -155,7 +182,11 @@ impl Plain {
             for entry in dir.names()? {
                 let (name, kind) = entry?;
                 if page.wants(&name) {
-                    page.add(&name, told(&dir, &name, kind)?, true);
+                    page.add(
+                        &name,
+                        told(&dir, &name, kind)?,
+                        self.written(&place.path().relative().join(&name)),
+                    );
                 }
             }
             Ok::<(), Fault>(())

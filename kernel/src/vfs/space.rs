@@ -55,6 +55,11 @@ impl Room {
         self.left
     }
 
+    /// So many that were taken are free again: of a new content that was dropped.
+    pub fn gave_up(&mut self, bytes: u64) {
+        self.changed(bytes, 0);
+    }
+
     /// Asks whether so many would fit.
     pub(super) fn need(&self, needed: u64) -> Result<(), Fault> {
         if needed > self.left {

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use super::error::{At as _, Fault, FsError};
 use super::path::{Follow, NAMES_MAX, Place, VirtualPath};
 
-/// Links that one path may lead through: as many as Linux follows.
+/// Links that one path may lead through: as many as Linux follows. More lead in a circle, which is not in the tree either.
 const LINKS_MAX: usize = 40;
 
 /// What a directory has under a name.
@@ -63,7 +63,7 @@ fn walk<T: Directories>(tree: &T, path: &VirtualPath, follow: Follow) -> Result<
             Step::Link(target) if !ahead.is_empty() || follow == Follow::Yes => {
                 links += 1;
                 if links > LINKS_MAX {
-                    return Err(Fault::Invalid("it leads through more than 40 symbolic links"));
+                    return Err(Fault::Escapes);
                 }
                 if target.as_bytes().starts_with(b"/") {
                     return Err(Fault::Escapes);

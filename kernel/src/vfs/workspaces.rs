@@ -173,22 +173,30 @@ impl Workspaces {
         self.open.lock().get(principal).map_or(0, |workspace| workspace.users())
     }
 
+    /// Lets go of a principal's workspace: whoever still has it finds it closed. What is on the disk stays.
+    pub fn forget(&self, principal: &Principal) {
+        if let Some(workspace) = self.open.lock().remove(principal) {
+            workspace.state.lock().broken = Some("it is gone".to_owned());
+        }
+    }
+
     /// Drops what was written to a principal's workspace, with its snapshots. The directory that it was a copy of is not touched.
     ///
     /// # Errors
     /// [`UseError::Busy`], and the system's. Doing it again removes what is left.
-    pub fn forget(&self, principal: &Principal) -> Result<(), UseError> {
+    pub fn remove(&self, principal: &Principal) -> Result<(), UseError> {
         let overlay = self.place(principal);
         let mut open = self.open.lock();
         let workspace = open.get(principal).cloned();
-        // Nobody comes in while it is removed, and whoever has it finds it gone.
-        let _alone = workspace.as_ref().map(|workspace| workspace.alone()).transpose()?;
+        if let Some(workspace) = &workspace {
+            // Nobody comes in while it is removed, and whoever has it finds it gone.
+            workspace.close()?;
+        }
+        open.remove(principal);
         if overlay.symlink_metadata().is_ok() {
             let parent = review::root(&self.directory)?;
-            review::tree::remove(&parent, OsStr::new(principal.as_str()), principal.as_str().as_bytes())?;
-        }
-        if let Some(workspace) = open.remove(principal) {
-            workspace.state.lock().broken = Some("it is gone".to_owned());
+            let name = principal.as_str();
+            review::tree::remove(&parent, OsStr::new(name), name.as_bytes())?;
         }
         Ok(())
     }
@@ -321,14 +329,19 @@ impl Workspace {
         if state.alone || state.broken.is_some() {
             return Err(at(Fault::Busy));
         }
-        let stale = state.users == 0 && state.left.is_some_and(|left| left.elapsed() >= FORGOTTEN_AFTER);
-        if state.since_ns.is_none() || stale && self.is_unwritten() {
-            let now = self.now_ns().map_err(|error| at(error.into()))?;
-            self.keep_since(&mut state, Some(now))
-                .map_err(|error| at(error.into()))?;
-        }
+        self.begin(&mut state).map_err(|error| at(error.into()))?;
         state.users += 1;
         Ok(Guard::new(Arc::clone(self)))
+    }
+
+    /// From the first use on, what changes in the lower is a conflict.
+    fn begin(&self, state: &mut State) -> io::Result<()> {
+        let stale = state.users == 0 && state.left.is_some_and(|left| left.elapsed() >= FORGOTTEN_AFTER);
+        if state.since_ns.is_none() || stale && self.is_unwritten() {
+            let now = self.now_ns()?;
+            self.keep_since(state, Some(now))?;
+        }
+        Ok(())
     }
 
     fn leave(&self) {
@@ -356,6 +369,7 @@ impl Workspace {
         if let Some(tree) = &state.tree {
             return Ok(Arc::clone(tree));
         }
+        self.begin(&mut state).map_err(|error| at(error.into()))?;
         let tree = Arc::new(match &state.mounted {
             Some(root) => {
                 let root = root.try_clone().map_err(|error| at(error.into()))?;
@@ -398,14 +412,7 @@ impl Workspace {
     /// [`UseError::Busy`] while somebody does; [`UseError::Broken`] after a commit that could not be completed.
     pub fn alone(&self) -> Result<Alone<'_>, UseError> {
         let mut state = self.state.lock();
-        if let Some(why) = &state.broken {
-            return Err(UseError::Broken(why.clone()));
-        }
-        if state.users > 0 || state.mounted.is_some() || state.alone {
-            return Err(UseError::Busy {
-                users: state.users.max(1),
-            });
-        }
+        state.is_unused()?;
         state.alone = true;
         state.tree = None;
         drop(state);
@@ -413,6 +420,19 @@ impl Workspace {
             workspace: self,
             _turn: self.turn.write(),
         })
+    }
+
+    /// Nobody uses it any more, ever.
+    fn close(&self) -> Result<(), UseError> {
+        let mut state = self.state.lock();
+        match state.is_unused() {
+            // What is broken is removed as well.
+            Ok(()) | Err(UseError::Broken(_)) => {}
+            Err(error) => return Err(error),
+        }
+        state.broken = Some("it is gone".to_owned());
+        state.tree = None;
+        Ok(())
     }
 
     fn keep_since(&self, state: &mut State, since_ns: Option<i128>) -> io::Result<()> {

@@ -6,13 +6,14 @@ use std::fs::File;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::super::beneath::{Moment, Temporary, file_in, open_in, set_mode_of, stat_in};
+use super::super::beneath::{Moment, file_in, open_in, set_mode_of, stat_in};
 use super::super::error::{At as _, Fault, FsError};
 use super::super::layer::{self, Kind};
 use super::super::opened::{Access, Replacing};
 use super::super::path::{Place, VirtualPath};
 use super::super::plain::{MODE_BITS, flags_of, ready};
 use super::super::space::{self, Room};
+use super::super::temporary::Temporary;
 use super::super::{Removal, only_modified};
 use super::raise::{DIRECTORY_BYTES, Made};
 use super::{Level, Overlay, Seen, Spot};

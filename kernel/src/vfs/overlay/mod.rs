@@ -19,21 +19,23 @@ mod raise;
 mod rename;
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use parking_lot::Mutex;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Info;
-use super::beneath::{Beneath, Parent, TEMPORARY, file_in, stat_in};
+use super::beneath::{Beneath, Parent, file_in, open_in, stat_in};
 use super::error::{At as _, Fault, FsError};
 use super::layer::{self, Entry, Kind};
 use super::opened::{Access, OpenFile};
 use super::path::{Follow, Place, VirtualPath};
 use super::plain::{cut, flags_of};
 use super::space::{self, Room};
+use super::temporary::TEMPORARY;
 use super::walk::{self, Directories, Step};
 
 /// A lower and an upper directory.
@@ -247,6 +249,36 @@ impl Overlay {
             })
         };
         stat().at(place.path())
+    }
+
+    /// Both layers' of what is there. A directory gets an upper part first, so that what is written into it later is seen.
+    pub(super) fn watched(&self, place: &Place) -> Result<Vec<OwnedFd>, FsError> {
+        let watched = || {
+            let path = place.path();
+            if !path.is_root() && self.spot(path)?.seen.kind() != Some(Kind::Directory) {
+                let spot = self.spot(path)?;
+                let holders = [
+                    (spot.seen.upper, &spot.level.upper),
+                    (spot.seen.lower, &spot.level.lower),
+                ];
+                let there = holders.iter().filter(|(entry, _)| entry.is_some());
+                let open = |dir: &Parent<'_>| open_in(dir, spot.name, OFlags::PATH, Mode::empty());
+                let found: Vec<_> = there
+                    .filter_map(|(_, dir)| dir.as_ref().map(open))
+                    .collect::<Result<_, _>>()?;
+                return if spot.seen.kind().is_some() {
+                    Ok(found)
+                } else {
+                    Err(Fault::NotFound)
+                };
+            }
+            let _turn = self.change.lock();
+            let level = self.raise_dir(path.names(), &mut Room::unlimited())?;
+            let again = |dir: &Parent<'_>| rustix::fs::openat(dir, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+            let found: Result<Vec<_>, _> = [&level.upper, &level.lower].into_iter().flatten().map(again).collect();
+            Ok::<_, Fault>(found?)
+        };
+        watched().at(place.path())
     }
 
     pub(super) fn read_link(&self, place: &Place) -> Result<String, FsError> {

@@ -10,11 +10,12 @@ use std::path::Path;
 use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::super::beneath::{stat_in, with_new_name};
+use super::super::beneath::stat_in;
 use super::super::error::Fault;
 use super::super::layer::{self, Kind};
 use super::super::path::VirtualPath;
 use super::super::space::Room;
+use super::super::temporary::with_new_name;
 use super::super::walk::Directories as _;
 use super::{Level, Overlay, Seen, Spot};
 

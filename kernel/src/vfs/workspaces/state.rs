@@ -38,6 +38,23 @@ impl State {
             broken: None,
         }
     }
+
+    /// That nobody has a guard, a mount, or the tree in hand.
+    pub(super) fn is_unused(&self) -> Result<(), UseError> {
+        if let Some(why) = &self.broken {
+            return Err(UseError::Broken(why.clone()));
+        }
+        let hands = self.tree.as_ref().map_or(0, |tree| Arc::strong_count(tree) as u64 - 1);
+        let users = self
+            .users
+            .max(hands)
+            .max(u64::from(self.mounted.is_some() || self.alone));
+        if users > 0 {
+            Err(UseError::Busy { users })
+        } else {
+            Ok(())
+        }
+    }
 }
 
 /// One who uses a workspace; dropped when it does no more.

@@ -40,7 +40,7 @@ fn who_has_none_gets_none() {
     let nobody = who("nobody");
     assert_eq!(fixture.workspaces.of(&nobody).unwrap_err().fault, Fault::NoWorkspace);
     assert_eq!(fixture.workspaces.stored_bytes(&nobody).unwrap(), 0);
-    fixture.workspaces.forget(&nobody).unwrap();
+    fixture.workspaces.remove(&nobody).unwrap();
     assert!(!fixture.temporary.path().join("overlays").exists());
 }
 
@@ -58,7 +58,7 @@ fn users_are_counted() {
     drop(one);
     assert!(matches!(workspace.alone(), Err(UseError::Busy { users: 1 })));
     assert!(matches!(
-        fixture.workspaces.forget(&who("a")),
+        fixture.workspaces.remove(&who("a")),
         Err(UseError::Busy { users: 1 })
     ));
     drop(other);
@@ -67,7 +67,10 @@ fn users_are_counted() {
     assert_eq!(workspace.tree().unwrap_err().fault, Fault::Busy);
     assert!(matches!(workspace.alone(), Err(UseError::Busy { .. })));
     drop(alone);
-    workspace.tree().unwrap();
+    let tree = workspace.tree().unwrap();
+    assert!(matches!(workspace.alone(), Err(UseError::Busy { users: 1 })));
+    drop(tree);
+    drop(workspace.alone().unwrap());
     let again = Fixture::again(fixture.temporary.path());
     assert_eq!(again.of(&who("a")).unwrap().since_ns(), Some(since));
     let alone = workspace.alone().unwrap();
@@ -85,7 +88,7 @@ fn another_directory_is_not_taken_for_it() {
     fs::create_dir(fixture.lower()).unwrap();
     let again = Fixture::again(fixture.temporary.path());
     assert_eq!(again.of(&who("a")).unwrap_err().fault, Fault::Changed);
-    again.forget(&who("a")).unwrap();
+    again.remove(&who("a")).unwrap();
     again.of(&who("a")).unwrap();
 }
 
@@ -96,7 +99,7 @@ fn a_workspace_is_forgotten() {
     let workspace = fixture.workspaces.of(&who("a")).unwrap();
     fs::write(workspace.overlay().join("upper/x"), "x".repeat(100_000)).unwrap();
     assert!(fixture.workspaces.stored_bytes(&who("a")).unwrap() > 100_000);
-    fixture.workspaces.forget(&who("a")).unwrap();
+    fixture.workspaces.remove(&who("a")).unwrap();
     assert_eq!(fixture.workspaces.stored_bytes(&who("a")).unwrap(), 0);
     assert!(!fixture.workspaces.is_kept(&who("a")));
     assert_eq!(workspace.enter().unwrap_err().fault, Fault::Busy);
