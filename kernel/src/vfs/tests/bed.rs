@@ -274,12 +274,22 @@ pub(super) fn is_root() -> bool {
 /// Says that a test is already run as another user.
 const AS_USER: &str = "ASTRID_TEST_AS_USER";
 
+/// Whether this is the second run.
+pub(super) fn is_again() -> bool {
+    std::env::var_os(AS_USER).is_some()
+}
+
+/// How the harness names a test.
+pub(super) fn name_of<F>(_: F) -> &'static str {
+    let name = std::any::type_name::<F>();
+    name.split_once("::").unwrap().1
+}
+
 /// Runs this test once more as an ordinary user, where this is root.
-pub(super) fn also_as_user() {
-    if !is_root() || std::env::var_os(AS_USER).is_some() {
+pub(super) fn also_as_user(name: &str) {
+    if !is_root() || is_again() {
         return;
     }
-    let name = std::thread::current().name().unwrap().to_owned();
     let output = std::process::Command::new("setpriv")
         .args([
             "--reuid=65534",
@@ -289,7 +299,7 @@ pub(super) fn also_as_user() {
             "--bounding-set=-all",
         ])
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", &name, "--nocapture"])
+        .args(["--exact", name, "--nocapture"])
         .env(AS_USER, "1")
         .env("TMPDIR", "/tmp")
         .current_dir("/")

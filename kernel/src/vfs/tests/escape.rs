@@ -17,7 +17,7 @@ use super::super::path::{Follow, VirtualPath};
 use super::super::plain::Plain;
 use super::super::space::Room;
 use super::super::{Removal, Tree};
-use super::bed::{Use, also_as_user, fault, fingerprint, is_root};
+use super::bed::{Use, also_as_user, fault, fingerprint, is_root, name_of};
 
 /// Links that lead out, or nowhere, and whether what is tried through them goes one name on.
 const LINKS: [(&str, &str); 16] = [
@@ -161,7 +161,7 @@ fn links_do_not_lead_out() {
         );
     }
     assert_eq!(fingerprint(&world.path("outside")), outside);
-    also_as_user();
+    also_as_user(name_of(links_do_not_lead_out));
 }
 
 /// A place that was taken as the link it is gives nothing of what it leads to, even if that is inside.
@@ -201,7 +201,7 @@ fn a_place_that_is_a_link_is_not_followed() {
         let target = tree.read_link(&tree.at("absolute", Follow::No).unwrap()).unwrap();
         assert_eq!(target, "/etc/passwd", "{name}: its text may be read");
     }
-    also_as_user();
+    also_as_user(name_of(a_place_that_is_a_link_is_not_followed));
 }
 
 /// What is not a regular file, a directory or a link is seen, and can be removed, and nothing else; and nobody waits for it.
@@ -242,7 +242,7 @@ fn devices_are_not_opened() {
         Some(Fault::NotFound)
     );
     assert!(world.path("tree/fifo").exists());
-    also_as_user();
+    also_as_user(name_of(devices_are_not_opened));
 }
 
 /// A file of the lower layer that has another name outside is read, as a file of the project; what is written never reaches it.
@@ -264,7 +264,7 @@ fn hard_links_are_not_written_through() {
     plain.put("hard", b"new").unwrap();
     assert_eq!(fs::read(world.path("outside/secret")).unwrap(), b"secret");
     assert_eq!(fingerprint(&world.path("outside/sub")), outside);
-    also_as_user();
+    also_as_user(name_of(hard_links_are_not_written_through));
 }
 
 /// The root is itself: it is not removed, renamed, replaced or left.
@@ -283,7 +283,7 @@ fn the_root_stays() {
         assert_eq!(fault(tree.link("", "x")), Some(Fault::Exists), "{name}");
         tree.mode("", 0o755).unwrap();
     }
-    also_as_user();
+    also_as_user(name_of(the_root_stays));
 }
 
 /// Names that are as long as names may be, and one byte longer.
@@ -316,7 +316,7 @@ fn long_names_are_names_or_errors() {
             "{name}"
         );
     }
-    also_as_user();
+    also_as_user(name_of(long_names_are_names_or_errors));
 }
 
 /// What the system is asked stays below, whoever asks: what no guest can say is refused too, both ways of opening.
@@ -358,5 +358,5 @@ fn beneath_refuses_what_is_not_below() {
             );
         }
     }
-    also_as_user();
+    also_as_user(name_of(beneath_refuses_what_is_not_below));
 }

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
-use super::bed::{Bed, Use, also_as_user, fingerprint, is_root, plain, view_of};
+use super::bed::{Bed, Use, also_as_user, fingerprint, is_root, name_of, plain, view_of};
 use super::model::{any_step, known, prepare, take};
 
 /// Steps on our side, and as many on the kernel's.
@@ -35,11 +35,11 @@ fn mounted(bed: &Bed) -> bool {
         options("kernelwork"),
         options("merged"),
     );
-    let name = std::thread::current().name().unwrap().to_owned();
+    let name = name_of(the_kernels_mount_shows_the_same);
     let output = Command::new("unshare")
         .args([if is_root() { "-m" } else { "-Urm" }, "sh", "-c", &script])
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", &name, "--nocapture"])
+        .args(["--exact", name, "--nocapture"])
         .env(INSIDE, base)
         .stdin(Stdio::null())
         .output();
@@ -130,5 +130,5 @@ fn the_kernels_mount_shows_the_same() {
             "seed {seed}: the lower tree is untouched"
         );
     }
-    also_as_user();
+    also_as_user(name_of(the_kernels_mount_shows_the_same));
 }
