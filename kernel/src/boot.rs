@@ -3,6 +3,7 @@
 //! [`run`] is the daemon's whole life. It blocks, and returns when the daemon has stopped.
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,7 +45,7 @@ use crate::notify;
 use crate::port::child::{Children, ChildrenOptions};
 use crate::port::listener::Caps;
 use crate::port::watch::Watches;
-use crate::vfs::workspaces::Workspaces;
+use crate::vfs::workspaces::{Workspaces, directory};
 use crate::capsule::files::Files;
 use crate::status::StatusFile;
 use crate::store::engine::{EngineError, Open};
@@ -281,6 +282,26 @@ impl Quotas for Entitlements {
     }
 }
 
+/// Whose workspace is of which directory, as the profiles say it. A commit that an earlier daemon did not finish is finished here.
+fn workspaces(home: &Home, authority: &Arc<Authority>) -> Workspaces {
+    let (authority, root) = (Arc::clone(authority), home.root().to_owned());
+    let resolver = move |principal: &Principal| {
+        let path = authority.policy().profile(principal)?.workspace.clone()?;
+        let checked = directory::check(Path::new(&path), &root);
+        checked
+            .inspect_err(|error| tracing::warn!(%principal, %error, "its workspace cannot be used"))
+            .ok()
+    };
+    let workspaces = Workspaces::new(home.overlays_dir(), Box::new(resolver));
+    for (principal, result) in workspaces.recover_all() {
+        match result {
+            Ok(recovered) => tracing::warn!(%principal, ?recovered, "a commit of a workspace was cut short"),
+            Err(error) => tracing::error!(%principal, %error, "a commit of a workspace was cut short, and cannot be finished"),
+        }
+    }
+    workspaces
+}
+
 fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Instant) -> Result<Arc<Host>, BootError> {
     let Parts {
         home,
@@ -311,7 +332,7 @@ fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Ins
         engine: engine::engine().map_err(BootError::Engine)?,
         durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
         store,
-        files: Arc::new(Files::new(home, Arc::new(Workspaces))),
+        files: Arc::new(Files::new(home, Arc::new(workspaces(home, &authority)))),
         watches: Arc::new(Watches::new(Arc::clone(&ids), Arc::clone(&topics.watch))),
         bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
         gate: Gate::new(authority),
