@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use crate::audit::{self, Audit, AuditOptions, Entry, Report};
+use crate::audit::{self, Audit, AuditOptions, Entry, Kind, Outcome, Report};
 use crate::authority::{Authority, Edited, Gate, PolicyError};
 use crate::backup;
 use crate::bus::asks::Outcome;
@@ -45,6 +45,7 @@ use crate::notify;
 use crate::port::child::{Children, ChildrenOptions};
 use crate::port::listener::Caps;
 use crate::port::watch::Watches;
+use crate::vfs::review::commit::Recovered;
 use crate::vfs::workspaces::{Workspaces, directory};
 use crate::capsule::files::Files;
 use crate::status::StatusFile;
@@ -282,7 +283,7 @@ impl Quotas for Entitlements {
     }
 }
 
-/// Whose workspace is of which directory, as the profiles say it. A commit that an earlier daemon did not finish is finished here.
+/// Whose workspace is of which directory, as the profiles say it.
 fn workspaces(home: &Home, authority: &Arc<Authority>) -> Workspaces {
     let (authority, root) = (Arc::clone(authority), home.root().to_owned());
     let resolver = move |principal: &Principal| {
@@ -292,14 +293,7 @@ fn workspaces(home: &Home, authority: &Arc<Authority>) -> Workspaces {
             .inspect_err(|error| tracing::warn!(%principal, %error, "its workspace cannot be used"))
             .ok()
     };
-    let workspaces = Workspaces::new(home.overlays_dir(), Box::new(resolver));
-    for (principal, result) in workspaces.recover_all() {
-        match result {
-            Ok(recovered) => tracing::warn!(%principal, ?recovered, "a commit of a workspace was cut short"),
-            Err(error) => tracing::error!(%principal, %error, "a commit of a workspace was cut short, and cannot be finished"),
-        }
-    }
-    workspaces
+    Workspaces::new(home.overlays_dir(), Box::new(resolver))
 }
 
 fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Instant) -> Result<Arc<Host>, BootError> {
@@ -328,11 +322,12 @@ fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Ins
     let topics = Topics::new()?;
     let ledger = Ledger::new(Arc::clone(&store), Arc::clone(&deadlines), Arc::clone(&metrics));
     ledger.set_quotas(Arc::new(Entitlements(Arc::clone(&authority))));
+    let workspaces = workspaces(home, &authority);
     Ok(Arc::new(Host {
         engine: engine::engine().map_err(BootError::Engine)?,
         durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
         store,
-        files: Arc::new(Files::new(home, Arc::new(workspaces(home, &authority)))),
+        files: Arc::new(Files::new(home, Arc::new(workspaces))),
         watches: Arc::new(Watches::new(Arc::clone(&ids), Arc::clone(&topics.watch))),
         bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
         gate: Gate::new(authority),
@@ -386,6 +381,7 @@ async fn live(
     let store = StoreThread::start(opener).await?;
     let host = make_host(parts, BootToken::create(&home)?, Arc::clone(store.store()), started)?;
     durable::recover::before_start(&host)?;
+    begin_files(&host);
     let _exporter = metrics::export(&config.metrics, &host.metrics)?;
     let ticker = Arc::new(Ticker::start(&host.engine).map_err(io("cannot start the epoch thread"))?);
     let shards: Arc<[Arc<Shard>]> = (0..config.daemon.shards.get())
@@ -466,6 +462,24 @@ async fn live(
     clean_up(&home);
     tracing::info!(ms = started.elapsed().as_millis(), "stopped");
     Ok(())
+}
+
+/// Empties what was temporary, and ends commits of workspaces that were cut short.
+fn begin_files(host: &Host) {
+    if let Err(error) = host.home.clear_tmp() {
+        tracing::error!(%error, "var/tmp cannot be emptied: what earlier daemons left there is found again");
+    }
+    for (principal, recovered) in host.files.workspaces.recover_all() {
+        let (outcome, detail) = match recovered {
+            Ok(Recovered::Completed) => (Outcome::Done, "cut short by an earlier end of the daemon, and completed".to_owned()),
+            Ok(_) => (Outcome::Failed, "cut short by an earlier end of the daemon, and undone".to_owned()),
+            Err(error) => (Outcome::Failed, format!("cut short by an earlier end of the daemon: {error}")),
+        };
+        tracing::warn!(%principal, detail, "a commit of a workspace");
+        let entry = Entry::new(Kind::Outcome, principal.as_str(), "workspace.commit").outcome(outcome);
+        // That the log takes nothing, it says itself.
+        drop(host.audit.write(entry.detail(&detail)));
+    }
 }
 
 /// Takes edits of `etc/` by hand, and closes what is taken from somebody.

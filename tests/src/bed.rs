@@ -30,6 +30,8 @@ use astrid_kernel::ledger::Ledger;
 use astrid_kernel::port::child::{Children, ChildrenOptions};
 use astrid_kernel::port::listener::Caps;
 use astrid_kernel::port::watch::Watches;
+use astrid_kernel::vfs::workspaces::Workspaces;
+use astrid_kernel::capsule::files::Files;
 use astrid_kernel::store::Store;
 use astrid_kernel::store::engine::Open;
 use astrid_kernel::store::memory::Memory;
@@ -58,6 +60,8 @@ pub struct Settings {
     pub memory: Memory,
     /// Who may do what. By default everybody, so that tests can make up principals.
     pub authority: Arc<Authority>,
+    /// A directory that is attached for everybody.
+    pub workspace: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -67,6 +71,7 @@ impl Default for Settings {
             live_actors: 4000,
             memory: Memory::default(),
             authority: Authority::fixed(Policy::open_to_all_for_tests()),
+            workspace: None,
         }
     }
 }
@@ -170,10 +175,13 @@ impl Bed {
         let children = Children::new(children, boot, Arc::clone(&ids), &metrics, Arc::clone(&changed)).unwrap();
         let topics = Topics::new().unwrap();
         let ledger = Ledger::new(Arc::clone(&store), Arc::clone(&deadlines), Arc::clone(&metrics));
+        let attached = settings.workspace.clone();
+        let workspaces = Workspaces::new(home.overlays_dir(), Box::new(move |_| attached.clone()));
         let host = Arc::new(Host {
             engine: engine::engine().unwrap(),
             durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
             store,
+            files: Arc::new(Files::new(&home, Arc::new(workspaces))),
             watches: Arc::new(Watches::new(Arc::clone(&ids), Arc::clone(&topics.watch))),
             bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
             gate: Gate::new(settings.authority.clone()),

@@ -27,6 +27,8 @@ use astrid_kernel::keys::BootToken;
 use astrid_kernel::ledger::Ledger;
 use astrid_kernel::port::child::{Children, ChildrenOptions};
 use astrid_kernel::port::watch::Watches;
+use astrid_kernel::vfs::workspaces::Workspaces;
+use astrid_kernel::capsule::files::Files;
 use astrid_kernel::store::engine::EngineError;
 use astrid_kernel::store::seal::Step;
 use astrid_kernel::store::{Phase, Store};
@@ -137,6 +139,7 @@ impl Kernel {
             engine: machine.engine.clone(),
             durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
             store,
+            files: Arc::new(Files::new(&machine.home, Arc::new(Workspaces::new("/nonexistent".into(), Box::new(|_| None))))),
             watches: Arc::new(Watches::new(Arc::clone(&ids), Arc::clone(&topics.watch))),
             bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
             gate: Gate::new(astrid_kernel::authority::Authority::fixed(
