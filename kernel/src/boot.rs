@@ -3,6 +3,7 @@
 //! [`run`] is the daemon's whole life. It blocks, and returns when the daemon has stopped.
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,7 +46,7 @@ use crate::port::child::{Children, ChildrenOptions};
 use crate::port::listener::Caps;
 use crate::port::watch::Watches;
 use crate::vfs::review::commit::Recovered;
-use crate::vfs::workspaces::Workspaces;
+use crate::vfs::workspaces::{Workspaces, directory};
 use crate::capsule::files::Files;
 use crate::status::StatusFile;
 use crate::store::engine::{EngineError, Open};
@@ -282,6 +283,19 @@ impl Quotas for Entitlements {
     }
 }
 
+/// Whose workspace is of which directory, as the profiles say it.
+fn workspaces(home: &Home, authority: &Arc<Authority>) -> Workspaces {
+    let (authority, root) = (Arc::clone(authority), home.root().to_owned());
+    let resolver = move |principal: &Principal| {
+        let path = authority.policy().profile(principal)?.workspace.clone()?;
+        let checked = directory::check(Path::new(&path), &root);
+        checked
+            .inspect_err(|error| tracing::warn!(%principal, %error, "its workspace cannot be used"))
+            .ok()
+    };
+    Workspaces::new(home.overlays_dir(), Box::new(resolver))
+}
+
 fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Instant) -> Result<Arc<Host>, BootError> {
     let Parts {
         home,
@@ -308,7 +322,7 @@ fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Ins
     let topics = Topics::new()?;
     let ledger = Ledger::new(Arc::clone(&store), Arc::clone(&deadlines), Arc::clone(&metrics));
     ledger.set_quotas(Arc::new(Entitlements(Arc::clone(&authority))));
-    let workspaces = Workspaces::new(home.overlays_dir(), Box::new(|_| None));
+    let workspaces = workspaces(home, &authority);
     Ok(Arc::new(Host {
         engine: engine::engine().map_err(BootError::Engine)?,
         durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),

@@ -20,6 +20,9 @@ pub enum Forbidden {
     /// It has a quota itself.
     #[error("{0} has a quota: it may not make or enable another, or give one a key, which would have as much again")]
     Twice(Principal),
+    /// It does not hold everything, and would give a directory of the host away, or take one.
+    #[error("{0} may not say which directory the workspace of {1} is: who does has to hold everything")]
+    Directory(Principal, Principal),
     /// It does not hold everything, and the other does.
     #[error("{0} may not change {1}, who holds everything")]
     Above(Principal, Principal),
@@ -51,6 +54,10 @@ pub fn may_change(
     // Without one there is nothing: no grants and, of whoever has none, no limits that could be raised.
     let Some(new) = new else { return Ok(()) };
     let (had, old) = (old.map(|old| &old.quota), old.unwrap_or(&nothing));
+    // A directory of the host is nothing that whoever holds less can have.
+    if new.workspace != old.workspace && !rules(actor) {
+        return Err(Forbidden::Directory(actor.clone(), target.clone()));
+    }
     if actor == target {
         let own = |what: String| Err(Forbidden::Own(actor.clone(), what));
         if let Some(limit) = new.quota.raised_from(&old.quota) {

@@ -9,6 +9,9 @@ use serde::Serialize;
 
 use super::rules::{CompiledGroup, Entry, RuleSet};
 
+/// Bytes of the path of a workspace at most: what the system takes.
+const WORKSPACE_BYTES_MAX: usize = 4095;
+
 /// Principals at most: each has a file that is read at boot (about 10 µs), and about a kilobyte of memory. A change copies a pointer of each.
 pub const PRINCIPALS_MAX: usize = 100_000;
 
@@ -371,6 +374,12 @@ fn check_counts(profile: &Profile) -> Result<(), Wrong> {
     if profile.grants.contains(&Capability::Everything) {
         let hint = Some("put it into a group that has it, such as `admin`".to_owned());
         return Err(Wrong::new("`*` is granted by a group only".to_owned(), "*", hint));
+    }
+    if let Some(workspace) = &profile.workspace
+        && (!workspace.starts_with('/') || workspace.len() > WORKSPACE_BYTES_MAX)
+    {
+        let what = format!("workspace is an absolute path of at most {WORKSPACE_BYTES_MAX} bytes");
+        return Err(Wrong::new(what, "workspace", None));
     }
     if !(1..=WEIGHT_MAX).contains(&profile.weight) {
         let what = format!("weight is {}; it is 1 to {WEIGHT_MAX}", profile.weight);

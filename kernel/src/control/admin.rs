@@ -120,6 +120,7 @@ pub(super) fn report(name: Principal, profile: &Profile) -> AgentReport {
         revokes: profile.revokes.clone(),
         keys: profile.keys.clone(),
         weight: profile.weight,
+        workspace: profile.workspace.clone(),
         quota: profile.quota,
     }
 }
@@ -202,6 +203,13 @@ impl Control {
                 let Nothing {} = asked.parse()?;
                 self.audit_rotate().await?
             }),
+            Admin::WorkspaceAttach => answer(id, &self.workspace_attach(actor, asked.parse()?).await?),
+            Admin::WorkspaceDetach => answer(id, &self.workspace_detach(actor, asked.parse()?).await?),
+            Admin::WorkspaceList => answer(id, &self.workspace_list(asked.parse()?).await?),
+            Admin::WorkspaceDiff => answer(id, &self.workspace_diff(asked.parse()?).await?),
+            Admin::WorkspaceCommit => answer(id, &self.workspace_commit(actor, asked.parse()?).await?),
+            Admin::WorkspaceRollback => answer(id, &self.workspace_rollback(asked.parse()?).await?),
+            Admin::WorkspaceSnapshot => answer(id, &self.workspace_snapshot(asked.parse()?).await?),
         }
     }
 
@@ -266,7 +274,7 @@ impl Control {
     }
 
     /// As [`Control::edit`], of a profile that is there.
-    async fn change(
+    pub(super) async fn change(
         &self,
         actor: Principal,
         target: Principal,

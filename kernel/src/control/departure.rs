@@ -36,6 +36,7 @@ impl Control {
             return Err(no_principal(&name));
         }
         self.forget_usage(&name).await?;
+        self.host.files.forget(&name);
         self.remove_directories(&name).await?;
         if was.is_some() {
             self.edit(actor.clone(), name.clone(), |_| Ok(None)).await?;

@@ -9,6 +9,7 @@ mod departure;
 mod kept;
 mod places;
 mod record;
+mod workspace;
 
 pub(crate) use self::record::record_edit;
 

@@ -7,6 +7,7 @@ use astrid_wire::Problem;
 use astrid_wire::control::Verb;
 use astrid_wire::control::admin::Admin;
 use astrid_wire::control::dead::Done;
+use astrid_wire::control::workspace::Committed;
 use astrid_wire::problem::codes;
 use serde_json::Value;
 
@@ -80,6 +81,9 @@ fn entry(verb: Verb, message: &Message) -> Result<(Entry, String), Problem> {
 
 /// What came of a request about several things, which is answered also when nothing could be done with some of them.
 fn of_several(verb: Verb, body: &Body) -> Option<(Outcome, String)> {
+    if verb == Verb::Admin(Admin::WorkspaceCommit) {
+        return of_commit(body);
+    }
     if !matches!(verb, Verb::DeadRetry | Verb::DeadDrop) {
         return None;
     }
@@ -96,6 +100,34 @@ fn of_several(verb: Verb, body: &Body) -> Option<(Outcome, String)> {
     };
     let none = done.ids.is_empty() && !done.failed.is_empty();
     Some((if none { Outcome::Failed } else { Outcome::Done }, said))
+}
+
+/// What a commit did, in numbers and as a digest over all of it; or what was in its way.
+fn of_commit(body: &Body) -> Option<(Outcome, String)> {
+    let Committed {
+        done,
+        changes,
+        bytes,
+        digest,
+        conflicts,
+        conflicts_total,
+        left_out,
+    } = serde_json::from_slice(&body.bytes).ok()?;
+    if !done {
+        let first = conflicts.first().map(|conflict| &*conflict.path).unwrap_or_default();
+        return Some((
+            Outcome::Failed,
+            format!("{conflicts_total} conflicts, the first: {first}"),
+        ));
+    }
+    let said = format!(
+        "{} added, {} modified, {} removed, {bytes} bytes, {conflicts_total} conflicts written over, {} left out; BLAKE3 {digest}",
+        changes.added,
+        changes.modified,
+        changes.removed,
+        left_out.len()
+    );
+    Some((Outcome::Done, said))
 }
 
 /// Records what somebody changed in `etc/` by hand. It is in force already: a log that takes nothing says so itself.

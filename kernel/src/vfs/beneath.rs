@@ -5,7 +5,7 @@
 //! `RESOLVE_NO_MAGICLINKS`); so what is swapped while it is used is an error, never another file. Where the system has no `openat2`, the way is
 //! walked: one directory after the other is opened by its name, itself and not what it may link to.
 //!
-//! Names are bytes. Errors are the system's, as numbers; who knows which path of a guest it was about makes a [`super::FsError`] of it.
+//! Names are bytes. Errors are the system's, as numbers; who knows which path of a guest it was about makes a [`super::error::FsError`] of it.
 //!
 //! Deliberately absent: a way out of it. Only [`Beneath::open`] takes a path of the host, which an operator gave.
 
@@ -208,7 +208,13 @@ impl Beneath {
     /// # Errors
     /// `ELOOP` or `ENOTDIR` for a link, and the system's.
     pub fn dir(&self, path: &Path) -> Answer<Self> {
-        let fd = self.fd(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+        let fd = match self.fd(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) {
+            // So it is told of a last name that is a link, too.
+            Err(Errno::NOTDIR) if self.stat(path).is_ok_and(|stat| stat.kind == FileType::Symlink) => {
+                return Err(Errno::LOOP);
+            }
+            answer => answer?,
+        };
         Ok(Self {
             dir: Dir::from_std_file(File::from(fd)),
             walks: self.walks,

@@ -41,6 +41,7 @@ use super::review::commit::{self, Recovered};
 use super::review::{self, Layers, ReviewError};
 use super::space;
 
+pub mod directory;
 mod state;
 
 use state::State;
@@ -152,25 +153,13 @@ impl Workspaces {
     /// # Errors
     /// The system's.
     pub fn stored_bytes(&self, principal: &Principal) -> Result<u64, FsError> {
-        let at = |fault| FsError::new("workspace://", fault);
-        let overlay = self.place(principal);
-        match Beneath::open(&overlay) {
-            Err(rustix::io::Errno::NOENT) => Ok(0),
-            Err(error) => Err(at(error.into())),
-            Ok(root) => Ok(space::usage(&root, ENTRIES_MAX).map_err(at)?.bytes),
-        }
+        stored_bytes(&self.place(principal))
     }
 
     /// Whether there is something of somebody's on the disk.
     #[must_use]
     pub fn is_kept(&self, principal: &Principal) -> bool {
         self.place(principal).symlink_metadata().is_ok()
-    }
-
-    /// Whether somebody uses a principal's workspace now.
-    #[must_use]
-    pub fn users(&self, principal: &Principal) -> u64 {
-        self.open.lock().get(principal).map_or(0, |workspace| workspace.users())
     }
 
     /// Lets go of a principal's workspace: whoever still has it finds it closed. What is on the disk stays.
@@ -301,6 +290,14 @@ impl Workspace {
         Layers::open(&self.lower, &self.overlay)
     }
 
+    /// Bytes that it takes on the disk: what was written, and what is kept.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn stored_bytes(&self) -> Result<u64, FsError> {
+        stored_bytes(&self.overlay)
+    }
+
     /// Since when it is used, in nanoseconds since 1970.
     #[must_use]
     pub fn since_ns(&self) -> Option<i128> {
@@ -310,7 +307,10 @@ impl Workspace {
     /// How many use it.
     #[must_use]
     pub fn users(&self) -> u64 {
-        self.state.lock().users
+        match self.state.lock().is_unused() {
+            Err(UseError::Busy { users }) => users,
+            _ => 0,
+        }
     }
 
     /// Whether it is mounted.
@@ -444,7 +444,10 @@ impl Workspace {
     }
 
     /// The present moment, as the file system has it that changes of the lower are measured by.
-    fn now_ns(&self) -> io::Result<i128> {
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn now_ns(&self) -> io::Result<i128> {
         let path = self.overlay.join(".clock");
         fs::write(&path, b"")?;
         let stat = fs::metadata(&path)?;
@@ -480,6 +483,15 @@ impl Alone<'_> {
         if self.workspace.overlay.join(review::journal::DIRECTORY).exists() {
             self.workspace.state.lock().broken = Some(why.to_string());
         }
+    }
+}
+
+fn stored_bytes(overlay: &Path) -> Result<u64, FsError> {
+    let at = |fault| FsError::new("workspace://", fault);
+    match Beneath::open(overlay) {
+        Err(rustix::io::Errno::NOENT) => Ok(0),
+        Err(error) => Err(at(error.into())),
+        Ok(root) => Ok(space::usage(&root, ENTRIES_MAX).map_err(at)?.bytes),
     }
 }
 

@@ -73,8 +73,8 @@ impl Fault {
     }
 }
 
-/// What became of the lower: a path, and the BLAKE3 of a file.
-pub type Told<'a> = dyn FnMut(&[u8], What, Option<&blake3::Hash>) + 'a;
+/// Hears what will be done, before any of it is: a path, and the BLAKE3 of a file. An error of it stops the commit.
+pub type Told<'a> = dyn FnMut(&[u8], What, Option<&blake3::Hash>) -> Result<(), ReviewError> + 'a;
 
 /// A commit that was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -268,7 +268,7 @@ impl Work<'_> {
                 }
             }
             note(&mut digest, step, hash.as_ref());
-            told(&path, step.what, hash.as_ref());
+            told(&path, step.what, hash.as_ref())?;
         }
         if !one_by_one && !rest.is_empty() {
             rustix::fs::syncfs(self.lower).map_err(failed("write", b""))?;

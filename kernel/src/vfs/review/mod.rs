@@ -86,6 +86,9 @@ pub enum ReviewError {
     /// There is no such snapshot, or there is one already, or its name is none.
     #[error("{0}")]
     Snapshot(String),
+    /// It cannot be recorded, and so it does not happen.
+    #[error("{0}")]
+    NotRecorded(String),
     /// A test stops here, as a crash would.
     #[error("stopped on purpose")]
     Stopped,
@@ -189,6 +192,12 @@ impl Choice {
     #[must_use]
     pub fn is_all(&self) -> bool {
         self.paths.is_empty()
+    }
+
+    /// Those that were named.
+    #[must_use]
+    pub fn paths(&self) -> &[Vec<u8>] {
+        &self.paths
     }
 
     /// Whether a path was chosen.

@@ -23,6 +23,9 @@ pub const CONFLICTS_SHOWN_MAX: usize = 1000;
 /// Paths that are named as left out at most.
 const LEFT_OUT_SHOWN_MAX: usize = 100;
 
+/// Why a directory that would be removed is in the way. A commit of something in it is a reason, too.
+pub const IN_DIRECTORY: &str = "something was made or removed in it meanwhile";
+
 /// What is done with a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -236,7 +239,7 @@ impl Maker<'_> {
         let why = match (&change.before, &change.after) {
             (Some(before), Some(after)) if before.kind == Kind::Directory && after.kind == Kind::Directory => None,
             (Some(before), after) if before.ctime_ns() > self.since_ns => Some(match (before.kind, after) {
-                (Kind::Directory, None) => "something was made or removed in it meanwhile",
+                (Kind::Directory, None) => IN_DIRECTORY,
                 (_, None) => "it was changed meanwhile, and would be removed",
                 (_, Some(after)) if after.kind != before.kind => "it became something else meanwhile",
                 _ => "it was changed meanwhile",

@@ -130,7 +130,7 @@ impl Fixture {
             whole: true,
             force: false,
         };
-        commit(&self.overlay, &self.layers(), plan, how, fault, &mut |_, _, _| {})
+        commit(&self.overlay, &self.layers(), plan, how, fault, &mut |_, _, _| Ok(()))
     }
 
     pub(super) fn commit_some(&self, paths: &[&str]) {
@@ -146,7 +146,7 @@ impl Fixture {
             &plan,
             how,
             &mut Fault::default(),
-            &mut |_, _, _| {},
+            &mut |_, _, _| Ok(()),
         )
         .unwrap();
     }

@@ -1,5 +1,7 @@
 //! An overlay in a temporary directory, a view of a whole tree as text, and short ways to use a tree.
 
+#![allow(clippy::print_stderr, reason = "a test that cannot run here says so")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
@@ -263,4 +265,64 @@ pub(super) fn fingerprint(root: &Path) -> String {
 
 pub(super) fn fault<T>(answer: Result<T, FsError>) -> Option<Fault> {
     answer.err().map(|error| error.fault)
+}
+
+pub(super) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Says that a test is already run as another user.
+const AS_USER: &str = "ASTRID_TEST_AS_USER";
+
+/// Whether this is the second run.
+pub(super) fn is_again() -> bool {
+    std::env::var_os(AS_USER).is_some()
+}
+
+/// How the harness names a test.
+pub(super) fn name_of<F>(_: F) -> &'static str {
+    let name = std::any::type_name::<F>();
+    name.split_once("::").unwrap().1
+}
+
+/// Runs this test once more as an ordinary user, where this is root.
+pub(super) fn also_as_user(name: &str) {
+    if !is_root() || is_again() {
+        return;
+    }
+    let output = std::process::Command::new("setpriv")
+        .args([
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "--inh-caps=-all",
+            "--bounding-set=-all",
+        ])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(AS_USER, "1")
+        .env("TMPDIR", "/tmp")
+        .current_dir("/")
+        .output();
+    match output {
+        Err(error) => eprintln!("NOT TESTED as an ordinary user: there is no setpriv here: {error}"),
+        // Who cannot even start the program says so with these.
+        Ok(output) if matches!(output.status.code(), Some(126 | 127)) => {
+            eprintln!(
+                "NOT TESTED as an ordinary user: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "as an ordinary user: {said}");
+            assert!(said.contains("1 passed"), "as an ordinary user: {said}");
+            eprint!(
+                "{}",
+                said.lines()
+                    .filter(|line| line.starts_with("NOT TESTED"))
+                    .collect::<String>()
+            );
+        }
+    }
 }

@@ -4,5 +4,8 @@
 #![allow(clippy::disallowed_methods, reason = "tests make the trees that are looked at")]
 
 mod bed;
+mod escape;
 mod model;
+mod mount;
 mod overlay;
+mod race;

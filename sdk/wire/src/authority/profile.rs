@@ -91,6 +91,9 @@ pub struct Profile {
     /// Its part of the machine beside others that are busy.
     #[serde(skip_serializing_if = "is_one")]
     pub weight: u32,
+    /// The directory of the host that its workspace is a copy of: an absolute path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<String>,
     /// How much it may use.
     #[serde(skip_serializing_if = "Quota::is_unlimited")]
     pub quota: Quota,
@@ -116,6 +119,7 @@ impl Default for Profile {
             revokes: Vec::new(),
             keys: Vec::new(),
             weight: 1,
+            workspace: None,
             quota: Quota::default(),
         }
     }

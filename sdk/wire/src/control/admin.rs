@@ -116,6 +116,20 @@ admin! {
     AuditPrune = "audit.prune": super::audit::Prune => super::audit::Pruned,
     /// [`Nothing`](super::audit::Nothing): another key signs from here on (K22); [`Rotated`](super::audit::Rotated).
     AuditRotate = "audit.rotate": super::audit::Nothing => super::audit::Rotated,
+    /// [`Attach`](super::workspace::Attach): the principal works on a copy of a directory; a [`WorkspaceReport`](super::workspace::WorkspaceReport).
+    WorkspaceAttach = "workspace.attach": super::workspace::Attach => super::workspace::WorkspaceReport,
+    /// [`Detach`](super::workspace::Detach): it does no more; a [`WorkspaceReport`](super::workspace::WorkspaceReport) of what it was.
+    WorkspaceDetach = "workspace.detach": super::workspace::Detach => super::workspace::WorkspaceReport,
+    /// [`List`](super::workspace::List): [`Workspaces`](super::workspace::Workspaces).
+    WorkspaceList = "workspace.list": super::workspace::List => super::workspace::Workspaces,
+    /// [`Diff`](super::workspace::Diff): a page of [`Differences`](super::workspace::Differences).
+    WorkspaceDiff = "workspace.diff": super::workspace::Diff => super::workspace::Differences,
+    /// [`Commit`](super::workspace::Commit): what differs is in the directory; [`Committed`](super::workspace::Committed).
+    WorkspaceCommit = "workspace.commit": super::workspace::Commit => super::workspace::Committed,
+    /// [`Rollback`](super::workspace::Rollback): what differs is gone; [`RolledBack`](super::workspace::RolledBack).
+    WorkspaceRollback = "workspace.rollback": super::workspace::Rollback => super::workspace::RolledBack,
+    /// [`Snapshot`](super::workspace::Snapshot): the state is kept, or is no more; a [`SnapshotReport`](super::workspace::SnapshotReport).
+    WorkspaceSnapshot = "workspace.snapshot": super::workspace::Snapshot => super::workspace::SnapshotReport,
 }
 
 impl Admin {
@@ -133,6 +147,8 @@ impl Admin {
                 | Self::UsageWatch
                 | Self::AuditStats
                 | Self::AuditVerify
+                | Self::WorkspaceList
+                | Self::WorkspaceDiff
         )
     }
 
@@ -245,6 +261,9 @@ pub struct AgentReport {
     pub keys: Vec<PublicKey>,
     /// Its share beside others that are busy.
     pub weight: u32,
+    /// The directory of the host that its workspace is a copy of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<String>,
     /// How much it may use.
     pub quota: Quota,
 }

@@ -162,7 +162,7 @@ fn links_in_the_lower_are_not_followed() {
         &plan,
         how,
         &mut Fault::default(),
-        &mut |_, _, _| {},
+        &mut |_, _, _| Ok(()),
     )
     .unwrap();
     assert_eq!(fs::read(fixture.lower.join("d/x")).unwrap(), b"mine\n");
