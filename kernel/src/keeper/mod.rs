@@ -19,8 +19,8 @@
 //!
 //! # Layout
 //!
-//! [`protocol`] what is said; `tree` and `mark` who belongs to whom; `landlock`, `seccomp` and [`launcher`] how a process becomes a program;
-//! `children` the keeper's table; `serve` its loop; [`guard`] who watches it. Here is what a daemon needs.
+//! [`protocol`] what is said; `tree` and `mark` who belongs to whom; `landlock`, `seccomp`, `namespaces`, `confine` and [`launcher`] how a process becomes a
+//! program; `children` the keeper's table; `serve` its loop; [`guard`] who watches it. Here is what a daemon needs.
 //!
 //! Deliberately absent: any policy. What is started, and whether again, is not decided here; nor is output read.
 
@@ -34,18 +34,23 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use crate::home::Home;
 
 mod children;
+mod confine;
 pub mod guard;
 mod landlock;
 pub mod launcher;
 mod mark;
+mod merging;
+mod namespaces;
 pub mod protocol;
 mod seccomp;
 mod serve;
+mod system;
 mod tree;
 
 pub use guard::{INNER_ARGUMENT, held, includes};
 pub use launcher::LAUNCHER_ARGUMENT;
 pub use mark::of_home as home_mark;
+pub use namespaces::Merged;
 pub use serve::run as serve;
 pub use tree::{Usage, is_descendant, usage};
 
@@ -92,7 +97,7 @@ pub fn reconnect(home: &Home) -> io::Result<OwnedFd> {
 /// Whether children can be kept from the home on this system (Landlock).
 #[must_use]
 pub fn can_protect() -> bool {
-    landlock::is_there()
+    landlock::version() > 0
 }
 
 /// Kills what a keeper left whose guard did not live either, found by its mark; nothing if they ended in order, or if one lives. How many

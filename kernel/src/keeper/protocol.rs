@@ -19,8 +19,11 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use super::confine::{Confined, Network, PATHS_MAX};
+pub use super::namespaces::Layers;
+
 /// What this program speaks.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Bytes of a packet: 96 KiB of arguments and environment, what they are wrapped in, and signs that JSON writes longer.
 pub const PACKET_BYTES_MAX: usize = 128 << 10;
@@ -28,7 +31,7 @@ pub const PACKET_BYTES_MAX: usize = 128 << 10;
 /// Bytes that a socket holds for a side that does not read at once: a few packets. The system may grant less.
 const SOCKET_BYTES: usize = 512 << 10;
 
-/// Descriptors beside a packet: input, output, errors.
+/// Descriptors beside a packet: input, output, errors; or input and two namespaces; or two namespaces and a directory.
 const DESCRIPTORS_MAX: usize = 3;
 
 /// Bytes of [`Spec::notes`].
@@ -59,7 +62,14 @@ pub enum ToKeeper {
         /// Soft limit of open files that children are given, unless they have one of their own: the daemon has raised its own.
         nofile: u64,
     },
-    /// Starts a program; answered by [`FromKeeper::Started`] or [`FromKeeper::Failed`].
+    /// Merges directories; answered by [`FromKeeper::Merged`].
+    Mount {
+        /// Which answer is this one's.
+        id: u64,
+        /// What to merge.
+        layers: Layers,
+    },
+    /// Starts a program; answered by [`FromKeeper::Started`] or [`FromKeeper::Failed`]. With the namespaces that [`Spec::within`] says.
     Spawn {
         /// What it will be called.
         id: ChildId,
@@ -95,6 +105,7 @@ impl std::fmt::Debug for ToKeeper {
                 .debug_struct("Hello")
                 .field("version", version)
                 .finish_non_exhaustive(),
+            Self::Mount { id, layers } => f.debug_tuple("Mount").field(id).field(layers).finish(),
             Self::Spawn { id, spec } => f.debug_struct("Spawn").field("id", id).field("spec", spec).finish(),
             Self::Signal { id, signal, reach } => f.debug_tuple("Signal").field(id).field(signal).field(reach).finish(),
             Self::CloseInput { id } => f.debug_tuple("CloseInput").field(id).finish(),
@@ -110,6 +121,7 @@ impl std::fmt::Debug for FromKeeper {
             // The notes are the daemon's, with its secrets.
             Self::Kept { id, pid, .. } => f.debug_tuple("Kept").field(id).field(pid).finish_non_exhaustive(),
             Self::Started { id, pid, .. } => f.debug_tuple("Started").field(id).field(pid).finish_non_exhaustive(),
+            Self::Merged { id, result } => f.debug_tuple("Merged").field(id).field(result).finish(),
             Self::Failed { id, failure } => f.debug_tuple("Failed").field(id).field(failure).finish(),
             Self::Exited { id, exit, .. } => f.debug_tuple("Exited").field(id).field(exit).finish_non_exhaustive(),
             Self::Refused { message } => f.debug_tuple("Refused").field(message).finish(),
@@ -162,6 +174,16 @@ pub enum FromKeeper {
         started_at_ms: u64,
         /// Which descriptors are beside this packet.
         streams: Streams,
+        /// What of its confinement could not be had, and it runs without.
+        lacking: Vec<String>,
+    },
+    /// What became of [`ToKeeper::Mount`]. Beside it are the namespaces (of users, if it is said here that there is one; of mounts), and the
+    /// merged directory.
+    Merged {
+        /// Of that request.
+        id: u64,
+        /// Whether there is a namespace of users; or why it failed.
+        result: Result<bool, Failure>,
     },
     /// A child could not be started.
     Failed {
@@ -254,10 +276,22 @@ pub struct Spec {
     pub limits: Limits,
     /// Directories that it must not reach (Landlock); not said: it is not restricted.
     pub protect: Option<Vec<PathBuf>>,
+    /// What else it is kept from; only with `protect`.
+    pub confined: Option<Confined>,
+    /// Where a merged directory is mounted, when it starts there.
+    pub within: Option<Within>,
     /// Whether it outlives the daemon.
     pub adopt: bool,
     /// What a later daemon has to know of it, at most [`NOTES_BYTES_MAX`].
     pub notes: String,
+}
+
+/// Namespaces beside a packet, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Within {
+    /// Whether there is one of users; one of mounts follows in any case.
+    pub user: bool,
 }
 
 /// Resource limits; what is not said is as for the keeper.
@@ -312,7 +346,16 @@ pub enum Stage {
     Machine,
 }
 
-/// From the keeper to a launcher; with the child's standard input.
+/// From the keeper to a launcher: what it is to become or do.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) enum Order {
+    Launch(Launch),
+    /// To merge directories, and to end.
+    Merge { keeper: i32, layers: Layers },
+}
+
+/// A program; with the child's standard input, and the namespaces that it starts in.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Launch {
@@ -326,9 +369,11 @@ pub(super) struct Launch {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Launched {
-    /// The program is started next: if nothing follows, it was.
-    Ready,
+    /// The program is started next: if nothing follows, it was. What could not be had, and it goes without.
+    Ready(Vec<String>),
     Failed(Failure),
+    /// Directories are merged: the namespaces and the directory are beside this; whether one of users is among them.
+    Merged(bool),
 }
 
 /// Why a conversation ends.
@@ -530,6 +575,8 @@ mod tests {
             stderr: Errors::Null,
             limits: Limits::default(),
             protect: None,
+            confined: None,
+            within: None,
             adopt: true,
             notes: "hunter22".into(),
         };

@@ -111,6 +111,8 @@ pub fn program(path: &str, args: &[&str]) -> Spec {
         stderr: Errors::Merge,
         limits: Limits::default(),
         protect: None,
+        confined: None,
+        within: None,
         adopt: false,
         notes: String::new(),
     }
