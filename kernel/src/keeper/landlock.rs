@@ -116,7 +116,12 @@ pub(super) fn confine(directories: &[PathBuf], confined: &Confined, program: &Pa
         all & !BitFlags::from(AccessFs::ReadDir)
     };
     let reading = AccessFs::from_read(NEWEST) & looked_at;
-    let mut rules = Rules::new(directories, looked_at, Scope::AbstractUnixSocket | Scope::Signal)?;
+    let directories: Vec<PathBuf> = match &confined.tmp {
+        // What its own /tmp hides is out of reach already.
+        Some(_) => directories.iter().filter(|path| path.exists()).cloned().collect(),
+        None => directories.to_vec(),
+    };
+    let mut rules = Rules::new(&directories, looked_at, Scope::AbstractUnixSocket | Scope::Signal)?;
     match &confined.read {
         None => rules.allow(Path::new("/"), reading)?,
         Some(paths) => {

@@ -24,7 +24,7 @@ use rustix::process::{
 };
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 
-use super::confine::{Confined, Lacking, Network};
+use super::confine::{Lacking, Network};
 use super::namespaces::{self, Layers, NamespaceError};
 use super::protocol::{
     Connection, Failure, Launch, Launched, Limits, MEMORY_BYTES_MIN, Order, ProtocolError, Spec, Stage,
@@ -234,8 +234,12 @@ fn views(spec: &Spec, lacking: &mut Lacking) -> Result<(), Failure> {
     }
     let mounted = namespaces::enter(kinds)
         .and_then(|_| namespaces::own_mounts())
-        .and_then(|()| give_tmp(spec.confined.as_ref()))
-        .and_then(|()| protect.iter().try_for_each(|directory| namespaces::read_only(directory)));
+        .and_then(|()| give_tmp(spec))
+        .and_then(|()| {
+            // What its own /tmp hides is out of reach already.
+            let mut there = protect.iter().filter(|directory| directory.exists());
+            there.try_for_each(|directory| namespaces::read_only(directory))
+        });
     mounted.or_else(|error| {
         let what = "mounts of its own, by which it has its own /tmp and leaves the modes of the daemon's files";
         without(lacking, error, what)
@@ -247,14 +251,13 @@ fn views(spec: &Spec, lacking: &mut Lacking) -> Result<(), Failure> {
     Ok(())
 }
 
-fn give_tmp(confined: Option<&Confined>) -> Result<(), NamespaceError> {
-    match confined.and_then(|confined| confined.tmp.as_ref()) {
-        Some(tmp) => {
-            namespaces::bind(tmp, Path::new("/tmp"))?;
-            namespaces::own_shared_memory()
-        }
-        None => Ok(()),
-    }
+fn give_tmp(spec: &Spec) -> Result<(), NamespaceError> {
+    let Some(confined) = &spec.confined else { return Ok(()) };
+    let Some(tmp) = &confined.tmp else { return Ok(()) };
+    let given = confined.read.iter().chain(&confined.write).flatten();
+    let given: Vec<&Path> = given.chain([&spec.cwd, &spec.program]).map(AsRef::as_ref).collect();
+    namespaces::own_tmp(tmp, &given)?;
+    namespaces::own_shared_memory()
 }
 
 /// What it reads and writes.

@@ -11,7 +11,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -127,10 +127,31 @@ pub(super) fn own_mounts() -> Result<(), NamespaceError> {
     mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).map_err(system("cannot keep mounts to itself"))
 }
 
-/// Puts a directory in the place of another.
-pub(super) fn bind(from: &Path, to: &Path) -> Result<(), NamespaceError> {
+fn bind(from: &Path, to: &Path) -> Result<(), NamespaceError> {
     let doing = || format!("cannot mount {} on {}", from.display(), to.display());
     mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(system(doing()))
+}
+
+/// Puts a directory in the place of `/tmp`. Of what is there now only these paths are there afterwards.
+pub(super) fn own_tmp(tmp: &Path, kept: &[&Path]) -> Result<(), NamespaceError> {
+    let there = kept.iter().filter(|path| path.starts_with("/tmp") && **path != Path::new("/tmp"));
+    // By a descriptor, for the path leads elsewhere in a moment.
+    let opened = there.filter_map(|path| {
+        Some((*path, open(*path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?))
+    });
+    let opened: Vec<(&Path, OwnedFd)> = opened.collect();
+    bind(tmp, Path::new("/tmp"))?;
+    for (path, file) in opened {
+        let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let from = Path::new(&from);
+        let made = match path.parent() {
+            Some(parent) if !from.is_dir() => fs::create_dir_all(parent).and_then(|()| File::create(path).map(drop)),
+            _ => fs::create_dir_all(path),
+        };
+        made.map_err(system(format!("cannot make {}", path.display())))?;
+        bind(from, path)?;
+    }
+    Ok(())
 }
 
 /// Makes a directory read-only: also modes, owners and times.

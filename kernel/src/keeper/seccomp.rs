@@ -109,11 +109,16 @@ const X32: u32 = 0x4000_0000;
 
 /// Filters this process and all that it will start: no limits of others. It has no new privileges already.
 pub(super) fn keep_limits_of_others() -> Result<()> {
-    refuse(BTreeMap::from([limits_of_others()?]), libc::EPERM)
+    apply_filter(&refuse(BTreeMap::from([limits_of_others()?]), libc::EPERM)?)
 }
 
 /// Filters this process and all that it will start, as one that is confined.
 pub(super) fn confine(network: Network) -> Result<()> {
+    filters(network)?.iter().try_for_each(|filter| apply_filter(filter))
+}
+
+/// Each says one kind of no; the system goes by the strictest.
+fn filters(network: Network) -> Result<Vec<BpfProgram>> {
     let mut rules: Rules = NEVER.iter().map(|call| (*call, Vec::new())).collect();
     rules.extend([limits_of_others()?]);
     let makes = |flag: libc::c_int| {
@@ -128,12 +133,13 @@ pub(super) fn confine(network: Network) -> Result<()> {
     rules.insert(libc::SYS_ioctl, vec![command(TIOCSTI)?, command(TIOCLINUX)?]);
     let others = PERSONALITIES.map(|one| (0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, one));
     rules.insert(libc::SYS_personality, vec![rule(&others)?]);
-    refuse(rules, libc::EPERM)?;
-    refuse(BTreeMap::from([(libc::SYS_socket, sockets(network)?)]), libc::EACCES)?;
-    refuse(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)?;
-    #[cfg(target_arch = "x86_64")]
-    apply_filter(&no_x32())?;
-    Ok(())
+    Ok(vec![
+        refuse(rules, libc::EPERM)?,
+        refuse(BTreeMap::from([(libc::SYS_socket, sockets(network)?)]), libc::EACCES)?,
+        refuse(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)?,
+        #[cfg(target_arch = "x86_64")]
+        no_x32(),
+    ])
 }
 
 /// prlimit64(pid, resource, new, old): somebody else, and something new.
@@ -180,15 +186,14 @@ fn rule(conditions: &[(u8, SeccompCmpArgLen, SeccompCmpOp, u64)]) -> Result<Secc
 }
 
 /// These calls end with that error.
-fn refuse(rules: Rules, error: libc::c_int) -> Result<()> {
+fn refuse(rules: Rules, error: libc::c_int) -> Result<BpfProgram> {
     let filter = SeccompFilter::new(
         rules,
         SeccompAction::Allow,
         SeccompAction::Errno(error.unsigned_abs()),
         TargetArch::try_from(std::env::consts::ARCH)?,
     )?;
-    let program: BpfProgram = filter.try_into()?;
-    apply_filter(&program)
+    Ok(filter.try_into()?)
 }
 
 /// The same machine's other interface has calls of other numbers, which would be none of those above: ends who uses it.
@@ -211,4 +216,111 @@ fn no_x32() -> BpfProgram {
         step(ret, 0, 0, libc::SECCOMP_RET_KILL_PROCESS),
         step(ret, 0, 0, libc::SECCOMP_RET_ALLOW),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    /// What the system does with a call: the filters as the system reads them, over what it gives them.
+    fn answer(network: Network, call: i64, arguments: &[u64]) -> u32 {
+        let answers = filters(network).unwrap();
+        // Of several answers the lowest wins: an end, an error, nothing.
+        let signed = |answer: u32| answer.cast_signed();
+        let all = answers.iter().map(|filter| run(filter, call, arguments));
+        all.min_by_key(|answer| signed(*answer)).unwrap()
+    }
+
+    fn run(filter: &BpfProgram, call: i64, arguments: &[u64]) -> u32 {
+        let architecture = if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7_u32 };
+        let mut data = u32::try_from(call).unwrap().to_ne_bytes().to_vec();
+        data.extend(architecture.to_ne_bytes());
+        data.extend([0; 8]);
+        (0..6).for_each(|n| data.extend(arguments.get(n).copied().unwrap_or(0).to_ne_bytes()));
+        let (mut accumulator, mut at) = (0u32, 0);
+        loop {
+            let step = &filter[at];
+            at += 1;
+            let code = u32::from(step.code);
+            let k = step.k;
+            let mut jump = |yes: bool| at += usize::from(if yes { step.jt } else { step.jf });
+            match code {
+                0x20 => accumulator = u32::from_ne_bytes(data[k as usize..][..4].try_into().unwrap()),
+                0x05 => at += k as usize,
+                0x15 => jump(accumulator == k),
+                0x25 => jump(accumulator > k),
+                0x35 => jump(accumulator >= k),
+                0x45 => jump(accumulator & k != 0),
+                0x54 => accumulator &= k,
+                0x06 => return k,
+                other => panic!("{other:#x}"),
+            }
+        }
+    }
+
+    fn refused(error: i32) -> u32 {
+        libc::SECCOMP_RET_ERRNO | error.unsigned_abs()
+    }
+
+    /// A18: what reaches around Landlock is refused, and what every program does is not.
+    #[test]
+    fn calls_are_told_apart() {
+        let full = |call, arguments: &[u64]| answer(Network::Full, call, arguments);
+        for call in NEVER {
+            assert_eq!(full(*call, &[]), refused(libc::EPERM), "{call}");
+        }
+        let fork = u64::from(libc::SIGCHLD.unsigned_abs());
+        let thread = u64::from((libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_FILES).unsigned_abs());
+        let user = u64::from(libc::CLONE_NEWUSER.unsigned_abs());
+        let sets_limits = [1, 7, 0x7fff_0000_0000, 0];
+        for (call, arguments, expected) in [
+            (libc::SYS_clone, &[fork][..], None),
+            (libc::SYS_clone, &[thread], None),
+            (libc::SYS_clone, &[fork | user], Some(libc::EPERM)),
+            (libc::SYS_clone3, &[], Some(libc::ENOSYS)),
+            (libc::SYS_unshare, &[u64::from(libc::CLONE_FILES.unsigned_abs())], None),
+            (libc::SYS_unshare, &[user], Some(libc::EPERM)),
+            (libc::SYS_unshare, &[0x80], Some(libc::EPERM)),
+            (libc::SYS_ioctl, &[0, TIOCSTI], Some(libc::EPERM)),
+            // The system looks at half of the number only.
+            (libc::SYS_ioctl, &[0, TIOCSTI | 1 << 32], Some(libc::EPERM)),
+            (libc::SYS_ioctl, &[0, 0x5413], None),
+            (libc::SYS_personality, &[0xffff_ffff], None),
+            (libc::SYS_personality, &[0x004_0000], Some(libc::EPERM)),
+            (libc::SYS_prlimit64, &sets_limits, Some(libc::EPERM)),
+            (libc::SYS_prlimit64, &[0, 7, 0x7fff_0000_0000, 0], None),
+            (libc::SYS_prlimit64, &[1, 7, 0, 0x7fff_0000_0000], None),
+            (libc::SYS_openat, &[], None),
+            (libc::SYS_kill, &[1, 9], None),
+        ] {
+            let expected = expected.map_or(libc::SECCOMP_RET_ALLOW, refused);
+            assert_eq!(full(call, arguments), expected, "{call} {arguments:x?}");
+        }
+        #[cfg(target_arch = "x86_64")]
+        assert_eq!(full(0x4000_0000 | libc::SYS_mount, &[]), libc::SECCOMP_RET_KILL_PROCESS);
+    }
+
+    /// A18: of the families of sockets those that were said, and pairs.
+    #[test]
+    fn sockets_are_told_apart() {
+        let (unix, inet, inet6) = (libc::AF_UNIX, libc::AF_INET, libc::AF_INET6);
+        for (network, allowed) in [
+            (Network::None, &[][..]),
+            (Network::Local, &[unix]),
+            (Network::Loopback, &[unix, inet, inet6, libc::AF_NETLINK]),
+            (Network::Full, &[unix, inet, inet6, libc::AF_NETLINK]),
+        ] {
+            for family in 0..50_i32 {
+                let found = answer(network, libc::SYS_socket, &[u64::from(family.unsigned_abs()), 1, 0]);
+                let expected = if allowed.contains(&family) { libc::SECCOMP_RET_ALLOW } else { refused(libc::EACCES) };
+                assert_eq!(found, expected, "{network:?} {family}");
+            }
+            assert_eq!(answer(network, libc::SYS_socketpair, &[1]), libc::SECCOMP_RET_ALLOW);
+        }
+        let netlink = u64::from(libc::AF_NETLINK.unsigned_abs());
+        let other = answer(Network::Full, libc::SYS_socket, &[netlink, 3, 9]);
+        assert_eq!(other, refused(libc::EACCES));
+    }
 }

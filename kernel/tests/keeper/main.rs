@@ -13,8 +13,10 @@
     reason = "tests"
 )]
 
+mod act;
 mod bed;
 mod children;
+mod confined;
 mod lives;
 
 use std::path::Path;
@@ -37,6 +39,10 @@ fn main() -> ExitCode {
             Home::resolve(Some(Path::new(home))).unwrap(),
             guard.parse().unwrap(),
         )),
+        [act::ACT, ref words @ ..] => {
+            act::act(words);
+            ExitCode::SUCCESS
+        }
         ref filter => tests(filter),
     }
 }
@@ -63,6 +69,15 @@ fn tests(filter: &[&str]) -> ExitCode {
         ("a_tree_ends_whatever_it_does", children::a_tree_ends_whatever_it_does),
         ("signals_reach", children::signals_reach),
         ("the_home_is_out_of_reach", children::the_home_is_out_of_reach),
+        ("writes_only_what_it_was_given", confined::writes_only_what_it_was_given),
+        ("reads_only_what_it_was_given", confined::reads_only_what_it_was_given),
+        ("speaks_only_with_whom_it_may", confined::speaks_only_with_whom_it_may),
+        ("does_not_get_out", confined::does_not_get_out),
+        ("a_tmp_of_its_own", confined::a_tmp_of_its_own),
+        ("what_cannot_be_given_is_named", confined::what_cannot_be_given_is_named),
+        ("modes_of_the_home_are_kept", confined::modes_of_the_home_are_kept),
+        ("a_merged_directory_is_shared", confined::a_merged_directory_is_shared),
+        ("what_cannot_be_merged_is_named", confined::what_cannot_be_merged_is_named),
         (
             "the_end_is_asked_for_then_forced",
             lives::the_end_is_asked_for_then_forced,
