@@ -25,8 +25,8 @@ pub use super::namespaces::Layers;
 /// What this program speaks.
 pub const VERSION: u32 = 2;
 
-/// Bytes of a packet: 96 KiB of arguments and environment, what they are wrapped in, and signs that JSON writes longer.
-pub const PACKET_BYTES_MAX: usize = 128 << 10;
+/// Bytes of a packet: 96 KiB of arguments and environment, 16 KiB of paths, what they are wrapped in, and signs that JSON writes longer.
+pub const PACKET_BYTES_MAX: usize = 144 << 10;
 
 /// Bytes that a socket holds for a side that does not read at once: a few packets. The system may grant less.
 const SOCKET_BYTES: usize = 512 << 10;
