@@ -20,7 +20,7 @@
 //! # Layout
 //!
 //! [`protocol`] what is said; `tree` and `mark` who belongs to whom; `landlock`, `seccomp`, `namespaces`, `confine` and [`launcher`] how a process becomes a
-//! program; `children` the keeper's table; `serve` its loop; [`guard`] who watches it. Here is what a daemon needs.
+//! program; [`machine`] what of that can be had; `children` the keeper's table; `serve` its loop; [`guard`] who watches it. Here is what a daemon needs.
 //!
 //! Deliberately absent: any policy. What is started, and whether again, is not decided here; nor is output read.
 
@@ -38,6 +38,7 @@ mod confine;
 pub mod guard;
 mod landlock;
 pub mod launcher;
+pub mod machine;
 mod mark;
 mod merging;
 mod namespaces;
@@ -92,12 +93,6 @@ pub fn reconnect(home: &Home) -> io::Result<OwnedFd> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     connect(&socket, &SocketAddrUnix::new(home.keeper_socket())?)?;
     Ok(protocol::Connection::new(socket).into_socket())
-}
-
-/// Whether children can be kept from the home on this system (Landlock).
-#[must_use]
-pub fn can_protect() -> bool {
-    landlock::version() > 0
 }
 
 /// Kills what a keeper left whose guard did not live either, found by its mark; nothing if they ended in order, or if one lives. How many

@@ -103,14 +103,26 @@ pub(super) fn enter(kinds: CloneFlags) -> Result<bool, NamespaceError> {
     }
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     unshare(kinds | CloneFlags::CLONE_NEWUSER).map_err(system(doing))?;
+    map(uid, gid)?;
+    Ok(true)
+}
+
+/// Enters a user namespace, which root does as well.
+pub(super) fn enter_user() -> Result<(), NamespaceError> {
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    unshare(CloneFlags::CLONE_NEWUSER).map_err(system("cannot enter a user namespace"))?;
+    map(uid, gid)
+}
+
+/// In a new user namespace: who it was, and nobody else.
+fn map(uid: u32, gid: u32) -> Result<(), NamespaceError> {
     let write = |name: &str, text: String| {
         let path = format!("/proc/self/{name}");
         fs::write(&path, text).map_err(system(format!("cannot write {path}")))
     };
     write("setgroups", "deny".to_owned())?;
     write("uid_map", format!("{uid} {uid} 1"))?;
-    write("gid_map", format!("{gid} {gid} 1"))?;
-    Ok(true)
+    write("gid_map", format!("{gid} {gid} 1"))
 }
 
 /// Goes where a merged directory is mounted.

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
 use astrid_kernel::keeper::protocol::{Confined, FromKeeper, Layers, Network, Spec, Stage, ToKeeper, Within};
@@ -371,4 +372,131 @@ pub fn what_cannot_be_merged_is_named() {
         other => panic!("{other:?}"),
     }
     daemon.end();
+}
+
+/// Where namespaces cannot be had, that is a failure which names them; with best effort it runs, and what it lacks is told. Such a place
+/// is inside of a confined program.
+pub fn what_this_machine_cannot_is_named() {
+    let mut daemon = daemon();
+    let own = std::env::current_exe().unwrap();
+    let mut spec = program(own.to_str().unwrap(), &[WITHOUT_NAMESPACES]);
+    // New entries are not made beside the home.
+    let place = directory(0o700);
+    spec.env.push(("TMPDIR".to_owned(), place.path().display().to_string()));
+    spec.protect = Some(vec![daemon.place.home.root().to_owned()]);
+    spec.confined = Some(Confined::default());
+    let child = daemon.run(spec);
+    assert_eq!(child.rest(), "done");
+    assert_eq!(daemon.exit(&child).0, code(0));
+    daemon.end();
+}
+
+/// The word that makes this program a daemon that is denied namespaces.
+pub const WITHOUT_NAMESPACES: &str = "__without-namespaces";
+
+/// What a daemon sees that is denied namespaces.
+pub fn without_namespaces() {
+    let mut daemon = daemon();
+    let mut confined = Confined {
+        network: Network::Loopback,
+        write: only(&[Path::new("/tmp")]),
+        ..Confined::default()
+    };
+    let spec = trying(&daemon, Some(confined.clone()), &[]);
+    let failure = daemon.failure(spec);
+    assert_eq!((&failure.stage, failure.errno), (&Stage::Sandbox, 1));
+    assert!(failure.message.contains("mounts of its own") && failure.message.contains("astrid doctor"), "{failure}");
+    daemon.say(&ToKeeper::Mount {
+        id: 7,
+        layers: Layers {
+            lower: "/usr".into(),
+            upper: "/tmp".into(),
+            work: "/tmp".into(),
+        },
+    });
+    assert!(matches!(daemon.hear().0, FromKeeper::Merged { id: 7, result: Err(_) }));
+    confined.best_effort = true;
+    let spec = trying(&daemon, Some(confined), &["write /etc/astrid-was-here", "socket 17"]);
+    let asked = daemon.ask(spec);
+    let (child, lacking) = match daemon.hear() {
+        (
+            FromKeeper::Started {
+                id,
+                pid,
+                streams,
+                lacking,
+                ..
+            },
+            descriptors,
+        ) if id == asked => (Running::new(id, pid, streams, descriptors), lacking),
+        other => panic!("{other:?}"),
+    };
+    assert!(lacking.len() == 2 && lacking[0].starts_with("mounts") && lacking[1].starts_with("a network"), "{lacking:?}");
+    // The rest holds.
+    assert_eq!(child.rest(), "EACCES\nEACCES");
+    daemon.exit(&child);
+    daemon.end();
+    println!("done");
+}
+
+/// All of this as an ordinary user, when these tests run as root.
+pub fn as_an_ordinary_user() {
+    const NOBODY: u32 = 65534;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let place = directory(0o755);
+    let own = place.path().join("keeper");
+    fs::copy(std::env::current_exe().unwrap(), &own).unwrap();
+    let mut all = std::process::Command::new(&own);
+    all.args(ALL).uid(NOBODY).gid(NOBODY).current_dir("/").stdout(std::process::Stdio::null());
+    assert!(all.status().unwrap().success());
+}
+
+/// What is tried again as another user.
+const ALL: [&str; 10] = [
+    "the_home_is_out_of_reach",
+    "writes_only_what_it_was_given",
+    "reads_only_what_it_was_given",
+    "speaks_only_with_whom_it_may",
+    "does_not_get_out",
+    "a_tmp_of_its_own",
+    "a_merged_directory_is_shared",
+    "what_cannot_be_merged_is_named",
+    "what_this_machine_cannot_is_named",
+    "only_its_own_is_merged_without_root",
+];
+
+/// Only what is the daemon's own can be merged without root, for nobody else is anybody in its namespace.
+pub fn only_its_own_is_merged_without_root() {
+    if rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut daemon = daemon();
+    let layers = Layers {
+        lower: "/usr".into(),
+        upper: "/tmp".into(),
+        work: "/tmp".into(),
+    };
+    daemon.say(&ToKeeper::Mount { id: 8, layers });
+    match daemon.hear().0 {
+        FromKeeper::Merged {
+            result: Err(failure), ..
+        } => assert!(failure.message.contains("/usr belongs to user"), "{failure}"),
+        other => panic!("{other:?}"),
+    }
+    daemon.end();
+}
+
+/// What the machine can do is found out, and each thing has its consequence.
+pub fn a_machine_is_looked_at() {
+    let place = tempfile::tempdir().unwrap();
+    let found = astrid_kernel::keeper::machine::abilities(&std::env::current_exe().unwrap(), place.path());
+    for ability in &found {
+        assert!(!ability.detail.is_empty() && !ability.without.is_empty(), "{ability:?}");
+    }
+    let works = |name: &str| found.iter().any(|ability| ability.name == name && ability.works);
+    assert!(works("landlock") && works("seccomp") && works("openat2"), "{found:?}");
+    // Nothing is left of it.
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
 }

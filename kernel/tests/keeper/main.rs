@@ -24,6 +24,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use astrid_kernel::home::Home;
+use astrid_kernel::keeper::machine::MACHINE_ARGUMENT;
 use astrid_kernel::keeper::{self, INNER_ARGUMENT, KEEPER_ARGUMENT, LAUNCHER_ARGUMENT};
 
 fn main() -> ExitCode {
@@ -39,6 +40,17 @@ fn main() -> ExitCode {
             Home::resolve(Some(Path::new(home))).unwrap(),
             guard.parse().unwrap(),
         )),
+        [confined::WITHOUT_NAMESPACES] => {
+            confined::without_namespaces();
+            ExitCode::SUCCESS
+        }
+        [MACHINE_ARGUMENT, what, place] => match keeper::machine::attempt(what, Path::new(place)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                println!("{why}");
+                ExitCode::FAILURE
+            }
+        },
         [act::ACT, ref words @ ..] => {
             act::act(words);
             ExitCode::SUCCESS
@@ -52,7 +64,7 @@ fn ended(result: std::io::Result<()>) -> ExitCode {
 }
 
 fn tests(filter: &[&str]) -> ExitCode {
-    let wanted = filter.iter().find(|word| !word.starts_with('-'));
+    let wanted: Vec<&&str> = filter.iter().filter(|word| !word.starts_with('-')).collect();
     let all: &[(&str, fn())] = &[
         ("exits_are_told", children::exits_are_told),
         ("what_cannot_run_is_told_apart", children::what_cannot_run_is_told_apart),
@@ -78,6 +90,10 @@ fn tests(filter: &[&str]) -> ExitCode {
         ("modes_of_the_home_are_kept", confined::modes_of_the_home_are_kept),
         ("a_merged_directory_is_shared", confined::a_merged_directory_is_shared),
         ("what_cannot_be_merged_is_named", confined::what_cannot_be_merged_is_named),
+        ("only_its_own_is_merged_without_root", confined::only_its_own_is_merged_without_root),
+        ("what_this_machine_cannot_is_named", confined::what_this_machine_cannot_is_named),
+        ("a_machine_is_looked_at", confined::a_machine_is_looked_at),
+        ("as_an_ordinary_user", confined::as_an_ordinary_user),
         (
             "the_end_is_asked_for_then_forced",
             lives::the_end_is_asked_for_then_forced,
@@ -97,7 +113,7 @@ fn tests(filter: &[&str]) -> ExitCode {
         ("one_keeper_a_home", lives::one_keeper_a_home),
     ];
     for (name, test) in all {
-        if wanted.is_none_or(|wanted| name.contains(wanted)) {
+        if wanted.is_empty() || wanted.iter().any(|wanted| name.contains(**wanted)) {
             let begun = Instant::now();
             test();
             println!("test {name} ... ok ({} ms)", begun.elapsed().as_millis());
