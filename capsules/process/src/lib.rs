@@ -11,7 +11,7 @@
 //! between processes, and schedules.
 
 pub mod answers;
-mod confined;
+pub mod confined;
 pub mod definition;
 pub mod document;
 pub mod ledger;
