@@ -377,6 +377,13 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub core: Option<ByteSize>,
+    /// Memory of it and all that it starts together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub tree_memory: Option<ByteSize>,
+    /// Processes of it and all that it starts together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree_processes: Option<u64>,
 }
 
 /// When a log file is rotated besides by size.

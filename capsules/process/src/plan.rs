@@ -63,6 +63,8 @@ struct LimitValues {
     processes: Option<u64>,
     file_bytes: Option<u64>,
     core_bytes: Option<u64>,
+    tree_memory_bytes: Option<u64>,
+    tree_processes: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -209,6 +211,8 @@ impl Plan {
             processes: self.limits.processes,
             file_bytes: self.limits.file_bytes,
             core_bytes: self.limits.core_bytes,
+            tree_memory_bytes: self.limits.tree_memory_bytes,
+            tree_processes: self.limits.tree_processes,
         };
         spec
     }
@@ -350,6 +354,8 @@ fn limits(definition: &Definition) -> LimitValues {
         processes: limits.processes,
         file_bytes: limits.file_size.map(|size| size.0),
         core_bytes: limits.core.map(|size| size.0),
+        tree_memory_bytes: limits.tree_memory.map(|size| size.0),
+        tree_processes: limits.tree_processes,
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,11 +18,13 @@ use rustix::process::{
 };
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 
+use super::cgroup::{self, Group, Groups, TreeLimits};
 use super::launcher::LAUNCHER_ARGUMENT;
 use super::mark;
 use super::merging::Merging;
 use super::protocol::{
     ChildId, Connection, Errors, Failure, Launch, Launched, NOTES_BYTES_MAX, Order, ProtocolError, Spec, Stage, Streams,
+    TreeLimit,
 };
 use super::tree;
 
@@ -93,6 +96,18 @@ pub(super) struct Child {
     pub(super) ends: Ends,
     /// Processes that it left when it ended.
     pub(super) left_behind: u32,
+    /// Its control group, if it has limits of its whole tree.
+    pub(super) group: Option<Group>,
+}
+
+impl Child {
+    /// Of the limits of its whole tree those that something was ended or refused for.
+    pub(super) fn exceeded(&self) -> Vec<TreeLimit> {
+        let Some(group) = &self.group else { return Vec::new() };
+        let memory = (group.killed_for_memory() > 0).then_some(TreeLimit::Memory);
+        let processes = (group.refused_processes() > 0).then_some(TreeLimit::Processes);
+        memory.into_iter().chain(processes).collect()
+    }
 }
 
 /// What came of looking at a launcher.
@@ -216,6 +231,9 @@ impl Children {
         let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
         self.launched(pid, Phase::Failed);
         let child = self.by_pid.remove(&pid)?;
+        if let Some(group) = &child.group {
+            group.kill();
+        }
         self.by_id.remove(&child.id);
         let how = how(&status);
         Some(Exit { child, how, cpu_ms })
@@ -318,6 +336,13 @@ struct Theirs {
 
 fn start(id: ChildId, mut spec: Box<Spec>, within: &[OwnedFd], common: &Common) -> Result<Child, Failure> {
     let (ends, theirs) = streams(&spec).map_err(|error| lacking("its streams")(error.into()))?;
+    let (group, without) = match group(id, &spec) {
+        Ok(group) => (group, Vec::new()),
+        Err(failure) if spec.confined.as_ref().is_some_and(|confined| confined.best_effort) => {
+            (None, vec![failure.message])
+        }
+        Err(failure) => return Err(failure),
+    };
     let (control, launcher) = Connection::pair().map_err(lacking("a socket"))?;
     let (adopt, notes) = (spec.adopt, std::mem::take(&mut spec.notes));
     spec.env.retain(|(name, _)| name != MARK_VARIABLE);
@@ -326,6 +351,8 @@ fn start(id: ChildId, mut spec: Box<Spec>, within: &[OwnedFd], common: &Common) 
     let launch = Launch {
         keeper: getpid().as_raw_pid(),
         nofile: common.nofile,
+        group: group.as_ref().map(Group::procs),
+        lacking: without,
         spec,
     };
     let beside: Vec<BorrowedFd<'_>> = std::iter::once(&theirs.input).chain(within).map(|fd| fd.as_fd()).collect();
@@ -346,6 +373,29 @@ fn start(id: ChildId, mut spec: Box<Spec>, within: &[OwnedFd], common: &Common) 
         phase: Phase::Launching { control, ready: None },
         ends,
         left_behind: 0,
+        group,
+    })
+}
+
+/// The control group of a program, if it has limits of its whole tree.
+fn group(id: ChildId, spec: &Spec) -> Result<Option<Group>, Failure> {
+    let limits = TreeLimits {
+        memory_bytes: spec.limits.tree_memory_bytes,
+        processes: spec.limits.tree_processes,
+    };
+    if limits == TreeLimits::default() {
+        return Ok(None);
+    }
+    let made = Groups::find(Path::new(cgroup::MOUNTED), Path::new(cgroup::OWN)).and_then(|groups| {
+        groups.divide()?;
+        groups.group(&format!("{}.{}", id.boot, id.port), limits)
+    });
+    made.map(Some).map_err(|error| Failure {
+        stage: Stage::Limit("tree".to_owned()),
+        errno: 0,
+        message: format!(
+            "a limit of its whole tree: {error}; a service of systemd has what is needed with Delegate=yes in its unit"
+        ),
     })
 }
 

@@ -48,7 +48,7 @@ pub enum Network {
 }
 
 /// What was asked for and is not there, by name, with what would have it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lacking(Vec<String>);
 
 impl Lacking {
@@ -63,6 +63,11 @@ impl Lacking {
         }
         self.0.push(what);
         Ok(())
+    }
+
+    /// With what is known already.
+    pub(super) fn of(names: &[String]) -> Self {
+        Self(names.to_vec())
     }
 
     pub(super) fn into_names(self) -> Vec<String> {

@@ -162,6 +162,14 @@ fn prepare(launch: &Launch, descriptors: Vec<OwnedFd>) -> Result<(Program, Vec<S
     let machine = |doing: &str| failed(Stage::Machine, doing);
     let mut descriptors = descriptors.into_iter();
     bind_to(launch.keeper)?;
+    if let Some(group) = &launch.group {
+        // Itself.
+        std::fs::write(group, "0").map_err(|error| Failure {
+            stage: Stage::Limit("tree".to_owned()),
+            errno: error.raw_os_error().unwrap_or(0),
+            message: format!("cannot enter {}: {error}", group.display()),
+        })?;
+    }
     // Until then standard input is the conversation, and must not be the program's.
     let input = descriptors.next().ok_or(rustix::io::Errno::BADF);
     input
@@ -179,7 +187,7 @@ fn prepare(launch: &Launch, descriptors: Vec<OwnedFd>) -> Result<(Program, Vec<S
         let mounts = mounts.map_err(machine("the workspace is not there"))?;
         namespaces::join(user, mounts).map_err(not_had)?;
     }
-    let mut lacking = Lacking::default();
+    let mut lacking = Lacking::of(&launch.lacking);
     views(spec, &mut lacking)?;
     // Whoever changes who it is may be unbound by that.
     bind_to(launch.keeper)?;

@@ -16,6 +16,7 @@ use nix::sched::CloneFlags;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, mknodat, openat2};
 use serde::Serialize;
 
+use super::cgroup::{self, Groups};
 use super::confine::Network;
 use super::namespaces::{self, Layers};
 use super::{landlock, seccomp};
@@ -40,9 +41,6 @@ const USER_NAMESPACES: [&str; 3] = [
     "/proc/sys/user/max_user_namespaces",
     "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
 ];
-
-/// Controllers that limits of a whole tree of processes need.
-const CONTROLLERS: [&str; 2] = ["memory", "pids"];
 
 /// Something that this machine can do, or not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -97,7 +95,7 @@ pub fn abilities(program: &Path, place: &Path) -> Vec<Ability> {
             without,
         }
     }));
-    all.push(of_cgroups(Path::new("/sys/fs/cgroup"), Path::new("/proc/self/cgroup")));
+    all.push(of_cgroups(Path::new(cgroup::MOUNTED), Path::new(cgroup::OWN)));
     all
 }
 
@@ -232,31 +230,12 @@ fn reflink(place: &Path) -> io::Result<()> {
 
 /// Whether this process's control group has what limits of a tree need, and could be divided by it.
 fn of_cgroups(mounted: &Path, own: &Path) -> Ability {
-    let ability = |works, detail: String| Ability {
+    let found = Groups::find(mounted, own);
+    Ability {
         name: "cgroup",
-        works,
-        detail,
-        without: "no limit holds for a program and all that it starts together; Delegate=yes in the unit of a service gives it one",
-    };
-    let own = fs::read_to_string(own).unwrap_or_default();
-    let Some(own) = own.lines().find_map(|line| line.strip_prefix("0::/")) else {
-        return ability(false, "no control groups of version 2".to_owned());
-    };
-    let group = mounted.join(own);
-    let Ok(there) = fs::read_to_string(group.join("cgroup.controllers")) else {
-        let what = format!("{} has no controllers: version 2 is not in charge here", group.display());
-        return ability(false, what);
-    };
-    let lacking: Vec<&str> = CONTROLLERS
-        .into_iter()
-        .filter(|name| !there.split_whitespace().any(|one| one == *name))
-        .collect();
-    if !lacking.is_empty() {
-        return ability(false, format!("{} lacks the controllers {}", group.display(), lacking.join(", ")));
-    }
-    match rustix::fs::access(&group, rustix::fs::Access::WRITE_OK) {
-        Ok(()) => ability(true, group.display().to_string()),
-        Err(error) => ability(false, format!("{} cannot be divided: {error}", group.display())),
+        works: found.is_ok(),
+        detail: found.map_or_else(|error| error.to_string(), |groups| groups.path().display().to_string()),
+        without: "limits.tree_memory and tree_processes are an error; Delegate=yes in the unit of a service gives it its own group",
     }
 }
 
@@ -265,26 +244,6 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-
-    /// A18: what a control group lacks is named.
-    #[test]
-    fn control_groups_are_looked_at() {
-        let place = tempfile::tempdir().unwrap();
-        let own = place.path().join("own");
-        let group = place.path().join("v2/service");
-        fs::create_dir_all(&group).unwrap();
-        let look = |text: &str| {
-            fs::write(&own, text).unwrap();
-            of_cgroups(&place.path().join("v2"), &own)
-        };
-        assert!(look("4:memory:/x\n").detail.contains("version 2"));
-        assert!(look("0::/service\n").detail.contains("not in charge"));
-        fs::write(group.join("cgroup.controllers"), "cpu memory\n").unwrap();
-        let lacking = look("0::/service\n");
-        assert!(!lacking.works && lacking.detail.ends_with("pids"), "{lacking:?}");
-        fs::write(group.join("cgroup.controllers"), "cpu memory pids\n").unwrap();
-        assert!(look("1:name=systemd:/\n0::/service\n").works);
-    }
 
     /// What is no attempt is none, and what every Linux of these years can is there.
     #[test]

@@ -19,7 +19,7 @@
 //!
 //! # Layout
 //!
-//! [`protocol`] what is said; `tree` and `mark` who belongs to whom; `landlock`, `seccomp`, `namespaces`, `confine` and [`launcher`] how a process becomes a
+//! [`protocol`] what is said; `tree` and `mark` who belongs to whom; `landlock`, `seccomp`, `namespaces`, `cgroup`, `confine` and [`launcher`] how a process becomes a
 //! program; [`machine`] what of that can be had; `children` the keeper's table; `serve` its loop; [`guard`] who watches it. Here is what a daemon needs.
 //!
 //! Deliberately absent: any policy. What is started, and whether again, is not decided here; nor is output read.
@@ -33,6 +33,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 
 use crate::home::Home;
 
+mod cgroup;
 mod children;
 mod confine;
 pub mod guard;

@@ -202,6 +202,8 @@ pub enum FromKeeper {
         cpu_ms: u64,
         /// Processes that were still there and have been killed.
         left_behind: u32,
+        /// Of its limits those of its whole tree that something was ended or refused for.
+        exceeded: Vec<TreeLimit>,
     },
     /// The keeper does not go on with this conversation.
     Refused {
@@ -286,6 +288,16 @@ pub struct Spec {
     pub notes: String,
 }
 
+/// A limit of a whole tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TreeLimit {
+    /// [`Limits::tree_memory_bytes`].
+    Memory,
+    /// [`Limits::tree_processes`].
+    Processes,
+}
+
 /// Namespaces beside a packet, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -310,6 +322,10 @@ pub struct Limits {
     pub file_bytes: Option<u64>,
     /// Bytes of a core file; none when not said.
     pub core_bytes: Option<u64>,
+    /// Bytes of memory of it and all that it starts together.
+    pub tree_memory_bytes: Option<u64>,
+    /// Processes of it and all that it starts together.
+    pub tree_processes: Option<u64>,
 }
 
 /// Least of [`Limits::memory_bytes`]: what the launcher itself has when it gives way to the program.
@@ -362,6 +378,10 @@ pub(super) struct Launch {
     /// Whose child it must be when it starts the program.
     pub(super) keeper: i32,
     pub(super) nofile: u64,
+    /// The file by which it enters its control group.
+    pub(super) group: Option<PathBuf>,
+    /// What could not be had already.
+    pub(super) lacking: Vec<String>,
     pub(super) spec: Box<Spec>,
 }
 

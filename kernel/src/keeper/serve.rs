@@ -389,6 +389,7 @@ impl Keeper {
                 exit: exit.how,
                 cpu_ms: exit.cpu_ms,
                 left_behind: exit.child.left_behind,
+                exceeded: exit.child.exceeded(),
             };
             self.tell_end(&told, exit.child.adopt);
         }

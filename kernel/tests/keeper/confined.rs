@@ -9,7 +9,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
-use astrid_kernel::keeper::protocol::{Confined, FromKeeper, Layers, Network, Spec, Stage, ToKeeper, Within};
+use astrid_kernel::keeper::protocol::{Confined, FromKeeper, Layers, Network, Spec, Stage, ToKeeper, TreeLimit, Within};
 
 use crate::act::ACT;
 use crate::bed::{Daemon, Running, code, daemon, program, shell};
@@ -499,4 +499,35 @@ pub fn a_machine_is_looked_at() {
     assert!(works("landlock") && works("seccomp") && works("openat2"), "{found:?}");
     // Nothing is left of it.
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+}
+
+/// A limit of a whole tree binds where the daemon has a control group of its own, and is a failure that says what would give it one elsewhere.
+pub fn a_tree_has_limits_or_it_is_said() {
+    let mut daemon = daemon();
+    let mut spec = shell("sleep 1000 & sleep 1000 & sleep 1000 & wait");
+    spec.limits.tree_processes = Some(2);
+    spec.protect = Some(vec![daemon.place.home.root().to_owned()]);
+    let asked = daemon.ask(spec.clone());
+    match daemon.hear() {
+        (FromKeeper::Failed { id, failure }, _) if id == asked => {
+            assert!(failure.stage == Stage::Limit("tree".to_owned()) && failure.message.contains("Delegate=yes"), "{failure}");
+            spec.args = vec!["-c".to_owned(), "exit 0".to_owned()];
+            spec.confined = Some(Confined {
+                best_effort: true,
+                ..Confined::default()
+            });
+            let asked = daemon.ask(spec);
+            match daemon.hear().0 {
+                FromKeeper::Started { id, lacking, .. } if id == asked => assert!(lacking[0].contains("tree"), "{lacking:?}"),
+                other => panic!("{other:?}"),
+            }
+            daemon.hear();
+        }
+        (FromKeeper::Started { id, .. }, _) if id == asked => match daemon.hear().0 {
+            FromKeeper::Exited { exceeded, .. } => assert_eq!(exceeded, [TreeLimit::Processes]),
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    }
+    daemon.end();
 }

@@ -92,6 +92,7 @@ fn tests(filter: &[&str]) -> ExitCode {
         ("what_cannot_be_merged_is_named", confined::what_cannot_be_merged_is_named),
         ("only_its_own_is_merged_without_root", confined::only_its_own_is_merged_without_root),
         ("what_this_machine_cannot_is_named", confined::what_this_machine_cannot_is_named),
+        ("a_tree_has_limits_or_it_is_said", confined::a_tree_has_limits_or_it_is_said),
         ("a_machine_is_looked_at", confined::a_machine_is_looked_at),
         ("as_an_ordinary_user", confined::as_an_ordinary_user),
         (

@@ -107,6 +107,8 @@ impl Default for Limits {
             processes: None,
             file_bytes: None,
             core_bytes: None,
+            tree_memory_bytes: None,
+            tree_processes: None,
         }
     }
 }

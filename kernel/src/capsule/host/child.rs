@@ -84,6 +84,8 @@ fn limits(asked: GuestLimits) -> Result<Limits, SpawnError> {
         processes: asked.processes,
         file_bytes: asked.file_bytes,
         core_bytes: asked.core_bytes,
+        tree_memory_bytes: asked.tree_memory_bytes,
+        tree_processes: asked.tree_processes,
     })
 }
 

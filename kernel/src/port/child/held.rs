@@ -15,7 +15,7 @@ use super::mount::Mount;
 use super::program::Program;
 use crate::bus::inbox::Inbox;
 use crate::bus::message::PortId;
-use crate::keeper::protocol::ChildId;
+use crate::keeper::protocol::{ChildId, TreeLimit};
 use crate::ledger::{Account, Hold, Limit};
 use crate::port::sink::SinkHandle;
 
@@ -63,6 +63,8 @@ pub struct Child {
     pub(super) adopt: bool,
     /// Its limit of processor time, if this daemon has set one.
     pub(super) cpu_seconds: Option<u64>,
+    /// Of its limits those of its whole tree that it has exceeded, once it has ended.
+    pub(super) exceeded: Mutex<Vec<TreeLimit>>,
     pub(super) stdout: Output,
     pub(super) stderr: Option<Output>,
     pub(super) secrets: Vec<String>,

@@ -182,6 +182,7 @@ impl Children {
             unprotected: notes.unprotected,
             adopt: true,
             cpu_seconds: None,
+            exceeded: Mutex::default(),
             stdout: notes.stdout,
             stderr: notes.stderr,
             secrets: notes.secrets,
@@ -461,8 +462,10 @@ impl Children {
                 exit,
                 cpu_ms,
                 left_behind,
+                exceeded,
             } => {
                 let Some(child) = self.row(id) else { return };
+                *child.exceeded.lock() = exceeded;
                 let sinks = std::mem::take(&mut child.progress.lock().sinks);
                 if sinks.is_empty() {
                     return self.exited(&child, exit, cpu_ms, left_behind);

@@ -437,6 +437,7 @@ impl Children {
             unprotected: launch.sandbox == Sandbox::None,
             adopt: launch.adopt,
             cpu_seconds: launch.limits.cpu_seconds,
+            exceeded: Mutex::default(),
             stdout: launch.stdout,
             stderr: launch.stderr,
             secrets: launch.secrets,
@@ -658,7 +659,7 @@ impl Children {
 
     fn exited(&self, child: &Child, exit: Exit, cpu_ms: u64, left_behind: u32) {
         self.forget(child);
-        let violation = record::violation(&exit, cpu_ms, child.cpu_seconds);
+        let violation = record::violation(&exit, cpu_ms, child.cpu_seconds, &child.exceeded.lock());
         record::exited(&self.audit, child, &exit, violation.as_deref());
         let exited = wire::Exited {
             tag: child.tag.to_string(),

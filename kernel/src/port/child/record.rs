@@ -6,6 +6,7 @@ use astrid_wire::child::Exit;
 
 use super::held::Child;
 use super::sandbox::Sandbox;
+use crate::keeper::protocol::TreeLimit;
 use crate::audit::{Audit, Entry, Kind, Outcome};
 
 /// What is intended.
@@ -40,7 +41,19 @@ pub(super) fn exited(audit: &Audit, child: &Child, exit: &Exit, violation: Optio
 }
 
 /// What the system ended it for, as far as that can be told from how it ended.
-pub(super) fn violation(exit: &Exit, cpu_ms: u64, cpu_seconds: Option<u64>) -> Option<String> {
+pub(super) fn violation(
+    exit: &Exit,
+    cpu_ms: u64,
+    cpu_seconds: Option<u64>,
+    exceeded: &[TreeLimit],
+) -> Option<String> {
+    let of_tree = exceeded.first().map(|limit| match limit {
+        TreeLimit::Memory => "the memory of its whole tree was over (limits.tree-memory-bytes)",
+        TreeLimit::Processes => "its whole tree was refused another process (limits.tree-processes)",
+    });
+    if let Some(of_tree) = of_tree {
+        return Some(of_tree.to_owned());
+    }
     let Exit::Signal { name, .. } = exit else { return None };
     let over = cpu_seconds.is_some_and(|seconds| cpu_ms >= seconds.saturating_mul(1000));
     let what = match name.as_str() {
@@ -66,11 +79,13 @@ mod tests {
                 name: name.to_owned(),
                 core: false,
             };
-            violation(&exit, cpu_ms, Some(2)).unwrap_or_default()
+            violation(&exit, cpu_ms, Some(2), &[]).unwrap_or_default()
         };
         assert!(of("SIGSYS", 0).contains("system call") && of("SIGXFSZ", 0).contains("file"));
         assert!(of("SIGXCPU", 0).contains("cpu-seconds") && of("SIGKILL", 2000).contains("cpu-seconds"));
         assert_eq!((of("SIGKILL", 1999), of("SIGTERM", 2000)), (String::new(), String::new()));
-        assert_eq!(violation(&Exit::Code(1), 9000, Some(1)), None);
+        assert_eq!(violation(&Exit::Code(1), 9000, Some(1), &[]), None);
+        let of_tree = violation(&Exit::Code(1), 0, None, &[TreeLimit::Memory]).unwrap_or_default();
+        assert!(of_tree.contains("tree-memory-bytes"), "{of_tree}");
     }
 }
