@@ -1,4 +1,5 @@
-//! A unified diff of what an edit did. The changes are known, so nothing has to be guessed: it takes time in proportion to the lines.
+//! A unified diff of what an edit did. The changes are known, so nothing has to be guessed: it takes time in proportion to the text, and memory
+//! in proportion to what is shown.
 
 use std::fmt::Write;
 use std::ops::Range;
@@ -17,129 +18,186 @@ pub struct Change<'a> {
     pub new: &'a str,
 }
 
-/// Lines of the old text, and the lines that are there instead.
-struct Piece<'a> {
-    /// Numbers of the old lines, from 0.
+/// Whole lines of the old text, and those that are there instead, in bytes.
+#[derive(Debug, Clone)]
+struct Piece {
     old: Range<usize>,
-    new: Vec<&'a str>,
+    new: Range<usize>,
 }
 
-/// The diff of a text after changes, which are in order and do not overlap. `new_text` is the text with them.
-pub fn unified(path: &str, text: &str, new_text: &str, changes: &[Change<'_>]) -> String {
-    let old: Vec<&str> = text.split_inclusive('\n').collect();
-    let mut starts = Vec::with_capacity(old.len());
-    let mut at = 0;
-    for line in &old {
-        starts.push(at);
-        at += line.len();
+/// A diff, as far as it was wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diff {
+    /// The diff.
+    pub text: String,
+    /// Whether its end is missing.
+    pub cut: bool,
+}
+
+/// The first `bytes_max` bytes of the diff of a text after changes, which are in order and do not overlap. `new_text` is the text with them.
+pub fn unified(path: &str, text: &str, new_text: &str, changes: &[Change<'_>], bytes_max: usize) -> Diff {
+    let mut diff = format!("--- {path}\n+++ {path}\n");
+    let pieces = pieces(text, new_text, changes);
+    if pieces.is_empty() {
+        diff.clear();
     }
-    let pieces = pieces(text, new_text, &old, &starts, changes);
-    let mut diff = String::new();
+    let mut hunks = Hunks {
+        text,
+        new_text,
+        at: 0,
+        line: 0,
+        grown: 0,
+    };
     let mut rest = pieces.as_slice();
-    // How much further down lines are in the new text.
-    let mut shift = 0isize;
-    while let Some(first) = rest.first() {
-        let near = |pair: &[Piece<'_>]| pair[1].old.start - pair[0].old.end <= 2 * CONTEXT;
+    while !rest.is_empty() && diff.len() <= bytes_max {
+        let near = |pair: &[Piece]| lines(&text[pair[0].old.end..pair[1].old.start]) <= 2 * CONTEXT;
         let count = 1 + rest.windows(2).take_while(|pair| near(pair)).count();
         let (hunk, others) = rest.split_at(count);
-        if diff.is_empty() {
-            _ = write!(diff, "--- {path}\n+++ {path}\n");
-        }
-        write_hunk(&mut diff, &old, hunk, first.old.start.saturating_sub(CONTEXT), &mut shift);
+        hunks.write(&mut diff, hunk, bytes_max);
         rest = others;
     }
-    diff
+    let cut = diff.len() > bytes_max;
+    if cut {
+        let end = memchr::memrchr(b'\n', &diff.as_bytes()[..bytes_max]).map_or(0, |end| end + 1);
+        diff.truncate(end);
+    }
+    Diff { text: diff, cut }
+}
+
+/// How many lines these are.
+fn lines(text: &str) -> usize {
+    let ended = memchr::memchr_iter(b'\n', text.as_bytes()).count();
+    ended + usize::from(!text.is_empty() && !text.ends_with('\n'))
+}
+
+/// Where the line of this byte begins.
+fn line_start(text: &str, byte: usize) -> usize {
+    memchr::memrchr(b'\n', &text.as_bytes()[..byte]).map_or(0, |at| at + 1)
+}
+
+/// Where the line of this byte ends, its line feed included.
+fn line_end(text: &str, byte: usize) -> usize {
+    memchr::memchr(b'\n', &text.as_bytes()[byte..]).map_or(text.len(), |at| byte + at + 1)
 }
 
 /// Changes as whole lines; those that share a line are one.
-fn pieces<'a>(
-    text: &str,
-    new_text: &'a str,
-    old: &[&str],
-    starts: &[usize],
-    changes: &[Change<'_>],
-) -> Vec<Piece<'a>> {
-    let line_of = |byte: usize| starts.partition_point(|start| *start <= byte).saturating_sub(1);
-    let line_end = |line: usize| starts.get(line + 1).copied().unwrap_or(text.len());
-    // Old lines that are touched, with how far the new text is ahead after them.
-    let mut touched: Vec<(Range<usize>, isize)> = Vec::new();
+fn pieces(text: &str, new_text: &str, changes: &[Change<'_>]) -> Vec<Piece> {
+    let mut pieces: Vec<Piece> = Vec::new();
     let mut ahead = 0isize;
     for change in changes {
-        ahead += change.new.len() as isize - (change.end - change.start) as isize;
-        let first = line_of(change.start);
+        let start = line_start(text, change.start);
         // A change that takes whole lines and leaves whole lines, or none, does not touch the line after it.
-        let begins_line = starts.get(first).is_none_or(|start| *start == change.start);
-        let whole = change.new.ends_with('\n') || (change.new.is_empty() && begins_line);
-        let ends_line = change.end > 0 && text.as_bytes()[change.end - 1] == b'\n';
-        let last = match ends_line && whole {
-            true => line_of(change.end - 1),
-            false => line_of(change.end),
+        let whole = change.new.ends_with('\n') || (change.new.is_empty() && start == change.start);
+        let end = match whole && change.end > change.start && text.as_bytes()[change.end - 1] == b'\n' {
+            true => change.end,
+            false => line_end(text, change.end),
         };
-        let lines = first..(last + 1).min(old.len());
-        match touched.last_mut() {
-            Some((before, told)) if before.end > lines.start => (before.end, *told) = (lines.end, ahead),
-            _ => touched.push((lines, ahead)),
+        let before = ahead;
+        ahead += change.new.len() as isize - (change.end - change.start) as isize;
+        let new_end = end.saturating_add_signed(ahead);
+        match pieces.last_mut() {
+            Some(piece) if piece.old.end > start => (piece.old.end, piece.new.end) = (end, new_end),
+            _ => pieces.push(Piece {
+                old: start..end,
+                new: start.saturating_add_signed(before)..new_end,
+            }),
         }
     }
-    let mut before = 0isize;
-    let mut pieces = Vec::new();
-    for (lines, after) in touched {
-        let start = starts.get(lines.start).copied().unwrap_or(text.len());
-        let end = if lines.end == 0 { 0 } else { line_end(lines.end - 1) };
-        let new = &new_text[start.saturating_add_signed(before)..end.saturating_add_signed(after)];
-        before = after;
-        pieces.push(trimmed(lines, old, new.split_inclusive('\n').collect()));
+    for piece in &mut pieces {
+        trim(piece, text, new_text);
     }
     pieces.retain(|piece| !piece.old.is_empty() || !piece.new.is_empty());
     pieces
 }
 
-/// Without lines that are the same at both ends.
-fn trimmed<'a>(mut lines: Range<usize>, old: &[&str], mut new: Vec<&'a str>) -> Piece<'a> {
-    let same = old[lines.clone()].iter().zip(&new).take_while(|(a, b)| a == b).count();
-    lines.start += same;
-    new.drain(..same);
-    let same = old[lines.clone()].iter().rev().zip(new.iter().rev()).take_while(|(a, b)| a == b).count();
-    lines.end -= same;
-    new.truncate(new.len() - same);
-    Piece { old: lines, new }
-}
-
-fn write_hunk(diff: &mut String, old: &[&str], pieces: &[Piece<'_>], start: usize, shift: &mut isize) {
-    let end = pieces.last().map_or(start, |piece| piece.old.end + CONTEXT).min(old.len());
-    let grown: isize = pieces.iter().map(|piece| piece.new.len() as isize - piece.old.len() as isize).sum();
-    let new_count = (end - start).saturating_add_signed(grown);
-    let new_start = start.saturating_add_signed(*shift);
-    *shift += grown;
-    // An empty range is named by the line before it.
-    let place = |start: usize, count: usize| format!("{},{count}", if count == 0 { start } else { start + 1 });
-    _ = writeln!(diff, "@@ -{} +{} @@", place(start, end - start), place(new_start, new_count));
-    let mut at = start;
-    for piece in pieces {
-        write_lines(diff, ' ', &old[at..piece.old.start]);
-        write_lines(diff, '-', &old[piece.old.clone()]);
-        write_lines(diff, '+', &piece.new);
-        at = piece.old.end;
+/// Leaves out lines that are the same at both ends.
+fn trim(piece: &mut Piece, text: &str, new_text: &str) {
+    let Piece { old, new } = piece;
+    while old.start < old.end && new.start < new.end {
+        let old_line = line_end(&text[..old.end], old.start);
+        let new_line = line_end(&new_text[..new.end], new.start);
+        if text[old.start..old_line] != new_text[new.start..new_line] {
+            break;
+        }
+        (old.start, new.start) = (old_line, new_line);
     }
-    write_lines(diff, ' ', &old[at..end]);
+    while old.start < old.end && new.start < new.end {
+        let old_line = line_start(text, old.end - 1).max(old.start);
+        let new_line = line_start(new_text, new.end - 1).max(new.start);
+        if text[old_line..old.end] != new_text[new_line..new.end] {
+            break;
+        }
+        (old.end, new.end) = (old_line, new_line);
+    }
 }
 
-fn write_lines(diff: &mut String, mark: char, lines: &[&str]) {
-    for line in lines {
+/// Writes hunk after hunk.
+struct Hunks<'a> {
+    text: &'a str,
+    new_text: &'a str,
+    /// A byte of the old text, and how many lines are before it.
+    at: usize,
+    line: usize,
+    /// How much further down lines are in the new text.
+    grown: isize,
+}
+
+impl Hunks<'_> {
+    fn write(&mut self, diff: &mut String, pieces: &[Piece], bytes_max: usize) {
+        let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else {
+            return;
+        };
+        let (mut start, mut end) = (first.old.start, last.old.end);
+        for _ in 0..CONTEXT {
+            start = if start == 0 {
+                0
+            } else {
+                line_start(self.text, start - 1)
+            };
+            end = if end == self.text.len() {
+                end
+            } else {
+                line_end(self.text, end)
+            };
+        }
+        self.line += lines(&self.text[self.at..start]);
+        self.at = start;
+        let (old_line, new_line) = (self.line, self.line.saturating_add_signed(self.grown));
+        let old_count = lines(&self.text[start..end]);
+        let grown = pieces.iter().map(|piece| {
+            lines(&self.new_text[piece.new.clone()]) as isize - lines(&self.text[piece.old.clone()]) as isize
+        });
+        let grown: isize = grown.sum();
+        let new_count = old_count.saturating_add_signed(grown);
+        self.grown += grown;
+        // An empty range is named by the line before it.
+        let place = |line: usize, count: usize| format!("{},{count}", line + usize::from(count > 0));
+        _ = writeln!(
+            diff,
+            "@@ -{} +{} @@",
+            place(old_line, old_count),
+            place(new_line, new_count)
+        );
+        let mut at = start;
+        for piece in pieces {
+            write_lines(diff, ' ', &self.text[at..piece.old.start], bytes_max);
+            write_lines(diff, '-', &self.text[piece.old.clone()], bytes_max);
+            write_lines(diff, '+', &self.new_text[piece.new.clone()], bytes_max);
+            at = piece.old.end;
+        }
+        write_lines(diff, ' ', &self.text[at..end], bytes_max);
+    }
+}
+
+fn write_lines(diff: &mut String, mark: char, text: &str, bytes_max: usize) {
+    for line in text.split_inclusive('\n') {
+        if diff.len() > bytes_max {
+            return;
+        }
         diff.push(mark);
         diff.push_str(line);
         if !line.ends_with('\n') {
             diff.push_str("\n\\ No newline at end of file\n");
         }
     }
-}
-
-/// A diff of at most so many bytes, cut off after a whole line; and whether it was cut.
-pub fn cut(mut diff: String, bytes_max: usize) -> (String, bool) {
-    if diff.len() <= bytes_max {
-        return (diff, false);
-    }
-    let end = diff.as_bytes()[..bytes_max].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    diff.truncate(end);
-    (diff, true)
 }

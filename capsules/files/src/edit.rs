@@ -1,16 +1,21 @@
 //! Replacing pieces of a text, each of which must be there exactly once. All of them or none.
 //!
 //! All replacements are of the text as it is before, so their order does not matter and none can match what another has made. Where all lines
-//! of the file end in CR LF, a line feed in a replacement means that, too: who asks need not know how the file ends its lines.
+//! of the file end in CR LF, line feeds in a replacement without carriage returns mean that, too: who asks need not know how the file ends
+//! its lines.
 
 use std::borrow::Cow;
 
 use astrid_sdk::body;
 
 use crate::decode::LineEndings;
-use crate::diff::{self, Change};
+use crate::diff::{self, Change, Diff};
 use crate::error::FilesError;
 use crate::limits;
+
+/// Lines of a replacement that are looked for with other white space, and places where they are.
+const NEAR_LINES: usize = 200;
+const NEAR_PLACES: usize = 1_000;
 
 /// A piece of text, and what is to be there instead.
 #[body]
@@ -28,8 +33,8 @@ pub struct Edit {
 pub struct Edited {
     /// The new text.
     pub text: String,
-    /// What changed, as a unified diff.
-    pub diff: String,
+    /// What changed.
+    pub diff: Diff,
 }
 
 /// Makes all replacements in a text. `path` is for words.
@@ -39,7 +44,10 @@ pub struct Edited {
 pub fn apply(path: &str, text: &str, edits: &[Edit]) -> Result<Edited, FilesError> {
     if edits.is_empty() || edits.len() > limits::EDITS {
         let count = edits.len();
-        return Err(FilesError::Invalid(format!("edits: {count} of them; 1 to {} are made", limits::EDITS)));
+        return Err(FilesError::Invalid(format!(
+            "edits: {count} of them; 1 to {} are made",
+            limits::EDITS
+        )));
     }
     let crlf = LineEndings::of(text.as_bytes()) == LineEndings::Crlf;
     let adapted: Vec<(Cow<'_, str>, Cow<'_, str>)> = edits
@@ -78,7 +86,7 @@ pub fn apply(path: &str, text: &str, edits: &[Edit]) -> Result<Edited, FilesErro
     if new_text.len() > limits::TEXT_BYTES {
         return Err(crate::error::too_large(path, new_text.len() as u64, "written"));
     }
-    let diff = diff::unified(path, text, &new_text, &changes);
+    let diff = diff::unified(path, text, &new_text, &changes, limits::DIFF_BYTES);
     Ok(Edited { text: new_text, diff })
 }
 
@@ -96,7 +104,7 @@ fn replaced(text: &str, changes: &[Change<'_>]) -> String {
 
 /// With the line endings of the file.
 fn adapt(text: &str, crlf: bool) -> Cow<'_, str> {
-    match crlf && LineEndings::of(text.as_bytes()) == LineEndings::Lf {
+    match crlf && !text.contains('\r') {
         true => Cow::Owned(text.replace('\n', "\r\n")),
         false => Cow::Borrowed(text),
     }
@@ -146,19 +154,28 @@ fn only_place(path: &str, text: &str, old: &str, edit: usize) -> Result<usize, F
 
 /// Where the same lines are but for white space at their ends, in words; or nothing.
 fn near(text: &str, old: &str) -> String {
-    let wanted: Vec<&str> = old.trim().lines().map(str::trim).collect();
-    let Some(first) = wanted.first().filter(|first| !first.is_empty()) else {
+    let wanted: Vec<&str> = old.trim().lines().take(NEAR_LINES + 1).map(str::trim).collect();
+    let Some(first) = wanted
+        .first()
+        .filter(|first| !first.is_empty() && wanted.len() <= NEAR_LINES)
+    else {
         return String::new();
     };
-    let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    let found = lines.iter().enumerate().position(|(at, line)| {
-        line == first && lines[at..].len() >= wanted.len() && lines[at..].iter().zip(&wanted).all(|(a, b)| a == b)
+    let mut first_line = None;
+    let mut at = 0;
+    let lines = text.split_inclusive('\n').enumerate().map(|(index, line)| {
+        at += line.len();
+        (index + 1, at - line.len(), line)
     });
-    match found {
-        Some(line) => format!(", but with other white space in line {}", line + 1),
-        None => match lines.iter().position(|line| line == first) {
-            Some(line) if wanted.len() > 1 => format!(", but its first line is line {}", line + 1),
-            _ => String::new(),
-        },
+    for (number, start, _) in lines.filter(|(_, _, line)| line.trim() == *first).take(NEAR_PLACES) {
+        let mut here = text[start..].lines().map(str::trim);
+        if wanted.iter().all(|line| here.next() == Some(*line)) {
+            return format!(", but with other white space in line {number}");
+        }
+        first_line.get_or_insert(number);
+    }
+    match first_line {
+        Some(line) => format!(", but its first line is line {line}"),
+        None => String::new(),
     }
 }

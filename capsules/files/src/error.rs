@@ -166,7 +166,10 @@ fn fs_hint(path: &str, access: Access, error: &FsError, principal: &str) -> Opti
         FsError::Denied(_) => {
             let (root, _) = parse(path).ok()?;
             let action = access.action();
-            format!("whoever may grant it says: astrid caps grant {principal} {action}:/{}/>", root.as_str())
+            format!(
+                "whoever may grant it says: astrid caps grant {principal} {action}:/{}/>",
+                root.as_str()
+            )
         }
         FsError::NoWorkspace => format!("the operator attaches one: astrid workspace attach DIR {principal}"),
         FsError::Changed => "read the file again, and begin from its new hash".to_owned(),
@@ -189,9 +192,9 @@ pub(crate) fn within<T: PartialOrd + std::fmt::Display + Copy>(
 ) -> Result<T, FilesError> {
     match value {
         None => Ok(default),
-        Some(value) if value < min || value > max => {
-            Err(FilesError::Invalid(format!("{name} {value} is out of range: {min} to {max}")))
-        }
+        Some(value) if value < min || value > max => Err(FilesError::Invalid(format!(
+            "{name} {value} is out of range: {min} to {max}"
+        ))),
         Some(value) => Ok(value),
     }
 }

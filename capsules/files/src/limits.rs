@@ -35,6 +35,9 @@ pub const ENTRIES: u32 = 1_000;
 /// As above, at most.
 pub const ENTRIES_MAX: u32 = 10_000;
 
+/// Bytes of all paths in an answer to `list_dir`.
+pub const LISTED_BYTES: usize = 2 << 20;
+
 /// Directories below one another that are gone into. Each is a handle, of which the kernel gives 64.
 pub const DEPTH_MAX: u32 = 50;
 

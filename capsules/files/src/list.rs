@@ -88,7 +88,7 @@ pub(crate) fn list(fs: &Fs<'_>, request: &ListDir) -> Result<Listed, FilesError>
     };
     let mut walk = Walk::new(fs, plan, request.cursor.as_deref())?;
     let mut entries: Vec<ListedEntry> = Vec::new();
-    let mut cursor = None;
+    let (mut bytes, mut cursor) = (0, None);
     loop {
         match walk.step()? {
             Step::Done => break,
@@ -97,12 +97,13 @@ pub(crate) fn list(fs: &Fs<'_>, request: &ListDir) -> Result<Listed, FilesError>
                 break;
             }
             // One more than is wanted was found.
-            Step::Found(_) if entries.len() == limit as usize => {
+            Step::Found(_) if entries.len() == limit as usize || bytes >= limits::LISTED_BYTES => {
                 cursor = entries.last().map(|entry| entry.path.clone());
                 break;
             }
             Step::Found(found) => {
                 let meta = found.entry.meta;
+                bytes += found.path.len();
                 entries.push(ListedEntry {
                     path: found.path,
                     kind: meta.kind.into(),

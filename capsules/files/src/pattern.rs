@@ -38,17 +38,6 @@ pub enum Case {
     Smart,
 }
 
-/// What became of a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It matches here.
-    Match(Span),
-    /// It does not match.
-    None,
-    /// To decide it would cost more than is left.
-    TooDear,
-}
-
 /// A compiled pattern, and what it has cost.
 pub struct Pattern {
     regex: regex::Regex,
@@ -64,7 +53,9 @@ pub struct Pattern {
 
 impl std::fmt::Debug for Pattern {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pattern").field("work", &self.work).finish_non_exhaustive()
+        f.debug_struct("Pattern")
+            .field("work", &self.work)
+            .finish_non_exhaustive()
     }
 }
 
@@ -79,7 +70,9 @@ impl Pattern {
             return Err(FilesError::Pattern(format!("it has 1 to {limit} bytes")));
         }
         if pattern.contains('\n') || (!literal && wants_line_feed(pattern)) {
-            return Err(FilesError::Pattern("it is searched for in each line, and no line has a line feed".to_owned()));
+            return Err(FilesError::Pattern(
+                "it is searched for in each line, and no line has a line feed".to_owned(),
+            ));
         }
         let written = match literal {
             true => regex_syntax::escape(pattern),
@@ -90,8 +83,13 @@ impl Pattern {
             Case::Insensitive => true,
             Case::Smart => !pattern.chars().any(char::is_uppercase),
         };
-        let syntax = syntax::Config::new().utf8(false).case_insensitive(insensitive).nest_limit(100);
-        let limits = thompson::Config::new().utf8(false).nfa_size_limit(Some(limits::PATTERN_COMPILED_BYTES));
+        let syntax = syntax::Config::new()
+            .utf8(false)
+            .case_insensitive(insensitive)
+            .nest_limit(100);
+        let limits = thompson::Config::new()
+            .utf8(false)
+            .nfa_size_limit(Some(limits::PATTERN_COMPILED_BYTES));
         let simulation = pikevm::PikeVM::builder()
             .syntax(syntax)
             .thompson(limits.clone())
@@ -123,24 +121,25 @@ impl Pattern {
         self.work
     }
 
-    /// Where a line matches first, if that can be told for so much work.
-    pub fn find(&mut self, line: &[u8], work_left: u64) -> Verdict {
+    /// How many bytes of a line can be searched, so that no line alone costs more than a search may.
+    pub fn line_bytes_max(&self) -> usize {
+        let affordable = limits::SEARCH_WORK / (self.states * SIMULATION_COST);
+        usize::try_from(affordable)
+            .unwrap_or(usize::MAX)
+            .min(limits::SEARCHED_LINE_BYTES)
+    }
+
+    /// Where a line of at most so many bytes matches first.
+    pub fn find(&mut self, line: &[u8]) -> Option<Span> {
         self.work += LINE_COST + line.len() as u64 * BYTE_COST;
         let found = self.regex.try_search(&mut self.cache, &Input::new(line));
         self.count_states();
         match found {
-            Ok(Some(found)) => Verdict::Match(found.span()),
-            Ok(None) => Verdict::None,
+            Ok(found) => found.map(|found| found.span()),
             Err(_) => {
-                let cost = (line.len() as u64 + 1) * self.states * SIMULATION_COST;
-                if cost > work_left {
-                    return Verdict::TooDear;
-                }
-                self.work += cost;
-                match self.simulation.find(&mut self.simulation_cache, line) {
-                    Some(found) => Verdict::Match(found.span()),
-                    None => Verdict::None,
-                }
+                self.work += (line.len() as u64 + 1) * self.states * SIMULATION_COST;
+                let found = self.simulation.find(&mut self.simulation_cache, line);
+                found.map(|found| found.span())
             }
         }
     }

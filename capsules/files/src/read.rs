@@ -185,7 +185,12 @@ impl Picker {
 pub(crate) fn text(fs: &Fs<'_>, request: &ReadText) -> Result<TextRead, FilesError> {
     let path = path::full(&request.path)?;
     let lines_max = within("limit", request.limit, limits::LINES, (1, limits::LINES_MAX))?;
-    let bytes_max = within("bytes_max", request.bytes_max, limits::READ_BYTES, (1, limits::READ_BYTES_MAX))?;
+    let bytes_max = within(
+        "bytes_max",
+        request.bytes_max,
+        limits::READ_BYTES,
+        (1, limits::READ_BYTES_MAX),
+    )?;
     let (file, meta, hash) = opened(fs, &path)?;
     let mut picker = Picker {
         skip: request.offset,
@@ -279,14 +284,22 @@ pub(crate) fn binary(fs: &Fs<'_>, request: &ReadBin, principal: &str) -> Result<
         })?),
         Format::Raw => {
             let (offset, size) = (read.offset, read.size);
-            Ok(Body::new(format!("application/octet-stream; offset={offset}; size={size}"), bytes))
+            Ok(Body::new(
+                format!("application/octet-stream; offset={offset}; size={size}"),
+                bytes,
+            ))
         }
     }
 }
 
 fn bytes_of(fs: &Fs<'_>, request: &ReadBin) -> Result<(BinRead, Vec<u8>), FilesError> {
     let path = path::full(&request.path)?;
-    let length = within("length", request.length, limits::BINARY_BYTES, (1, limits::BINARY_BYTES_MAX))?;
+    let length = within(
+        "length",
+        request.length,
+        limits::BINARY_BYTES,
+        (1, limits::BINARY_BYTES_MAX),
+    )?;
     let (file, meta, hash) = opened(fs, &path)?;
     let mut bytes = Vec::new();
     while bytes.len() < length as usize {

@@ -20,7 +20,9 @@ const GIT: &str = ".git";
 pub(crate) fn globs(globs: &[String]) -> Result<Override, FilesError> {
     if globs.len() > limits::GLOBS {
         let (count, limit) = (globs.len(), limits::GLOBS);
-        return Err(FilesError::Invalid(format!("glob: {count} of them; at most {limit} are matched")));
+        return Err(FilesError::Invalid(format!(
+            "glob: {count} of them; at most {limit} are matched"
+        )));
     }
     let mut builder = OverrideBuilder::new("");
     for (index, glob) in globs.iter().enumerate() {
@@ -45,6 +47,7 @@ struct Ignore {
     /// How many directories are above those that are walked now and have one.
     depth: usize,
     rules: Gitignore,
+    count: usize,
 }
 
 /// The `.gitignore` files in force, outermost first.
@@ -79,6 +82,7 @@ impl Ignores {
                 directory: directory.to_owned(),
                 depth,
                 rules,
+                count,
             });
         }
     }
@@ -86,7 +90,7 @@ impl Ignores {
     /// A directory that was so deep is left.
     pub(crate) fn leave(&mut self, depth: usize) {
         while self.files.last().is_some_and(|file| file.depth >= depth) {
-            self.count -= self.files.pop().map_or(0, |file| file.rules.len());
+            self.count -= self.files.pop().map_or(0, |file| file.count);
         }
     }
 

@@ -10,7 +10,7 @@ use astrid_sdk::fs::{Fs, Kind};
 use crate::decode::{Encoding, decode, is_binary};
 use crate::error::{FilesError, within};
 use crate::list::is_zero;
-use crate::pattern::{Case, Pattern, Verdict};
+use crate::pattern::{Case, Pattern};
 use crate::walk::{Plan, Step, Walk};
 use crate::{limits, path, rules};
 
@@ -69,7 +69,7 @@ pub(crate) struct Searched {
     /// Files and directories that the principal may not read.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) denied: u32,
-    /// Lines of which only the first 64 KiB were searched, or that are too dear to decide with this pattern.
+    /// Lines of which only the first 64 KiB were searched, or fewer where the pattern is large.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) long_lines: u32,
     /// Names that no path can say, and directories that are too deep, which were passed over.
@@ -275,13 +275,9 @@ impl Run<'_> {
             number += 1;
             if number > from {
                 let line = without_return(&text[at..end]);
-                let searched = &line[..line.len().min(limits::SEARCHED_LINE_BYTES)];
-                let left = self.work_left();
-                let verdict = self.pattern.find(searched, left.max(limits::SEARCH_WORK / 10));
-                if searched.len() < line.len() || verdict == Verdict::TooDear {
-                    self.found.long_lines += 1;
-                }
-                if let Verdict::Match(span) = verdict {
+                let searched = &line[..line.len().min(self.pattern.line_bytes_max())];
+                self.found.long_lines += u32::from(searched.len() < line.len());
+                if let Some(span) = self.pattern.find(searched) {
                     self.add(path, text, at..end, number, span.start);
                 }
                 let is_last = end + 1 >= text.len();

@@ -76,7 +76,10 @@ impl<'a> Walk<'a> {
     /// The directory cannot be read.
     pub(crate) fn new(fs: &'a Fs<'a>, plan: Plan, after: Option<&str>) -> Result<Self, FilesError> {
         let (_, beneath) = parse(&plan.directory).map_err(|error| FilesError::Invalid(format!("path: {error}")))?;
-        let (root, beneath) = (plan.directory[..plan.directory.len() - beneath.len()].to_owned(), beneath.to_owned());
+        let (root, beneath) = (
+            plan.directory[..plan.directory.len() - beneath.len()].to_owned(),
+            beneath.to_owned(),
+        );
         let mut walk = Self {
             fs,
             plan,
@@ -89,6 +92,7 @@ impl<'a> Walk<'a> {
             passed: Passed::default(),
         };
         walk.enter_above();
+        let after = after.filter(|after| !after.is_empty());
         let mut parts = after.iter().flat_map(|after| after.split('/'));
         walk.push(String::new(), parts.next());
         let Some(after) = after else { return Ok(walk) };
@@ -97,7 +101,7 @@ impl<'a> Walk<'a> {
         for end in ends {
             let directory = &after[..end];
             let meta = fs.stat_link(walk.full(directory));
-            let may = walk.stack.len() as u32 <= walk.plan.depth;
+            let may = walk.stack.len() as u32 <= walk.plan.depth && !walk.hides(directory, true);
             if !may || meta.map_or(true, |meta| meta.kind != Kind::Directory) {
                 break;
             }
@@ -131,6 +135,12 @@ impl<'a> Walk<'a> {
         for (end, _) in beneath.match_indices('/') {
             self.ignores.enter(self.fs, &self.root, &beneath[..end], 0);
         }
+    }
+
+    /// Whether something is passed over, and all that is in it.
+    fn hides(&self, relative: &str, is_directory: bool) -> bool {
+        let ignored = self.plan.ignoring && self.ignores.hides(&self.beneath(relative), is_directory);
+        ignored || self.plan.globs.matched(relative, is_directory).is_ignore() && is_directory
     }
 
     fn push(&mut self, directory: String, after: Option<&str>) {
@@ -175,22 +185,17 @@ impl<'a> Walk<'a> {
             self.names += 1;
             let is_directory = entry.is_directory();
             let enough = self.names >= limits::NAMES_VISITED || self.directories >= limits::DIRECTORIES_VISITED;
-            if self.plan.ignoring && self.ignores.hides(&self.beneath(&found), is_directory) {
+            if self.hides(&found, is_directory) {
                 if enough {
                     return Ok(Step::Paused(found));
                 }
                 continue;
             }
-            let shown = match self.plan.globs.is_empty() {
-                true => true,
-                false => {
-                    let matched = self.plan.globs.matched(&found, is_directory);
-                    if is_directory && matched.is_ignore() {
-                        continue;
-                    }
-                    // A directory is gone into for what is in it, and shown if a glob names it.
-                    !matched.is_ignore() && (!is_directory || matched.is_whitelist())
-                }
+            // A directory is gone into for what is in it, and shown if a glob names it.
+            let matched = self.plan.globs.matched(&found, is_directory);
+            let shown = match self.plan.globs.num_whitelists() {
+                0 => !matched.is_ignore(),
+                _ => matched.is_whitelist(),
             };
             // What is looked at is not gone into before the next request, which goes on with what is in it.
             if is_directory && !(enough && !shown) {
@@ -209,10 +214,7 @@ impl<'a> Walk<'a> {
     fn go_into(&mut self, directory: &str) {
         let depth = self.stack.len() as u32;
         if depth > self.plan.depth {
-            return;
-        }
-        if depth > limits::DEPTH_MAX {
-            self.passed.unnamed += 1;
+            self.passed.unnamed += u64::from(depth > limits::DEPTH_MAX);
             return;
         }
         self.push(directory.to_owned(), None);
@@ -221,7 +223,11 @@ impl<'a> Walk<'a> {
     /// A directory could not be read. That is told where it is the one that was asked for; one below it is passed over.
     fn leave_unread(&mut self, error: FsError) -> Result<(), FilesError> {
         let is_first = self.stack.len() == 1;
-        let path = self.stack.last().map(|frame| self.full(&frame.path)).unwrap_or_default();
+        let path = self
+            .stack
+            .last()
+            .map(|frame| self.full(&frame.path))
+            .unwrap_or_default();
         match error {
             FsError::Denied(_) if !is_first => self.passed.denied += 1,
             // It went away meanwhile, or became something else.

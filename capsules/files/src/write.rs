@@ -7,7 +7,7 @@ use astrid_sdk::fs::{Creation, Expected, Fs, Kind, Meta, OpenOptions};
 use crate::decode::{decode, encode};
 use crate::edit::{self, Edit};
 use crate::error::{FilesError, too_large};
-use crate::{diff, limits, path};
+use crate::{limits, path};
 
 /// What becomes of a file that is there already.
 #[body]
@@ -223,7 +223,9 @@ pub(crate) fn text(fs: &mut Fs<'_>, request: WriteText) -> Result<Written, Files
         fs.make_dirs(parent).map_err(FilesError::writing(parent))?;
     }
     let size = request.text.len() as u64;
-    let hash = fs.replace(&path, request.text, &expected).map_err(FilesError::writing(&path))?;
+    let hash = fs
+        .replace(&path, request.text, &expected)
+        .map_err(FilesError::writing(&path))?;
     Ok(Written { path, hash, size })
 }
 
@@ -262,14 +264,15 @@ pub(crate) fn edit(fs: &mut Fs<'_>, request: &EditText) -> Result<TextEdited, Fi
     let edited = edit::apply(&path, &text, &request.edits)?;
     let bytes = encode(edited.text, encoding);
     let size = bytes.len() as u64;
-    let hash = fs.replace(&path, bytes, &Expected::Content(hash)).map_err(FilesError::writing(&path))?;
-    let (diff, diff_cut) = diff::cut(edited.diff, limits::DIFF_BYTES);
+    let hash = fs
+        .replace(&path, bytes, &Expected::Content(hash))
+        .map_err(FilesError::writing(&path))?;
     Ok(TextEdited {
         path,
         hash,
         size,
-        diff,
-        diff_cut,
+        diff: edited.diff.text,
+        diff_cut: edited.diff.cut,
     })
 }
 

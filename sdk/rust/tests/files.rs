@@ -96,11 +96,20 @@ fn refused(clerk: &mut Harness<Clerk>, what: &str, path: &str, with: &str) -> St
 #[test]
 fn files_are_read_and_written_at_once() {
     let mut clerk = clerk();
-    assert_eq!(work(&mut clerk, "read", "workspace://src/main.rs", "").json(), "fn main() {}\n");
-    assert_eq!(refused(&mut clerk, "read-few", "workspace://src/main.rs", ""), "too-large");
+    assert_eq!(
+        work(&mut clerk, "read", "workspace://src/main.rs", "").json(),
+        "fn main() {}\n"
+    );
+    assert_eq!(
+        refused(&mut clerk, "read-few", "workspace://src/main.rs", ""),
+        "too-large"
+    );
     let hash = work(&mut clerk, "write", "workspace://new.txt", "abc").json();
     assert_eq!(hash, "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85");
-    assert_eq!(refused(&mut clerk, "write-new", "workspace://new.txt", "x"), "fs.exists");
+    assert_eq!(
+        refused(&mut clerk, "write-new", "workspace://new.txt", "x"),
+        "fs.exists"
+    );
     assert_eq!(work(&mut clerk, "append", "workspace://new.txt", "def").json(), 6);
     work(&mut clerk, "edit", "workspace://new.txt", "!").json();
     assert_eq!(clerk.file("workspace://new.txt").unwrap(), b"abcdef!");
@@ -119,9 +128,15 @@ fn directories_are_listed_in_order_and_on_from_a_name() {
     let names = work(&mut clerk, "list", "tmp://many", "").json();
     assert_eq!(names.as_array().unwrap().len(), 1_500);
     assert_eq!((&names[0], &names[1_499]), (&json!("0000"), &json!("1499")));
-    assert_eq!(work(&mut clerk, "list", "tmp://many", "1497").json(), json!(["1498", "1499"]));
+    assert_eq!(
+        work(&mut clerk, "list", "tmp://many", "1497").json(),
+        json!(["1498", "1499"])
+    );
     assert_eq!(work(&mut clerk, "list", "workspace://", "").json(), json!(["src"]));
-    assert_eq!(refused(&mut clerk, "list", "workspace://src/main.rs", ""), "fs.not-a-directory");
+    assert_eq!(
+        refused(&mut clerk, "list", "workspace://src/main.rs", ""),
+        "fs.not-a-directory"
+    );
     assert_eq!(refused(&mut clerk, "list", "workspace://nothing", ""), "fs.not-found");
 }
 
@@ -132,16 +147,33 @@ fn links_are_followed_inside_their_root_only() {
     clerk.put_link("workspace://out", "../../etc/passwd");
     clerk.put_link("workspace://abs", "/etc/passwd");
     clerk.put_link("workspace://loop", "loop");
-    assert_eq!(work(&mut clerk, "read", "workspace://src/link", "").json(), "fn main() {}\n");
-    assert_eq!(work(&mut clerk, "stat-link", "workspace://src/link", "").json(), "Kind::Link");
-    for path in ["workspace://out", "workspace://abs", "workspace://loop", "workspace://loop/a"] {
+    assert_eq!(
+        work(&mut clerk, "read", "workspace://src/link", "").json(),
+        "fn main() {}\n"
+    );
+    assert_eq!(
+        work(&mut clerk, "stat-link", "workspace://src/link", "").json(),
+        "Kind::Link"
+    );
+    for path in [
+        "workspace://out",
+        "workspace://abs",
+        "workspace://loop",
+        "workspace://loop/a",
+    ] {
         assert_eq!(refused(&mut clerk, "read", path, ""), "fs.escapes", "{path}");
         assert_eq!(refused(&mut clerk, "write", path, ""), "fs.escapes", "{path}");
     }
-    assert_eq!(refused(&mut clerk, "link", "workspace://src/l", "../../x"), "fs.escapes");
+    assert_eq!(
+        refused(&mut clerk, "link", "workspace://src/l", "../../x"),
+        "fs.escapes"
+    );
     assert_eq!(refused(&mut clerk, "link", "workspace://src/l", "/x"), "fs.escapes");
     work(&mut clerk, "link", "workspace://src/l", "../src/lib.rs").json();
-    assert_eq!(work(&mut clerk, "read-link", "workspace://src/l", "").json(), "../src/lib.rs");
+    assert_eq!(
+        work(&mut clerk, "read-link", "workspace://src/l", "").json(),
+        "../src/lib.rs"
+    );
     clerk.put_device("workspace://tty");
     assert_eq!(refused(&mut clerk, "read", "workspace://tty", ""), "unsupported");
 }
@@ -154,16 +186,37 @@ fn names_are_made_moved_and_removed() {
     work(&mut clerk, "make-dirs", "workspace://a/b", "").json();
     work(&mut clerk, "make-dirs", "workspace://a/b", "").json();
     assert_eq!(refused(&mut clerk, "make-dir", "workspace://a/b", ""), "fs.exists");
-    assert_eq!(refused(&mut clerk, "make-dirs", "workspace://src/main.rs/x", ""), "fs.not-a-directory");
+    assert_eq!(
+        refused(&mut clerk, "make-dirs", "workspace://src/main.rs/x", ""),
+        "fs.not-a-directory"
+    );
     assert_eq!(refused(&mut clerk, "remove", "workspace://a", ""), "fs.not-empty");
     work(&mut clerk, "rename", "workspace://src", "workspace://a/b/src").json();
     assert!(clerk.file("workspace://a/b/src/main.rs").is_some());
-    assert_eq!(refused(&mut clerk, "rename", "workspace://a", "workspace://a/b/c"), "invalid");
-    assert_eq!(refused(&mut clerk, "rename", "workspace://a", "home://a"), "unsupported");
+    assert_eq!(
+        refused(&mut clerk, "rename", "workspace://a", "workspace://a/b/c"),
+        "invalid"
+    );
+    assert_eq!(
+        refused(&mut clerk, "rename", "workspace://a", "home://a"),
+        "unsupported"
+    );
     work(&mut clerk, "write", "workspace://x", "x").json();
-    assert_eq!(refused(&mut clerk, "rename", "workspace://x", "workspace://a/b/src/main.rs"), "fs.exists");
-    assert_eq!(refused(&mut clerk, "rename-over", "workspace://x", "workspace://a"), "fs.is-a-directory");
-    work(&mut clerk, "rename-over", "workspace://x", "workspace://a/b/src/main.rs").json();
+    assert_eq!(
+        refused(&mut clerk, "rename", "workspace://x", "workspace://a/b/src/main.rs"),
+        "fs.exists"
+    );
+    assert_eq!(
+        refused(&mut clerk, "rename-over", "workspace://x", "workspace://a"),
+        "fs.is-a-directory"
+    );
+    work(
+        &mut clerk,
+        "rename-over",
+        "workspace://x",
+        "workspace://a/b/src/main.rs",
+    )
+    .json();
     assert_eq!(clerk.file("workspace://a/b/src/main.rs").unwrap(), b"x");
     work(&mut clerk, "remove-all", "workspace://a", "").json();
     assert_eq!(clerk.paths(), ["home://notes.txt"]);
@@ -188,9 +241,17 @@ fn grants_and_the_manifest_decide_on_the_resolved_path() {
         assert_eq!(refused(&mut clerk, what, path, ""), "denied", "{what} {path}");
     }
     let problem = work(&mut clerk, "read", "home://notes.txt", "").refused();
-    assert!(problem.message().contains("astrid caps grant default fs.read:/home/notes.txt"), "{problem}");
+    assert!(
+        problem
+            .message()
+            .contains("astrid caps grant default fs.read:/home/notes.txt"),
+        "{problem}"
+    );
     clerk.detach_workspace();
-    assert_eq!(refused(&mut clerk, "read", "workspace://src/main.rs", ""), "fs.no-workspace");
+    assert_eq!(
+        refused(&mut clerk, "read", "workspace://src/main.rs", ""),
+        "fs.no-workspace"
+    );
 }
 
 #[test]
@@ -229,11 +290,21 @@ fn handles_end_with_the_handling_and_are_few() {
 fn what_fails_is_told() {
     let mut clerk = clerk();
     clerk.fill_disk(true);
-    assert_eq!(refused(&mut clerk, "write", "home://notes.txt", "longer"), "fs.no-space");
+    assert_eq!(
+        refused(&mut clerk, "write", "home://notes.txt", "longer"),
+        "fs.no-space"
+    );
     work(&mut clerk, "write", "home://notes.txt", "").json();
     clerk.refuse_file("home://notes.txt", FsError::Busy);
     assert_eq!(refused(&mut clerk, "read", "home://notes.txt", ""), "fs.busy");
-    for path in ["", "notes.txt", "home://../x", "home://a//b", "workspace:///etc/passwd", "home://a\0"] {
+    for path in [
+        "",
+        "notes.txt",
+        "home://../x",
+        "home://a//b",
+        "workspace:///etc/passwd",
+        "home://a\0",
+    ] {
         assert_eq!(refused(&mut clerk, "read", path, ""), "invalid", "{path:?}");
     }
 }

@@ -126,7 +126,11 @@ impl Host {
             self.open_connection(port)?;
         }
         let ordinal = self.room().map_err(PortError::TooMany)?;
-        self.commands.push(if watched { Command::EndWatch(port) } else { Command::Close });
+        self.commands.push(if watched {
+            Command::EndWatch(port)
+        } else {
+            Command::Close
+        });
         Ok(ordinal)
     }
 
