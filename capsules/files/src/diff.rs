@@ -86,14 +86,15 @@ fn pieces(text: &str, new_text: &str, changes: &[Change<'_>]) -> Vec<Piece> {
     let mut ahead = 0isize;
     for change in changes {
         let start = line_start(text, change.start);
-        // A change that takes whole lines and leaves whole lines, or none, does not touch the line after it.
-        let whole = change.new.ends_with('\n') || (change.new.is_empty() && start == change.start);
-        let end = match whole && change.end > change.start && text.as_bytes()[change.end - 1] == b'\n' {
+        let before = ahead;
+        ahead += change.new.len() as isize - (change.end - change.start) as isize;
+        // Where lines begin there in both texts, the line after the change is not touched.
+        let begins_line = |text: &str, at: usize| at == 0 || text.as_bytes()[at - 1] == b'\n';
+        let new_end = change.end.saturating_add_signed(ahead);
+        let end = match begins_line(text, change.end) && begins_line(new_text, new_end) {
             true => change.end,
             false => line_end(text, change.end),
         };
-        let before = ahead;
-        ahead += change.new.len() as isize - (change.end - change.start) as isize;
         let new_end = end.saturating_add_signed(ahead);
         match pieces.last_mut() {
             Some(piece) if piece.old.end > start => (piece.old.end, piece.new.end) = (end, new_end),
