@@ -14,11 +14,11 @@ pub mod authority;
 pub mod child;
 pub mod control;
 pub mod describe;
-pub mod fs;
 #[cfg(feature = "envelope")]
 pub mod envelope;
 #[cfg(feature = "envelope")]
 pub mod frame;
+pub mod fs;
 #[cfg(feature = "manifest")]
 pub mod manifest;
 pub mod principal;

@@ -24,7 +24,9 @@ mod schema;
 mod units;
 
 pub use error::ManifestError;
-pub use names::{CapsuleName, DocumentName, FilePath, InterfaceVersion, NameError, Program, ResourceError, VersionError};
+pub use names::{
+    CapsuleName, DocumentName, FilePath, InterfaceVersion, NameError, Program, ResourceError, VersionError,
+};
 pub use rules::{
     DESCRIPTION_BYTES_MAX, DOCUMENT_BYTES_MAX, ENTRIES_MAX, FUEL_MAX, IDLE_MAX, INSTANCES_MAX, MEMORY_MAX, MEMORY_MIN,
     QUEUE_DURABLE_MAX, QUEUE_MAX, REASON_BYTES_MAX, RETRY_MAX, TIMEOUT_MAX, TIMEOUT_MIN,

@@ -150,7 +150,9 @@ impl From<FsError> for Problem {
     fn from(error: FsError) -> Self {
         let problem = Self::new(error.code(), error.to_string());
         match error {
-            FsError::NoWorkspace => problem.with_hint("the operator attaches one: astrid workspace attach DIR PRINCIPAL"),
+            FsError::NoWorkspace => {
+                problem.with_hint("the operator attaches one: astrid workspace attach DIR PRINCIPAL")
+            }
             _ => problem,
         }
     }

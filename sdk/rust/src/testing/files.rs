@@ -211,7 +211,9 @@ impl Host {
     pub(super) fn fs_open(&mut self, path: &str, options: OpenOptions) -> Result<u64, FsError> {
         let makes = options.create != Creation::Never;
         if !options.read && !options.write || !options.write && (makes || options.truncate) {
-            return Err(FsError::Invalid("options: a file is opened to read, or to write".to_owned()));
+            return Err(FsError::Invalid(
+                "options: a file is opened to read, or to write".to_owned(),
+            ));
         }
         let key = match (options.read, options.write) {
             (true, true) => {
@@ -443,7 +445,9 @@ impl Host {
         let to = self.permitted(Action::FsWrite, target, false)?;
         let root = |key: &str| key.split('/').next().unwrap_or_default().to_owned();
         if root(&from) != root(&to) {
-            return Err(FsError::Unsupported("source and target are in different roots".to_owned()));
+            return Err(FsError::Unsupported(
+                "source and target are in different roots".to_owned(),
+            ));
         }
         let node = self.files.tree.get(&from).ok_or(FsError::NotFound)?;
         if !from.contains('/') || to.starts_with(&format!("{from}/")) {
@@ -481,7 +485,9 @@ impl Host {
     pub(super) fn fs_make_link(&mut self, path: &str, target: &str) -> Result<(), FsError> {
         let key = self.permitted(Action::FsWrite, path, false)?;
         if target.is_empty() || target.len() > 4095 || target.chars().any(char::is_control) {
-            return Err(FsError::Invalid("target: it has 1 to 4095 bytes and no control characters".to_owned()));
+            return Err(FsError::Invalid(
+                "target: it has 1 to 4095 bytes and no control characters".to_owned(),
+            ));
         }
         if !stays_inside(&key, target) {
             return Err(FsError::Escapes);

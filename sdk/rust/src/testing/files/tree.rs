@@ -187,7 +187,11 @@ impl Tree {
     /// The key that a path leads to, which need not be there; the directory that it is in is. `follow`: the last part, too, if it is a link.
     pub(super) fn resolve(&self, root: Root, rest: &str, follow: bool) -> Result<String, FsError> {
         let mut at = root.as_str().to_owned();
-        let mut pending: VecDeque<String> = rest.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
+        let mut pending: VecDeque<String> = rest
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .map(str::to_owned)
+            .collect();
         let mut links = 0;
         while let Some(part) = pending.pop_front() {
             match part.as_str() {
