@@ -47,7 +47,7 @@ use crate::port::listener::Caps;
 use crate::port::watch::Watches;
 use crate::vfs::review::commit::Recovered;
 use crate::vfs::workspaces::{Workspaces, directory};
-use crate::capsule::files::Files;
+use crate::capsule::files::{Files, Lender, lent};
 use crate::status::StatusFile;
 use crate::store::engine::{EngineError, Open};
 use crate::store::memory::Memory;
@@ -322,12 +322,15 @@ fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Ins
     let topics = Topics::new()?;
     let ledger = Ledger::new(Arc::clone(&store), Arc::clone(&deadlines), Arc::clone(&metrics));
     ledger.set_quotas(Arc::new(Entitlements(Arc::clone(&authority))));
-    let workspaces = workspaces(home, &authority);
+    let seen = Arc::clone(&children);
+    let workspaces = workspaces(home, &authority).lent_by(Arc::new(move |principal| lent(seen.mounts(), principal)));
+    let files = Arc::new(Files::new(home, Arc::new(workspaces)));
+    children.set_workspaces(Arc::new(Lender(Arc::clone(&files))));
     Ok(Arc::new(Host {
         engine: engine::engine().map_err(BootError::Engine)?,
         durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
         store,
-        files: Arc::new(Files::new(home, Arc::new(workspaces))),
+        files,
         watches: Arc::new(Watches::new(Arc::clone(&ids), Arc::clone(&topics.watch))),
         bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
         gate: Gate::new(authority),

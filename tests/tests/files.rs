@@ -6,7 +6,6 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use astrid_kernel::audit::Kind;
 use astrid_kernel::authority::{Authority, Policy};
 use astrid_kernel::bus::inbox::Inbox;
 use astrid_kernel::bus::message::Body;
@@ -96,7 +95,7 @@ impl Office {
     /// Details of what was recorded of that action.
     fn recorded(&self, action: &str) -> Vec<(String, String)> {
         let all = self.bed.host.audit.recorded();
-        let of = all.iter().filter(|entry| entry.kind == Kind::FileWrite && &*entry.action == action);
+        let of = all.iter().filter(|entry| entry.kind == "file-write" && &*entry.action == action);
         of.map(|entry| (entry.resource.to_string(), entry.detail.to_string())).collect()
     }
 }

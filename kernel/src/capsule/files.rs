@@ -14,14 +14,16 @@ use dashmap::DashMap;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::home::Home;
+use crate::keeper::protocol::Layers;
 use crate::ledger::{Account, Hold, Limit};
+use crate::port::child::mount::{self, Mounts};
 use crate::vfs::Tree;
 use crate::vfs::beneath::Beneath;
 use crate::vfs::error::{Fault, FsError};
 use crate::vfs::path::{Scheme, VirtualPath};
 use crate::vfs::plain::Plain;
 use crate::vfs::space::{self, Room};
-use crate::vfs::workspaces::Workspaces;
+use crate::vfs::workspaces::{Lent, Workspaces};
 
 /// Files and directories of a principal that are counted, at most: more than that is not served to who has a limit.
 const COUNTED_MAX: u64 = 10_000_000;
@@ -70,6 +72,12 @@ impl Files {
         self.workspaces.forget(principal);
     }
 
+    /// What a principal's files take is counted anew with the next write: somebody else has written them.
+    pub fn count_again(&self, principal: &Principal) {
+        let owned = self.owned.get(principal).map(|owned| Arc::clone(&owned));
+        drop(owned.and_then(|owned| owned.stored.lock().take()));
+    }
+
     fn directory(&self, principal: &Principal, scheme: Scheme) -> PathBuf {
         match scheme {
             Scheme::Tmp => self.home.tmp_dir(principal),
@@ -83,8 +91,12 @@ impl Files {
     /// [`Fault::NoWorkspace`], and the system's.
     pub fn tree(&self, principal: &Principal, scheme: Scheme) -> Result<Arc<Tree>, FsError> {
         if scheme == Scheme::Workspace {
+            let workspace = self.workspaces.of(principal)?;
+            if workspace.was_written_by_others() {
+                self.count_again(principal);
+            }
             // While somebody has it, nothing is committed or rolled back.
-            return self.workspaces.of(principal)?.tree();
+            return workspace.tree();
         }
         let opened = self.home.make_principal_dir(&self.directory(principal, scheme));
         let opened = opened.map_err(Fault::from).and_then(|path| Ok(Beneath::open(&path)?));
@@ -108,19 +120,32 @@ impl Files {
         }
         Ok(bytes)
     }
+}
 
-    /// Counts anew what a principal's files take, if they are counted: something else than the kernel has written them.
-    pub fn count_again(&self, principal: &Principal) {
-        let Some(owned) = self.owned.get(principal).map(|owned| Arc::clone(&owned)) else {
-            return;
-        };
-        let mut stored = owned.stored.lock();
-        if let Some(hold) = &mut *stored {
-            match self.stored_bytes(principal) {
-                Ok(bytes) => hold.set(bytes),
-                Err(error) => tracing::warn!(%error, %principal, "what its files take cannot be counted"),
-            }
-        }
+/// Gives workspaces to programs.
+#[derive(Debug)]
+pub struct Lender(pub Arc<Files>);
+
+impl mount::Workspaces for Lender {
+    fn layers(&self, principal: &Principal) -> Result<Layers, String> {
+        let workspace = self.0.workspaces.of(principal).map_err(|error| error.to_string())?;
+        workspace.lend().map_err(|error| error.to_string())?;
+        let (lower, upper, work) = workspace.layers();
+        Ok(Layers { lower, upper, work })
+    }
+
+    fn check_out(&self, _: &Principal, _: u64) -> Result<PathBuf, String> {
+        Err("copies of workspaces are not made by this daemon; `workspace = \"overlay\"` needs none".to_owned())
+    }
+}
+
+/// What programs see of a principal's workspace.
+#[must_use]
+pub fn lent(mounts: &Mounts, principal: &Principal) -> Lent {
+    match mounts.of(principal).map(|mount| mount.root()) {
+        None => Lent::No,
+        Some(Ok(Some(root))) => Lent::Mounted(root),
+        Some(_) => Lent::Soon,
     }
 }
 

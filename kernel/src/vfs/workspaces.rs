@@ -20,7 +20,6 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -29,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use astrid_wire::Principal;
 use astrid_wire::control::workspace::{escape, unescape};
-use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use serde::{Deserialize, Serialize};
 
 use super::Tree;
@@ -45,7 +44,7 @@ pub mod directory;
 mod state;
 
 use state::State;
-pub use state::{Guard, UseError};
+pub use state::{Guard, Lent, UseError};
 
 /// After so long without anybody who uses it a workspace in which nothing was written counts as one that was never used.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
@@ -79,11 +78,15 @@ struct Meta {
 /// Says which directory somebody's workspace is of.
 pub type Resolver = dyn Fn(&Principal) -> Option<PathBuf> + Send + Sync;
 
+/// Says what programs see of somebody's workspace.
+pub type Probe = dyn Fn(&Principal) -> Lent + Send + Sync;
+
 /// All of them.
 pub struct Workspaces {
     /// `var/overlays/`.
     directory: PathBuf,
     resolver: Box<Resolver>,
+    probe: Arc<Probe>,
     open: Mutex<HashMap<Principal, Arc<Workspace>>>,
 }
 
@@ -102,8 +105,15 @@ impl Workspaces {
         Self {
             directory,
             resolver,
+            probe: Arc::new(|_| Lent::No),
             open: Mutex::default(),
         }
+    }
+
+    /// The same, where programs may see workspaces: `probe` says which do.
+    #[must_use]
+    pub fn lent_by(self, probe: Arc<Probe>) -> Self {
+        Self { probe, ..self }
     }
 
     /// Completes or undoes the commits that a crash cut short, of everybody. What cannot be is tried again when the workspace is used.
@@ -137,7 +147,8 @@ impl Workspaces {
             return Ok(Arc::clone(workspace));
         }
         let overlay = self.place(principal);
-        let workspace = Workspace::open(overlay, lower).map_err(at)?;
+        let lent = (principal.clone(), Arc::clone(&self.probe));
+        let workspace = Workspace::open(overlay, lower, lent).map_err(at)?;
         let workspace = Arc::new(workspace);
         open.insert(principal.clone(), Arc::clone(&workspace));
         Ok(workspace)
@@ -192,13 +203,20 @@ impl Workspaces {
 }
 
 /// One principal's workspace.
-#[derive(Debug)]
 pub struct Workspace {
+    principal: Principal,
+    probe: Arc<Probe>,
     overlay: PathBuf,
     lower: PathBuf,
     state: Mutex<State>,
     /// Held for reading by who only looks, for writing by who changes the layers otherwise than through the tree.
     turn: RwLock<()>,
+}
+
+impl std::fmt::Debug for Workspace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Workspace").field("lower", &self.lower).finish_non_exhaustive()
+    }
 }
 
 /// Nobody else uses a workspace while this lives.
@@ -218,7 +236,7 @@ impl Drop for Alone<'_> {
 }
 
 impl Workspace {
-    fn open(overlay: PathBuf, lower: PathBuf) -> Result<Self, Fault> {
+    fn open(overlay: PathBuf, lower: PathBuf, (principal, probe): (Principal, Arc<Probe>)) -> Result<Self, Fault> {
         let found = fs::metadata(&lower)?;
         if !found.is_dir() {
             return Err(Fault::NotADirectory);
@@ -249,6 +267,8 @@ impl Workspace {
         }
         let state = State::new(meta.since_ns);
         Ok(Self {
+            principal,
+            probe,
             overlay,
             lower,
             state: Mutex::new(state),
@@ -307,16 +327,47 @@ impl Workspace {
     /// How many use it.
     #[must_use]
     pub fn users(&self) -> u64 {
-        match self.state.lock().is_unused() {
+        match self.settled().is_unused() {
             Err(UseError::Busy { users }) => users,
             _ => 0,
         }
     }
 
-    /// Whether it is mounted.
+    /// Its state, with what programs see of it now.
+    fn settled(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock();
+        if state.lent {
+            let back = state.settle((self.probe)(&self.principal));
+            state.written_by_others |= back;
+        }
+        state
+    }
+
+    /// Whether programs have written to it since this was asked last, and do no more.
     #[must_use]
-    pub fn is_mounted(&self) -> bool {
-        self.state.lock().mounted.is_some()
+    pub fn was_written_by_others(&self) -> bool {
+        std::mem::take(&mut self.settled().written_by_others)
+    }
+
+    /// Gives the layers away to be mounted for a program. Until they are back, the tree is what is mounted.
+    ///
+    /// # Errors
+    /// [`UseError::Busy`] while somebody else uses it, and the system's.
+    pub fn lend(&self) -> Result<(), UseError> {
+        let mut state = self.settled();
+        if state.lent && state.broken.is_none() && !matches!((self.probe)(&self.principal), Lent::No) {
+            return Ok(());
+        }
+        state.is_unused()?;
+        self.begin(&mut state).map_err(|source| {
+            UseError::Review(ReviewError::Io {
+                action: "write",
+                path: META.to_owned(),
+                source,
+            })
+        })?;
+        (state.lent, state.tree) = (true, None);
+        Ok(())
     }
 
     /// Begins to use it. What changes in the lower from the first use on is a conflict when it is committed.
@@ -362,8 +413,9 @@ impl Workspace {
     /// [`Fault::Busy`] while it is committed or rolled back, and the system's.
     pub fn tree(&self) -> Result<Arc<Tree>, FsError> {
         let at = |fault| FsError::new("workspace://", fault);
-        let mut state = self.state.lock();
-        if state.alone || state.broken.is_some() {
+        let mut state = self.settled();
+        // What is about to be mounted is nobody's to write.
+        if state.alone || state.broken.is_some() || state.lent && state.mounted.is_none() {
             return Err(at(Fault::Busy));
         }
         if let Some(tree) = &state.tree {
@@ -373,7 +425,8 @@ impl Workspace {
         let tree = Arc::new(match &state.mounted {
             Some(root) => {
                 let root = root.try_clone().map_err(|error| at(error.into()))?;
-                Tree::Plain(Plain::new(Beneath::from_fd(root)))
+                let layers = self.open_layers().map_err(|_| at(Fault::Io(rustix::io::Errno::IO)))?;
+                Tree::Plain(Plain::mounted(Beneath::from_fd(root), layers.upper))
             }
             None => Tree::Overlay(self.direct().map_err(at)?),
         });
@@ -387,20 +440,6 @@ impl Workspace {
         Overlay::new(lower, upper, review::root(&self.overlay.join(STAGING)).map_err(failed)?)
     }
 
-    /// From now on the tree is what is mounted; the layers are left alone.
-    pub fn mounted(&self, root: OwnedFd) {
-        let mut state = self.state.lock();
-        state.mounted = Some(root);
-        state.tree = None;
-    }
-
-    /// Nothing is mounted any more.
-    pub fn unmounted(&self) {
-        let mut state = self.state.lock();
-        state.mounted = None;
-        state.tree = None;
-    }
-
     /// While somebody looks at the layers nobody changes them otherwise than through the tree. Waits for a commit.
     pub fn look(&self) -> RwLockReadGuard<'_, ()> {
         self.turn.read()
@@ -411,7 +450,7 @@ impl Workspace {
     /// # Errors
     /// [`UseError::Busy`] while somebody does; [`UseError::Broken`] after a commit that could not be completed.
     pub fn alone(&self) -> Result<Alone<'_>, UseError> {
-        let mut state = self.state.lock();
+        let mut state = self.settled();
         state.is_unused()?;
         state.alone = true;
         state.tree = None;
@@ -424,7 +463,7 @@ impl Workspace {
 
     /// Nobody uses it any more, ever.
     fn close(&self) -> Result<(), UseError> {
-        let mut state = self.state.lock();
+        let mut state = self.settled();
         match state.is_unused() {
             // What is broken is removed as well.
             Ok(()) | Err(UseError::Broken(_)) => {}

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use astrid_wire::authority::Action;
 use wasmtime::component::Resource;
 
-pub use self::handles::Handles;
+pub(crate) use self::handles::Handles;
 use self::handles::{Handle, Reading};
 use self::reach::Extent;
 use self::told::meta_in;

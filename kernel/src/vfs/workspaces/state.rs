@@ -8,6 +8,17 @@ use super::super::Tree;
 use super::super::review::ReviewError;
 use super::Workspace;
 
+/// What programs see of a workspace.
+#[derive(Debug)]
+pub enum Lent {
+    /// No program sees it: its layers are ours.
+    No,
+    /// It is being mounted for one.
+    Soon,
+    /// It is mounted; its root.
+    Mounted(OwnedFd),
+}
+
 /// What changes about an open workspace.
 #[derive(Debug)]
 pub(super) struct State {
@@ -15,6 +26,10 @@ pub(super) struct State {
     pub(super) users: u64,
     /// Somebody commits, rolls back or removes it.
     pub(super) alone: bool,
+    /// The layers were given away to be mounted, and are not known to be back.
+    pub(super) lent: bool,
+    /// They came back, and whoever counts what is in them has not asked yet.
+    pub(super) written_by_others: bool,
     /// The root of the mount, while there is one.
     pub(super) mounted: Option<OwnedFd>,
     /// What was made of the layers, or of the mount, once it was asked for.
@@ -31,11 +46,35 @@ impl State {
         Self {
             users: 0,
             alone: false,
+            lent: false,
+            written_by_others: false,
             mounted: None,
             tree: None,
             since_ns,
             left: Some(Instant::now()),
             broken: None,
+        }
+    }
+
+    /// Takes note of what programs see of it now. True when the layers are back since the last look, changed by somebody else.
+    pub(super) fn settle(&mut self, lent: Lent) -> bool {
+        if !self.lent {
+            return false;
+        }
+        match lent {
+            Lent::Soon => false,
+            Lent::Mounted(root) => {
+                if self.mounted.is_none() {
+                    (self.mounted, self.tree) = (Some(root), None);
+                }
+                false
+            }
+            // Who has the tree of a mount in hand still goes through it, and it stays until they let go.
+            Lent::No if self.tree.as_ref().is_some_and(|tree| Arc::strong_count(tree) > 1) => false,
+            Lent::No => {
+                (self.lent, self.mounted, self.tree) = (false, None, None);
+                true
+            }
         }
     }
 
@@ -48,7 +87,7 @@ impl State {
         let users = self
             .users
             .max(hands)
-            .max(u64::from(self.mounted.is_some() || self.alone));
+            .max(u64::from(self.lent || self.alone));
         if users > 0 {
             Err(UseError::Busy { users })
         } else {
