@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use crate::audit::{self, Audit, AuditOptions, Entry, Kind, Outcome, Report};
+use crate::audit::{self, Audit, AuditOptions, Entry, Kind, Report};
 use crate::authority::{Authority, Edited, Gate, PolicyError};
 use crate::backup;
 use crate::bus::asks::Outcome;
@@ -471,9 +471,9 @@ fn begin_files(host: &Host) {
     }
     for (principal, recovered) in host.files.workspaces.recover_all() {
         let (outcome, detail) = match recovered {
-            Ok(Recovered::Completed) => (Outcome::Done, "cut short by an earlier end of the daemon, and completed".to_owned()),
-            Ok(_) => (Outcome::Failed, "cut short by an earlier end of the daemon, and undone".to_owned()),
-            Err(error) => (Outcome::Failed, format!("cut short by an earlier end of the daemon: {error}")),
+            Ok(Recovered::Completed) => (audit::Outcome::Done, "cut short by an earlier end of the daemon, and completed".to_owned()),
+            Ok(_) => (audit::Outcome::Failed, "cut short by an earlier end of the daemon, and undone".to_owned()),
+            Err(error) => (audit::Outcome::Failed, format!("cut short by an earlier end of the daemon: {error}")),
         };
         tracing::warn!(%principal, detail, "a commit of a workspace");
         let entry = Entry::new(Kind::Outcome, principal.as_str(), "workspace.commit").outcome(outcome);

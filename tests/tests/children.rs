@@ -11,9 +11,12 @@ use astrid_kernel::authority::Policy;
 use astrid_kernel::bus::Subscribed;
 use astrid_kernel::bus::inbox::Inbox;
 use astrid_kernel::bus::message::Body;
+use astrid_kernel::keeper::protocol::Layers;
 use astrid_kernel::port::child::Count;
+use astrid_kernel::port::child::mount::Workspaces;
 use astrid_tests::bed::{Bed, PATIENCE, answer, refusal};
 use astrid_tests::herd::{Herd, MARK};
+use astrid_wire::Principal;
 use astrid_wire::authority::{GroupsFile, Profile};
 use serde_json::{Value, json};
 
@@ -231,6 +234,131 @@ fn a_child_reaches_nothing_of_the_home_that_is_private() {
         assert_eq!(yard.event("output").await["text"], "secret");
         let Count { all, unprotected, .. } = yard.bed.host.children.count();
         assert_eq!((all, unprotected), (1, 1));
+    });
+}
+
+/// A18: a confined child writes what it was given, has a `/tmp` of its principal's, and speaks to nobody; what the audit log has of that is
+/// what was asked for.
+#[test]
+fn a_confined_child_has_what_it_was_given() {
+    run(async {
+        let yard = Yard::new().await;
+        let place = tempfile::Builder::new().prefix("given").tempdir_in("/var/tmp").unwrap();
+        let here = place.path().display().to_string();
+        let home = yard.bed.host.home.root().display().to_string();
+        let script = format!(
+            "echo x >{here}/file && echo wrote; (echo x >/var/tmp/outside) 2>/dev/null && echo outside; echo kept >/tmp/note; cat /tmp/note; \
+             chmod 777 {home}/etc 2>/dev/null && echo opened; mount -t tmpfs none /mnt 2>/dev/null && echo mounted; echo done"
+        );
+        let more = json!({ "write": [here, "tmp://"], "silent": true, "cwd": here });
+        let (text, exited) = yard.script(&script, more.clone()).await;
+        assert_eq!(text, "wrote\nkept\ndone\n");
+        assert!(exited["violation"].is_null(), "{exited}");
+        // The next one of this principal finds it, and nobody else.
+        let (text, _) = yard.script("cat /tmp/note", more).await;
+        assert_eq!(text, "kept\n");
+        assert!(!std::path::Path::new("/tmp/note").exists());
+        let note = yard.bed.host.home.root().join("var/tmp/default/note");
+        assert_eq!(fs::read_to_string(note).unwrap(), "kept\n");
+        for (more, code) in [
+            (json!({ "write": ["relative"] }), "invalid"),
+            (json!({ "write": ["workspace://"] }), "invalid"),
+            (json!({ "overlay": true, "adopt": true }), "invalid"),
+            (json!({ "overlay": true }), "child.unsupported"),
+            (json!({ "copy": 1 }), "child.unsupported"),
+        ] {
+            let mut run = json!({ "program": "true" });
+            run.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            assert_eq!(yard.refused(run.clone()).await, code, "{run}");
+        }
+        // What is the daemon's, or not there, is a failure that names it.
+        for path in [format!("{home}/etc"), "/no/such".to_owned()] {
+            yard.run(json!({ "program": "true", "write": [path] })).await;
+            let failed = yard.event("failed").await;
+            assert!(failed["code"] == "child.sandbox" && failed.to_string().contains(&path), "{failed}");
+        }
+    });
+}
+
+/// What a program was ended for by the system is said with its end.
+#[test]
+fn a_violation_is_named() {
+    run(async {
+        let yard = Yard::new().await;
+        for (script, part) in [("kill -SYS $$", "system call"), ("kill -XCPU $$", "processor time")] {
+            let (_, exited) = yard.script(script, json!({})).await;
+            assert!(exited["violation"].as_str().unwrap().contains(part), "{exited}");
+        }
+    });
+}
+
+/// A workspace in a directory, for everybody.
+struct Workshop(std::path::PathBuf);
+
+impl Workspaces for Workshop {
+    fn layers(&self, _: &Principal) -> Result<Layers, String> {
+        let place = |name: &str| self.0.join(name);
+        Ok(Layers {
+            lower: place("lower"),
+            upper: place("upper"),
+            work: place("work"),
+        })
+    }
+
+    fn check_out(&self, _: &Principal, bytes_max: u64) -> Result<std::path::PathBuf, String> {
+        Err(format!("it is larger than {bytes_max} bytes"))
+    }
+}
+
+/// Children of one principal see one workspace in its own place, the daemon sees what they do there, and it is gone with the last of them.
+#[test]
+fn children_share_a_workspace() {
+    run(async {
+        let yard = Yard::new().await;
+        let place = tempfile::Builder::new().prefix("workshop").tempdir_in("/var/tmp").unwrap();
+        for name in ["lower", "upper", "work"] {
+            fs::create_dir(place.path().join(name)).unwrap();
+        }
+        let lower = place.path().join("lower");
+        fs::write(lower.join("file"), "before\n").unwrap();
+        let children = &yard.bed.host.children;
+        children.set_workspaces(Arc::new(Workshop(place.path().to_owned())));
+        let confined = json!({ "write": ["workspace://"], "overlay": true });
+        let script = "echo after >>file; echo made >new; (echo x >../outside) 2>/dev/null; pwd; sleep 1000000";
+        let mut first = json!({ "program": "sh", "args": ["-c", script], "messages": true });
+        first.as_object_mut().unwrap().extend(confined.as_object().unwrap().clone());
+        let port = yard.run(first).await;
+        assert_eq!(yard.event("output").await["text"], format!("{}\n", lower.display()));
+        let default: Principal = "default".parse().unwrap();
+        let root = children.mounts().of(&default).unwrap().root().unwrap().unwrap();
+        let read = |name: &str| {
+            let flags = rustix::fs::OFlags::RDONLY;
+            let file = rustix::fs::openat(&root, name, flags, rustix::fs::Mode::empty()).unwrap();
+            std::io::read_to_string(fs::File::from(file)).unwrap()
+        };
+        assert_eq!((read("file").as_str(), read("new").as_str()), ("before\nafter\n", "made\n"));
+        assert_eq!(fs::read_to_string(lower.join("file")).unwrap(), "before\n");
+        // Not beside a child that still runs, and one that is not confined sees the same.
+        let second = json!({ "program": "sh", "args": ["-c", "cat file"], "messages": true, "overlay": true });
+        yard.run(second).await;
+        assert_eq!(yard.event("output").await["text"], "before\nafter\n");
+        yard.event("exited").await;
+        assert!(children.mounts().of(&default).is_some());
+        let _ = answer(yard.bed.ask("runner.v1.do.kill", json!({ "port": port })).await);
+        yard.event("exited").await;
+        assert!(children.mounts().of(&default).is_none());
+        assert!(!place.path().join("outside").exists() && !lower.join("new").exists());
+        assert_eq!(yard.refused(json!({ "program": "true", "copy": 5 })).await, "child.unsupported");
+        // What cannot be mounted is a failure of the child, and the next one tries again.
+        drop(root);
+        fs::rename(place.path().join("upper"), place.path().join("gone")).unwrap();
+        for _ in 0..2 {
+            yard.run(json!({ "program": "true", "overlay": true })).await;
+            assert_eq!(yard.event("failed").await["code"], "child.sandbox");
+        }
+        fs::rename(place.path().join("gone"), place.path().join("upper")).unwrap();
+        yard.run(json!({ "program": "true", "overlay": true })).await;
+        assert_eq!(yard.event("exited").await["exit"], json!({ "code": 0 }));
     });
 }
 

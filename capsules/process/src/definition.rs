@@ -22,7 +22,7 @@ pub struct Definition {
     /// Its arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
-    /// Its working directory, an absolute path; `/` when not said.
+    /// Its working directory, an absolute path; when not said the workspace, if it has one, or `/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cwd: Option<String>,
     /// Its environment, in addition to the daemon's few.
@@ -46,6 +46,9 @@ pub struct Definition {
     /// What it is kept from; the daemon's home when not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<Confinement>,
+    /// How it sees the workspace of its principal; not at all when not said. The sandbox is `project` then, when not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<Workspace>,
     /// When it is started again; on failure when not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<Restart>,
@@ -77,15 +80,106 @@ pub struct Definition {
     pub log: Option<Log>,
 }
 
-/// What a process is kept from.
+/// What a process is kept from: a name, or what it is given.
+#[body]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[serde(
+    untagged,
+    expecting = "home, none, project, sealed, or a table of profile, network, read, write and best_effort"
+)]
+pub enum Confinement {
+    /// By name.
+    Named(Profile),
+    /// By what it is given.
+    Given(Given),
+}
+
+/// A sandbox by its name.
 #[body]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
-pub enum Confinement {
-    /// The daemon's home.
+pub enum Profile {
+    /// It is kept from the daemon's home.
     Home,
-    /// Nothing.
+    /// From nothing.
     None,
+    /// It writes only its workspace or working directory, and a `/tmp` of its own.
+    Project,
+    /// As `project`, and it speaks to nobody.
+    Sealed,
+}
+
+impl Profile {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Home => "home",
+            Self::None => "none",
+            Self::Project => "project",
+            Self::Sealed => "sealed",
+        }
+    }
+}
+
+/// A sandbox by what a process is given.
+#[body]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Given {
+    /// What it begins with: `home`, `project` or `sealed`; `home` when not said. The rest adds to it, or replaces what it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
+    /// Whom it speaks to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Reachable>,
+    /// Absolute paths that it reads, besides what it writes and what any program needs; everything when not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<Vec<String>>,
+    /// Absolute paths that it writes, besides those of the profile; `tmp://` is a `/tmp` of its own. Everything when neither says some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write: Option<Vec<String>>,
+    /// Whether it is started although something of this cannot be had on this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_effort: Option<bool>,
+}
+
+/// Whom a process speaks to over sockets.
+#[body]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reachable {
+    /// Nobody.
+    None,
+    /// Sockets of this machine that have a path.
+    Local,
+    /// A network of its own.
+    Loopback,
+    /// Everybody.
+    Full,
+}
+
+impl Reachable {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Local => "local",
+            Self::Loopback => "loopback",
+            Self::Full => "full",
+        }
+    }
+}
+
+/// How a process sees the workspace of its principal.
+#[body]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Workspace {
+    /// In its own place, with what was changed and not yet committed.
+    Overlay,
+    /// In a copy of at most this size.
+    #[schemars(with = "String")]
+    Checkout(ByteSize),
 }
 
 /// When a process that ended is started again (A11).
@@ -283,6 +377,13 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub core: Option<ByteSize>,
+    /// Memory of it and all that it starts together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub tree_memory: Option<ByteSize>,
+    /// Processes of it and all that it starts together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree_processes: Option<u64>,
 }
 
 /// When a log file is rotated besides by size.

@@ -11,6 +11,7 @@
 //! between processes, and schedules.
 
 pub mod answers;
+pub mod confined;
 pub mod definition;
 pub mod document;
 pub mod ledger;
@@ -163,6 +164,7 @@ impl ProcessCapsule {
             if self.restored {
                 let now = self.now(ctx);
                 self.table.hold(vec![held], false, now);
+                self.table.lacks(port, started.lacking, now);
             } else {
                 self.unclaimed.retain(|other| other.port != port);
                 self.unclaimed.push(held);
@@ -205,6 +207,7 @@ impl ProcessCapsule {
                 started_at_ms: None,
             };
             self.table.left_behind(port, exited.left_behind, now);
+            self.table.violated(port, exited.violation.as_deref(), now);
             self.table.ended(&held, &exited.exit, now);
             self.gone(port);
         }

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use astrid_sdk::child::{self, LogFile, OWN_PROGRAM, Period, Sandbox, Signal, Sink, Spec};
+use astrid_sdk::child::{self, LogFile, OWN_PROGRAM, Period, Sandbox, Signal, Sink, Spec, Workspace};
 
-use crate::definition::{Confinement, Definition, Every, Growth, Health, HealthKind, Restart};
+use crate::confined::Confined;
+use crate::definition::{Definition, Every, Growth, Health, HealthKind, Restart};
 use crate::policy::{Backoff, Cadence, Policy};
 use crate::signals;
 
@@ -43,12 +44,12 @@ pub struct Plan {
     before_stop: Option<(String, Vec<String>)>,
     command: String,
     args: Vec<String>,
-    cwd: String,
+    cwd: Option<String>,
     env: Vec<(String, String)>,
     secrets: BTreeSet<String>,
     adopt: bool,
     terminal: bool,
-    sandbox: Confinement,
+    confined: Confined,
     limits: LimitValues,
     log: LogValues,
 }
@@ -62,6 +63,8 @@ struct LimitValues {
     processes: Option<u64>,
     file_bytes: Option<u64>,
     core_bytes: Option<u64>,
+    tree_memory_bytes: Option<u64>,
+    tree_processes: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -113,12 +116,12 @@ impl Plan {
             before_stop: stop.command.map(|command| (command, stop.args)),
             command: definition.command.clone(),
             args: definition.args.clone(),
-            cwd: definition.cwd.clone().unwrap_or_else(|| "/".to_owned()),
+            cwd: definition.cwd.clone(),
             env: definition.env.clone().into_iter().collect(),
             secrets,
             adopt: definition.adopt.unwrap_or(false),
             terminal: definition.terminal.unwrap_or(false),
-            sandbox: definition.sandbox.unwrap_or(Confinement::Home),
+            confined: Confined::of(definition),
             limits: limits(definition),
             log: log(definition),
         }
@@ -141,7 +144,11 @@ impl Plan {
 
     /// Its working directory.
     pub fn cwd(&self) -> &str {
-        &self.cwd
+        match &self.cwd {
+            Some(cwd) => cwd,
+            None if self.confined.has_workspace() => child::WORKSPACE,
+            None => "/",
+        }
     }
 
     /// Its environment, as it may be shown.
@@ -152,12 +159,9 @@ impl Plan {
         })
     }
 
-    /// What it is kept from, as it is written.
-    pub fn sandbox(&self) -> &'static str {
-        match self.sandbox {
-            Confinement::Home => "home",
-            Confinement::None => "none",
-        }
+    /// What it is kept from, for people.
+    pub fn sandbox(&self) -> String {
+        self.confined.shown()
     }
 
     /// Whether only the number of instances differs.
@@ -184,11 +188,9 @@ impl Plan {
         spec.env.clone_from(&self.env);
         spec.env.push(("ASTRID_INSTANCE".to_owned(), index.to_string()));
         spec.secrets = self.secrets.iter().cloned().collect();
-        spec.cwd = Some(self.cwd.clone());
-        spec.sandbox = match self.sandbox {
-            Confinement::Home => Sandbox::Home,
-            Confinement::None => Sandbox::None,
-        };
+        spec.cwd.clone_from(&self.cwd);
+        spec.sandbox = self.confined.sandbox();
+        spec.workspace = self.confined.workspace();
         spec
     }
 
@@ -209,6 +211,8 @@ impl Plan {
             processes: self.limits.processes,
             file_bytes: self.limits.file_bytes,
             core_bytes: self.limits.core_bytes,
+            tree_memory_bytes: self.limits.tree_memory_bytes,
+            tree_processes: self.limits.tree_processes,
         };
         spec
     }
@@ -222,6 +226,12 @@ impl Plan {
             spec.env.clear();
             spec.secrets.clear();
             spec.cwd = None;
+            // It speaks to the program from outside, and is to be trusted with that.
+            spec.sandbox = match spec.sandbox {
+                Sandbox::None => Sandbox::None,
+                Sandbox::Home | Sandbox::Confined(_) => Sandbox::Home,
+            };
+            spec.workspace = Workspace::None;
         }
         spec.stdout.messages = true;
         Some(spec)
@@ -344,6 +354,8 @@ fn limits(definition: &Definition) -> LimitValues {
         processes: limits.processes,
         file_bytes: limits.file_size.map(|size| size.0),
         core_bytes: limits.core.map(|size| size.0),
+        tree_memory_bytes: limits.tree_memory.map(|size| size.0),
+        tree_processes: limits.tree_processes,
     }
 }
 

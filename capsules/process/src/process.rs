@@ -73,6 +73,8 @@ pub struct Instance {
     pub waiters: Vec<WaiterId>,
     /// What its child used when it was last looked at.
     pub sample: Option<Sample>,
+    /// What its child runs without.
+    pub lacking: Vec<String>,
     /// What of it is on disk, as a number that tells whether it is the same.
     pub kept: Option<u64>,
     /// The last that happened to it, newest last.
@@ -118,6 +120,7 @@ impl Instance {
             deadline: None,
             waiters: Vec::new(),
             sample: None,
+            lacking: Vec::new(),
             kept: None,
             history: VecDeque::new(),
         }

@@ -57,7 +57,7 @@ pub struct ProcessView {
     pub instances_wanted: u32,
     /// Whether it is started with the daemon.
     pub autostart: bool,
-    /// What it is kept from: `home` or `none`.
+    /// What it is kept from, for people: `home`, `none`, `project`, `sealed` or `confined`, and what that says.
     pub sandbox: String,
     /// How its health is told.
     pub health_kind: HealthKind,
@@ -103,6 +103,9 @@ pub struct InstanceView {
     pub memory_bytes: Option<u64>,
     /// How many processes it is.
     pub processes: Option<u32>,
+    /// What of its sandbox could not be had, and it runs without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacking: Vec<String>,
 }
 
 /// How an instance ended.
@@ -205,7 +208,7 @@ impl ProcessView {
             restart: plan.policy.restart,
             instances_wanted: plan.instances,
             autostart: plan.autostart,
-            sandbox: plan.sandbox().to_owned(),
+            sandbox: plan.sandbox(),
             health_kind: plan.health,
             instances: process
                 .wanted()
@@ -247,6 +250,7 @@ impl InstanceView {
             cpu_percent: sample.map(|sample| sample.cpu_percent),
             memory_bytes: sample.map(|sample| sample.memory_bytes),
             processes: sample.map(|sample| sample.processes),
+            lacking: machine.pid().map(|_| instance.lacking.clone()).unwrap_or_default(),
         }
     }
 }

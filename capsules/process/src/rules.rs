@@ -2,7 +2,7 @@
 
 use astrid_wire::manifest::Time;
 
-use crate::definition::{Backoff, Definition, Growth, Health, HealthKind, Log, Restart, Stop};
+use crate::definition::{Backoff, Confinement, Definition, Profile, Reachable, Growth, Health, HealthKind, Log, Restart, Stop};
 use crate::signals;
 
 /// Bytes of a name: it becomes part of tags and of names of files.
@@ -91,6 +91,7 @@ pub fn check(definition: &Definition) -> Checked {
         }
         path(&["cwd"], cwd)?;
     }
+    confined(definition)?;
     environment(definition)?;
     range(&["instances"], definition.instances, 1, INSTANCES_MAX)?;
     restarts(definition)?;
@@ -106,6 +107,48 @@ pub fn check(definition: &Definition) -> Checked {
         Some(log) => check_log(log, definition.terminal == Some(true)),
         None => Ok(()),
     }
+}
+
+/// That a sandbox gives what makes sense, and that the rest of the definition can be had in it.
+fn confined(definition: &Definition) -> Checked {
+    let (profile, given) = match &definition.sandbox {
+        None => (None, None),
+        Some(Confinement::Named(profile)) => (Some(*profile), None),
+        Some(Confinement::Given(given)) => (given.profile, Some(given)),
+    };
+    let writes_place = matches!(profile, Some(Profile::Project | Profile::Sealed));
+    if writes_place && definition.cwd.is_none() && definition.workspace.is_none() {
+        return Err(broken(&["sandbox"], "it writes its working directory, and none is named")
+            .hint("add `cwd`, or `workspace = \"overlay\"`"));
+    }
+    if let Some(given) = given {
+        if profile == Some(Profile::None) {
+            return Err(broken(&["sandbox", "profile"], "`none` gives everything already"));
+        }
+        for (name, list) in [("read", &given.read), ("write", &given.write)] {
+            for one in list.iter().flatten() {
+                let known = one == astrid_sdk::child::WORKSPACE || (name == "write" && one == astrid_sdk::child::TMP);
+                if !known && !one.starts_with('/') {
+                    return Err(broken(&["sandbox", name], format!("`{one}` is not an absolute path")).hint("begin it with `/`"));
+                }
+                path(&["sandbox", name], one)?;
+            }
+        }
+    }
+    if definition.workspace.is_some() && definition.adopt == Some(true) {
+        return Err(broken(&["workspace"], "it is not there while the daemon is not").hint("leave `adopt` out"));
+    }
+    let network = given.and_then(|given| given.network);
+    let unreachable = match network {
+        Some(network) => network != Reachable::Full,
+        None => profile == Some(Profile::Sealed),
+    };
+    let kind = definition.health.as_ref().map(|health| health.kind).unwrap_or_default();
+    if unreachable && matches!(kind, HealthKind::Tcp | HealthKind::Http) {
+        return Err(broken(&["health", "kind"], format!("its sandbox lets nobody reach it over `{}`", kind.as_str()))
+            .hint("use `script`, which runs in the same sandbox, or network = \"full\""));
+    }
+    Ok(())
 }
 
 fn program(key: &[&'static str], command: &str) -> Checked {

@@ -196,6 +196,28 @@ impl Table {
         }
     }
 
+    /// A child runs without that.
+    pub fn lacks(&mut self, port: PortId, lacking: Vec<String>, now: Now) {
+        if let Some(Role::Main(key)) = self.ports.get(&port).cloned()
+            && let Some(instance) = self.instance_mut(&key)
+        {
+            for what in &lacking {
+                instance.remember(now.wall_ms, &format!("runs without: {what}"));
+            }
+            instance.lacking = lacking;
+        }
+    }
+
+    /// A child that has ended was ended for that.
+    pub fn violated(&mut self, port: PortId, violation: Option<&str>, now: Now) {
+        if let Some(violation) = violation
+            && let Some(Role::Main(key)) = self.ports.get(&port).cloned()
+            && let Some(instance) = self.instance_mut(&key)
+        {
+            instance.remember(now.wall_ms, &format!("the system ended it: {violation}"));
+        }
+    }
+
     /// A child that has ended had started others and left them; they were ended with it.
     pub fn left_behind(&mut self, port: PortId, count: u32, now: Now) {
         let Some(Role::Main(key)) = self.ports.get(&port) else {

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::cli::Context;
@@ -85,7 +86,7 @@ struct Diagnosis {
 pub(super) fn run(context: &Context, _: &Args) -> anyhow::Result<()> {
     let home = context.home()?;
     let mut checks = check_home(&home);
-    checks.push(check_sandbox());
+    checks.extend(check_machine(&home)?);
     if home.root().exists() {
         checks.push(check_room(&home));
         checks.push(check_config(&home));
@@ -146,16 +147,18 @@ fn check_room(home: &Home) -> Check {
     }
 }
 
-fn check_sandbox() -> Check {
-    const NAME: &str = "sandbox";
-    if daemon::keeper::can_protect() {
-        return Check::ok(NAME, "programs can be kept from the daemon's home (Landlock)");
-    }
-    Check::warning(
-        NAME,
-        "this system has no Landlock: programs start only with sandbox = \"none\"",
-        "Linux 5.13 and newer has it; it may have to be enabled at boot (lsm=landlock,...)",
-    )
+/// What programs can be kept from here, and what workspaces need; found out by doing it.
+fn check_machine(home: &Home) -> anyhow::Result<Vec<Check>> {
+    let var = home.root().join("var");
+    // What can be done with files depends on where they are.
+    let place = if var.is_dir() { var } else { std::env::temp_dir() };
+    let program = std::env::current_exe().context("this program cannot be found")?;
+    let abilities = daemon::keeper::machine::abilities(&program, &place);
+    let checks = abilities.into_iter().map(|ability| match ability.works {
+        true => Check::ok(ability.name, ability.detail),
+        false => Check::warning(ability.name, ability.detail, ability.without),
+    });
+    Ok(checks.collect())
 }
 
 fn check_config(home: &Home) -> Check {
@@ -235,9 +238,9 @@ fn human(diagnosis: &Diagnosis, style: Style) -> String {
             Verdict::Warning => style.warn("warning"),
             Verdict::Bad => style.bad("bad    "),
         };
-        text.push_str(&format!("{mark} {:<7} {}\n", check.name, printable(&check.detail)));
+        text.push_str(&format!("{mark} {:<14} {}\n", check.name, printable(&check.detail)));
         if let Some(hint) = &check.hint {
-            text.push_str(&format!("{:15} {} {}\n", "", style.faint("hint:"), printable(hint)));
+            text.push_str(&format!("{:22} {} {}\n", "", style.faint("hint:"), printable(hint)));
         }
     }
     text

@@ -13,7 +13,7 @@ use clap::{Parser, ValueEnum};
 
 use crate::daemon::keeper;
 use crate::failure::conclude;
-use crate::output::Format;
+use crate::output::{Format, Output};
 use crate::{daemon, ephemeral, launch, probe};
 
 /// The argument that makes this program a daemon.
@@ -81,6 +81,9 @@ pub(crate) fn main() -> Option<ExitCode> {
         let _ = keeper::launcher::run();
         return Some(ExitCode::FAILURE);
     }
+    if first == keeper::machine::MACHINE_ARGUMENT {
+        return Some(attempt());
+    }
     Some(match Internal::try_parse() {
         Ok(Internal::Daemon { home, mode, safe }) => conclude(serve(&home, mode.into(), safe), Format::Human),
         Ok(Internal::Compile) => compile(),
@@ -91,6 +94,20 @@ pub(crate) fn main() -> Option<ExitCode> {
             ExitCode::FAILURE
         }
     })
+}
+
+/// Tries what this machine can do, and says why it cannot.
+fn attempt() -> ExitCode {
+    let mut words = std::env::args_os().skip(2);
+    let what = words.next().unwrap_or_default();
+    let place = std::path::PathBuf::from(words.next().unwrap_or_default());
+    match keeper::machine::attempt(&what.to_string_lossy(), &place) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            let _ = Output::bytes(why.as_bytes());
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// The daemon, detached from whoever started it, whom it tells how the start went.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use astrid_wire::authority::{Action, Resource};
 use astrid_wire::control::{self, RESERVED_DOMAINS};
-use astrid_wire::manifest::{DocumentName, FilePath, Files, Manifest, Program};
+use astrid_wire::manifest::{DocumentName, FilePath, Files, Floor, Manifest, Program};
 use astrid_wire::{Pattern, Principal, Topic};
 
 use super::denied::{Denied, Reason, Refusal};
@@ -38,6 +38,8 @@ pub struct Acl {
     pub(super) timer: bool,
     drain: bool,
     pub(super) programs: Vec<Program>,
+    /// The loosest sandbox of those.
+    sandbox: Floor,
     pub(super) documents: Vec<DocumentName>,
     pub(super) kv: bool,
     pub(super) pin: bool,
@@ -64,6 +66,7 @@ impl Acl {
             timer: capabilities.timer.is_some(),
             drain: manifest.runtime.drain,
             programs: capabilities.child.iter().flat_map(|c| &c.allow).cloned().collect(),
+            sandbox: capabilities.child.as_ref().map_or(Floor::None, |c| c.sandbox),
             documents: capabilities.document.iter().flat_map(|c| &c.allow).cloned().collect(),
             kv: capabilities.kv.is_some(),
             pin: capabilities.pin.is_some(),
@@ -371,6 +374,17 @@ impl Gate {
             }
         };
         Ok(Permit { object: found, epoch })
+    }
+
+    /// May this subject run that program with a sandbox that is as strict as `sandbox` at best?
+    ///
+    /// # Errors
+    /// [`Denied`] names the rule.
+    pub fn loosens(&self, subject: Subject<'_>, path: &str, sandbox: Floor) -> Result<(), Denied> {
+        if sandbox < subject.acl.sandbox {
+            return Err(undeclared(subject, "run with so loose a sandbox", path, "[capabilities] child.sandbox"));
+        }
+        Ok(())
     }
 
     /// May this subject act on a port? An actor holds only its own, which were given to it: the lookup was the decision, and

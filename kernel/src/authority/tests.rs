@@ -709,3 +709,30 @@ fn a_capsules_own_principal_is_bound_to_its_code() {
     assert!(allows("runner", Action::ChildSpawn) && !allows("other", Action::ChildSpawn));
     assert!(allows("other", Action::Publish));
 }
+
+/// A18: a capsule's programs are never started with a looser sandbox than its manifest says.
+#[test]
+fn a_manifest_bounds_the_sandbox() {
+    use astrid_wire::manifest::Floor;
+    let gate = Gate::new(Authority::fixed(Policy::default()));
+    let standing = gate.authority().standing(&Principal::capsule("notes"));
+    let decide = |said: &str, sandbox| {
+        let manifest = format!(
+            "[package]\nname = \"notes\"\nversion = \"1.0.0\"\ndescription = \"runs\"\nkernel = \">=0.1, <1\"\n\
+             [runtime]\nscope = \"principal\"\n\
+             [capabilities]\nchild = {{ allow = [\"*\"], reason = \"runs\"{said} }}\n"
+        );
+        let acl = Acl::new(&Manifest::parse(&manifest, "Capsule.toml").unwrap(), Vec::new());
+        let subject = Subject {
+            acl: &acl,
+            standing: &standing,
+            socket: None,
+        };
+        gate.loosens(subject, "/bin/sh", sandbox).map_err(|denied| denied.to_string())
+    };
+    assert!(decide("", Floor::None).is_ok());
+    assert!(decide(", sandbox = \"home\"", Floor::Home).is_ok() && decide(", sandbox = \"home\"", Floor::Sealed).is_ok());
+    let denied = decide(", sandbox = \"project\"", Floor::Home).unwrap_err();
+    assert!(denied.contains("child.sandbox") && denied.contains("/bin/sh"), "{denied}");
+    assert!(decide(", sandbox = \"sealed\"", Floor::Project).is_err());
+}

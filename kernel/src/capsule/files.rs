@@ -21,7 +21,7 @@ use crate::vfs::error::{Fault, FsError};
 use crate::vfs::path::{Scheme, VirtualPath};
 use crate::vfs::plain::Plain;
 use crate::vfs::space::{self, Room};
-use crate::vfs::workspaces::{Guard, UseError, Workspaces};
+use crate::vfs::workspaces::Workspaces;
 
 /// Files and directories of a principal that are counted, at most: more than that is not served to who has a limit.
 const COUNTED_MAX: u64 = 10_000_000;
@@ -33,14 +33,6 @@ pub struct Files {
     /// Directories that operators attached.
     pub workspaces: Arc<Workspaces>,
     owned: DashMap<Principal, Arc<Owned>, ahash::RandomState>,
-}
-
-/// A tree in use. While this lives, a workspace is neither committed nor rolled back.
-#[derive(Clone, Debug)]
-pub struct View {
-    /// The tree.
-    pub tree: Arc<Tree>,
-    _guard: Option<Arc<Guard>>,
 }
 
 /// What one principal has.
@@ -72,13 +64,10 @@ impl Files {
         Arc::clone(&self.owned.entry(principal.clone()).or_default())
     }
 
-    /// Lets go of what that principal had, and removes what it changed in its workspace: it is deleted.
-    ///
-    /// # Errors
-    /// Somebody uses its workspace still, or the system refuses.
-    pub fn forget(&self, principal: &Principal) -> Result<(), UseError> {
+    /// Lets go of what that principal had: it is deleted.
+    pub fn forget(&self, principal: &Principal) {
         self.owned.remove(principal);
-        self.workspaces.forget(principal)
+        self.workspaces.forget(principal);
     }
 
     fn directory(&self, principal: &Principal, scheme: Scheme) -> PathBuf {
@@ -92,23 +81,15 @@ impl Files {
     ///
     /// # Errors
     /// [`Fault::NoWorkspace`], and the system's.
-    pub fn view(&self, principal: &Principal, scheme: Scheme) -> Result<View, FsError> {
+    pub fn tree(&self, principal: &Principal, scheme: Scheme) -> Result<Arc<Tree>, FsError> {
         if scheme == Scheme::Workspace {
-            let workspace = self.workspaces.of(principal)?;
-            // In this order: nothing is committed from then on.
-            let guard = workspace.enter()?;
-            return Ok(View {
-                tree: workspace.tree()?,
-                _guard: Some(Arc::new(guard)),
-            });
+            // While somebody has it, nothing is committed or rolled back.
+            return self.workspaces.of(principal)?.tree();
         }
         let opened = self.home.make_principal_dir(&self.directory(principal, scheme));
         let opened = opened.map_err(Fault::from).and_then(|path| Ok(Beneath::open(&path)?));
         let root = opened.map_err(|fault| FsError::new(&VirtualPath::root(scheme).to_string(), fault))?;
-        Ok(View {
-            tree: Arc::new(Tree::Plain(Plain::new(root))),
-            _guard: None,
-        })
+        Ok(Arc::new(Tree::Plain(Plain::new(root))))
     }
 
     /// Bytes that a principal's files take on the disk.

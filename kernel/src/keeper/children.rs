@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,10 +18,13 @@ use rustix::process::{
 };
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 
+use super::cgroup::{self, Group, Groups, TreeLimits};
 use super::launcher::LAUNCHER_ARGUMENT;
 use super::mark;
+use super::merging::Merging;
 use super::protocol::{
-    ChildId, Connection, Errors, Failure, Launch, Launched, NOTES_BYTES_MAX, ProtocolError, Spec, Stage, Streams,
+    ChildId, Connection, Errors, Failure, Launch, Launched, NOTES_BYTES_MAX, Order, ProtocolError, Spec, Stage, Streams,
+    TreeLimit,
 };
 use super::tree;
 
@@ -65,8 +69,11 @@ impl Ends {
 /// How far a child has come.
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// Its launcher prepares itself; `ready` once the program is next.
-    Launching { control: Connection, ready: bool },
+    /// Its launcher prepares itself; `ready` once the program is next, with what it lacks.
+    Launching {
+        control: Connection,
+        ready: Option<Vec<String>>,
+    },
     /// Its program runs.
     Running,
     /// It was told to have failed; its launcher ends.
@@ -89,13 +96,25 @@ pub(super) struct Child {
     pub(super) ends: Ends,
     /// Processes that it left when it ended.
     pub(super) left_behind: u32,
+    /// Its control group, if it has limits of its whole tree.
+    pub(super) group: Option<Group>,
+}
+
+impl Child {
+    /// Of the limits of its whole tree those that something was ended or refused for.
+    pub(super) fn exceeded(&self) -> Vec<TreeLimit> {
+        let Some(group) = &self.group else { return Vec::new() };
+        let memory = (group.killed_for_memory() > 0).then_some(TreeLimit::Memory);
+        let processes = (group.refused_processes() > 0).then_some(TreeLimit::Processes);
+        memory.into_iter().chain(processes).collect()
+    }
 }
 
 /// What came of looking at a launcher.
 pub(super) enum Launching {
     /// Nothing yet.
     Waits,
-    Runs,
+    Runs(Vec<String>),
     Failed(Failure),
 }
 
@@ -107,11 +126,11 @@ impl Child {
         };
         loop {
             match control.receive::<Launched>(buffer) {
-                Ok((Launched::Ready, _)) => *ready = true,
+                Ok((Launched::Ready(lacking), _)) => *ready = Some(lacking),
                 Ok((Launched::Failed(failure), _)) => return Launching::Failed(failure),
                 Err(ProtocolError::WouldBlock) => return Launching::Waits,
-                Err(ProtocolError::Closed) if *ready => return Launching::Runs,
-                Err(_) => return Launching::Failed(machine("it ended before its program was started", 0)),
+                Err(ProtocolError::Closed) if ready.is_some() => return Launching::Runs(ready.take().unwrap_or_default()),
+                Ok((Launched::Merged(_), _)) | Err(_) => return Launching::Failed(machine("it ended before its program was started", 0)),
             }
         }
     }
@@ -136,6 +155,8 @@ pub(super) struct Common {
 #[derive(Default)]
 pub(super) struct Children {
     by_pid: HashMap<Pid, Child>,
+    /// Launchers that merge directories.
+    pub(super) merging: Merging,
     by_id: BTreeMap<ChildId, Pid>,
     launching: usize,
     /// Strays that were counted for who left them, until they are gone.
@@ -165,7 +186,13 @@ impl Children {
     }
 
     /// Starts a program; the row of its child.
-    pub(super) fn spawn(&mut self, id: ChildId, spec: Box<Spec>, common: &Common) -> Result<&mut Child, Failure> {
+    pub(super) fn spawn(
+        &mut self,
+        id: ChildId,
+        spec: Box<Spec>,
+        within: &[OwnedFd],
+        common: &Common,
+    ) -> Result<&mut Child, Failure> {
         if self.by_id.contains_key(&id) {
             return Err(refused("its number is used already"));
         }
@@ -175,7 +202,7 @@ impl Children {
         if spec.notes.len() > NOTES_BYTES_MAX {
             return Err(refused(&format!("its notes have more than {NOTES_BYTES_MAX} bytes")));
         }
-        let child = start(id, spec, common)?;
+        let child = start(id, spec, within, common)?;
         let pid = child.pid;
         self.by_id.insert(id, pid);
         self.launching += 1;
@@ -204,6 +231,9 @@ impl Children {
         let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
         self.launched(pid, Phase::Failed);
         let child = self.by_pid.remove(&pid)?;
+        if let Some(group) = &child.group {
+            group.kill();
+        }
         self.by_id.remove(&child.id);
         let how = how(&status);
         Some(Exit { child, how, cpu_ms })
@@ -228,7 +258,7 @@ impl Children {
     /// `ended` if they hide whose they are; the dead are waited for. How each of the `exits` ended is not told yet.
     pub(super) fn strays(&mut self, ended: Option<Pid>, exits: &mut [Exit], mark: &str) -> Vec<Pid> {
         let mut found = tree::stable_children(getpid());
-        found.retain(|pid| !self.by_pid.contains_key(pid));
+        found.retain(|pid| !self.by_pid.contains_key(pid) && !self.merging.includes(*pid));
         self.counted.retain(|stray| found.contains(stray));
         for stray in &found {
             let Some(stat) = tree::stat(*stray).filter(|stat| !stat.ended && !self.counted.contains(stray)) else {
@@ -272,7 +302,7 @@ fn how(status: &WaitIdStatus) -> child::Exit {
     }
 }
 
-fn refused(message: &str) -> Failure {
+pub(super) fn refused(message: &str) -> Failure {
     Failure {
         stage: Stage::Request,
         errno: 0,
@@ -280,7 +310,7 @@ fn refused(message: &str) -> Failure {
     }
 }
 
-fn machine(message: &str, errno: i32) -> Failure {
+pub(super) fn machine(message: &str, errno: i32) -> Failure {
     Failure {
         stage: Stage::Machine,
         errno,
@@ -288,7 +318,7 @@ fn machine(message: &str, errno: i32) -> Failure {
     }
 }
 
-fn lacking(what: &str) -> impl Fn(std::io::Error) -> Failure {
+pub(super) fn lacking(what: &str) -> impl Fn(std::io::Error) -> Failure {
     move |error| {
         machine(
             &format!("cannot make {what}: {error}"),
@@ -304,8 +334,15 @@ struct Theirs {
     errors: OwnedFd,
 }
 
-fn start(id: ChildId, mut spec: Box<Spec>, common: &Common) -> Result<Child, Failure> {
+fn start(id: ChildId, mut spec: Box<Spec>, within: &[OwnedFd], common: &Common) -> Result<Child, Failure> {
     let (ends, theirs) = streams(&spec).map_err(|error| lacking("its streams")(error.into()))?;
+    let (group, without) = match group(id, &spec) {
+        Ok(group) => (group, Vec::new()),
+        Err(failure) if spec.confined.as_ref().is_some_and(|confined| confined.best_effort) => {
+            (None, vec![failure.message])
+        }
+        Err(failure) => return Err(failure),
+    };
     let (control, launcher) = Connection::pair().map_err(lacking("a socket"))?;
     let (adopt, notes) = (spec.adopt, std::mem::take(&mut spec.notes));
     spec.env.retain(|(name, _)| name != MARK_VARIABLE);
@@ -314,21 +351,13 @@ fn start(id: ChildId, mut spec: Box<Spec>, common: &Common) -> Result<Child, Fai
     let launch = Launch {
         keeper: getpid().as_raw_pid(),
         nofile: common.nofile,
+        group: group.as_ref().map(Group::procs),
+        lacking: without,
         spec,
     };
-    let told = control.send(&launch, &[theirs.input.as_fd()]);
-    told.map_err(|error| machine(&format!("cannot tell the launcher: {error}"), 0))?;
-    fcntl_setfl(&control, OFlags::NONBLOCK).map_err(|error| lacking("a socket")(error.into()))?;
-    let child = Command::new("/proc/self/exe")
-        .arg(LAUNCHER_ARGUMENT)
-        .env_clear()
-        .stdin(Stdio::from(launcher.into_socket()))
-        .stdout(Stdio::from(theirs.output))
-        .stderr(Stdio::from(theirs.errors))
-        .spawn()
-        .map_err(lacking("a process"))?;
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| machine("it has no process id", 0))?;
+    let beside: Vec<BorrowedFd<'_>> = std::iter::once(&theirs.input).chain(within).map(|fd| fd.as_fd()).collect();
+    tell(&control, &Order::Launch(launch), &beside)?;
+    let pid = fork(launcher, Stdio::from(theirs.output), Stdio::from(theirs.errors))?;
     // Its end frees its number only when it is waited for, so this is the right process.
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| {
         // Not known to be a child, it is killed as a stray.
@@ -341,10 +370,54 @@ fn start(id: ChildId, mut spec: Box<Spec>, common: &Common) -> Result<Child, Fai
         adopt,
         notes,
         started_at_ms: now_ms(),
-        phase: Phase::Launching { control, ready: false },
+        phase: Phase::Launching { control, ready: None },
         ends,
         left_behind: 0,
+        group,
     })
+}
+
+/// The control group of a program, if it has limits of its whole tree.
+fn group(id: ChildId, spec: &Spec) -> Result<Option<Group>, Failure> {
+    let limits = TreeLimits {
+        memory_bytes: spec.limits.tree_memory_bytes,
+        processes: spec.limits.tree_processes,
+    };
+    if limits == TreeLimits::default() {
+        return Ok(None);
+    }
+    let made = Groups::find(Path::new(cgroup::MOUNTED), Path::new(cgroup::OWN)).and_then(|groups| {
+        groups.divide()?;
+        groups.group(&format!("{}.{}", id.boot, id.port), limits)
+    });
+    made.map(Some).map_err(|error| Failure {
+        stage: Stage::Limit("tree".to_owned()),
+        errno: 0,
+        message: format!(
+            "a limit of its whole tree: {error}; a service of systemd has what is needed with Delegate=yes in its unit"
+        ),
+    })
+}
+
+/// Tells a launcher that is not there yet; what it answers does not block.
+pub(super) fn tell(control: &Connection, order: &Order, beside: &[BorrowedFd<'_>]) -> Result<(), Failure> {
+    let told = control.send(order, beside);
+    told.map_err(|error| machine(&format!("cannot tell the launcher: {error}"), 0))?;
+    fcntl_setfl(control, OFlags::NONBLOCK).map_err(|error| lacking("a socket")(error.into()))
+}
+
+/// A launcher.
+pub(super) fn fork(control: Connection, output: Stdio, errors: Stdio) -> Result<Pid, Failure> {
+    let child = Command::new("/proc/self/exe")
+        .arg(LAUNCHER_ARGUMENT)
+        .env_clear()
+        .stdin(Stdio::from(control.into_socket()))
+        .stdout(output)
+        .stderr(errors)
+        .spawn()
+        .map_err(lacking("a process"))?;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    pid.ok_or_else(|| machine("it has no process id", 0))
 }
 
 /// Now, in milliseconds since 1970.

@@ -1,12 +1,15 @@
-//! Keeps a process from directories (Landlock).
+//! Keeps a process to paths (Landlock).
 //!
 //! Landlock allows what is named and denies the rest, so to deny a few directories everything beside them is allowed: for each
 //! directory that contains one of them all its other entries, as they are now. What comes into such a directory later is out of
 //! reach, and nothing new can be made directly in it. Links are not followed when entries are named: one could lead to what is to be
 //! kept.
 //!
-//! Listing directories and looking at files is not restricted, for hardly a program works without; nor are modes and owners, which
-//! Landlock does not know. From Linux 6.12 on the process cannot signal anybody but what it has started.
+//! A path that is given to read or to write is followed to where it leads, and split in the same way if it contains what is kept.
+//!
+//! Looking at files is not restricted, for hardly a program works without; nor are modes and owners, which Landlock does not know.
+//! Listing directories is restricted where there is a list of what may be read. From Linux 6.12 on the process cannot signal anybody
+//! but what it has started.
 
 #![allow(
     clippy::disallowed_methods,
@@ -17,20 +20,29 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use ::landlock::{
-    ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible as _, PathBeneath, Ruleset, RulesetAttr as _,
-    RulesetCreated, RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope,
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, PathBeneath, Ruleset,
+    RulesetAttr as _, RulesetCreated, RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope,
 };
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+
+use super::confine::{Confined, Network};
+use super::system;
 
 /// Entries that are allowed one by one: each costs two system calls and kernel memory.
 const RULES_MAX: usize = 10_000;
 
-/// The newest version whose rights are known here: it can keep files from being cut, which is all that matters of the later ones.
-const NEWEST: ABI = ABI::V3;
+/// The version that keeps a file from being cut.
+const TRUNCATE: ABI = ABI::V3;
+
+/// The newest version whose rights to files are known here: commands to devices.
+const NEWEST: ABI = ABI::V5;
+
+/// The version that knows signals and sockets without a path.
+const SCOPES: ABI = ABI::V6;
 
 /// Why a process could not be restricted.
 #[derive(Debug, thiserror::Error)]
@@ -41,105 +53,258 @@ pub(super) enum SandboxError {
     TooMany(PathBuf),
     #[error("cannot look into {}: {source}", .path.display())]
     Look { path: PathBuf, source: io::Error },
+    #[error("{} is in the daemon's home, which is kept from every program", .0.display())]
+    Kept(PathBuf),
     #[error("Landlock refused: {0}")]
     Landlock(#[from] RulesetError),
 }
 
-/// Whether processes could be restricted here. Restricts nobody.
-pub(super) fn is_there() -> bool {
-    let asked = Ruleset::default()
-        .set_compatibility(CompatLevel::HardRequirement)
-        .handle_access(AccessFs::from_all(ABI::V1));
-    asked.and_then(Ruleset::create).is_ok()
+/// Which version of Landlock is here, as far as versions are known here; 0 is none. Restricts nobody.
+pub(super) fn version() -> u8 {
+    let hard = || Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    let files = |version| hard().handle_access(AccessFs::from_all(version));
+    let versions = [ABI::V1, ABI::V2, ABI::V3, ABI::V4, NEWEST, SCOPES];
+    let there = versions.iter().take_while(|version| {
+        let asked = match version {
+            ABI::V4 => hard().handle_access(AccessNet::from_all(ABI::V4)),
+            ABI::V6 => hard().scope(Scope::from_all(SCOPES)),
+            version => files(**version),
+        };
+        asked.and_then(Ruleset::create).is_ok()
+    });
+    there.last().map_or(0, |version| *version as u8)
+}
+
+/// What of it this system's Landlock is too old for.
+pub(super) fn too_old_for(confined: &Confined) -> Vec<String> {
+    let here = version();
+    let mut lacking = Vec::new();
+    let mut needs = |version: ABI, what: &str, linux: &str| {
+        if here < version as u8 {
+            let needed = version as u8;
+            lacking.push(format!(
+                "{what}: Landlock is of version {here} here, that needs {needed} (Linux {linux})"
+            ));
+        }
+    };
+    if confined.write.is_some() {
+        needs(TRUNCATE, "files that it may not write are not cut", "6.2");
+    }
+    needs(SCOPES, "others of its user are not signalled", "6.12");
+    if matches!(confined.network, Network::Full) {
+        needs(SCOPES, "sockets without a path are not connected to", "6.12");
+    }
+    lacking
 }
 
 /// Keeps this process and all that it will start from these directories, which must exist.
 pub(super) fn protect(directories: &[PathBuf]) -> Result<(), SandboxError> {
-    let access = AccessFs::from_all(NEWEST) & !BitFlags::from(AccessFs::ReadDir);
-    let first = AccessFs::from_all(ABI::V1) & !BitFlags::from(AccessFs::ReadDir);
-    let mut rules = Ruleset::default()
-        .set_compatibility(CompatLevel::HardRequirement)
-        .handle_access(first)
-        .map_err(|_| SandboxError::Missing)?
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(access)?
-        .scope(Scope::Signal)?
-        .create()?;
-    let mut count = 0;
-    for (directory, kept) in split(directories)? {
-        rules = allow_beside(rules, &directory, &kept, access, &mut count)?;
+    let rights = AccessFs::from_all(TRUNCATE) & !BitFlags::from(AccessFs::ReadDir);
+    let mut rules = Rules::new(directories, rights, Scope::Signal.into())?;
+    rules.allow(Path::new("/"), rights)?;
+    rules.apply()
+}
+
+/// As [`protect`], and to what it was given. `program` it may read and execute in any case.
+pub(super) fn confine(directories: &[PathBuf], confined: &Confined, program: &Path) -> Result<(), SandboxError> {
+    // New devices are nothing that a file is.
+    let all = AccessFs::from_all(NEWEST);
+    let made = all & !(AccessFs::MakeChar | AccessFs::MakeBlock);
+    let looked_at = if confined.read.is_some() {
+        all
+    } else {
+        all & !BitFlags::from(AccessFs::ReadDir)
+    };
+    let reading = AccessFs::from_read(NEWEST) & looked_at;
+    let directories: Vec<PathBuf> = match &confined.tmp {
+        // What its own /tmp hides is out of reach already.
+        Some(_) => directories.iter().filter(|path| path.exists()).cloned().collect(),
+        None => directories.to_vec(),
+    };
+    let mut rules = Rules::new(&directories, looked_at, Scope::AbstractUnixSocket | Scope::Signal)?;
+    match &confined.read {
+        None => rules.allow(Path::new("/"), reading)?,
+        Some(paths) => {
+            for path in paths {
+                rules.allow(path, reading)?;
+            }
+            for path in system::READ {
+                rules.allow_if_there(Path::new(path), reading)?;
+            }
+            rules.allow_if_there(program, reading)?;
+            if let Some(interpreter) = system::interpreter(program) {
+                rules.allow_if_there(&interpreter, reading)?;
+            }
+        }
     }
-    match rules.restrict_self()?.ruleset {
-        RulesetStatus::NotEnforced => Err(SandboxError::Missing),
-        RulesetStatus::PartiallyEnforced | RulesetStatus::FullyEnforced => Ok(()),
+    let writing = made & looked_at;
+    match &confined.write {
+        None => rules.allow(Path::new("/"), writing)?,
+        Some(paths) => {
+            for path in paths {
+                rules.allow(path, writing)?;
+            }
+            let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev | AccessFs::Truncate;
+            for path in system::DEVICES {
+                rules.allow_if_there(Path::new(path), device | AccessFs::ReadDir)?;
+            }
+        }
+    }
+    if confined.tmp.is_some() {
+        // Made for it alone, also where it comes from the daemon's home.
+        rules.allow_whatever(Path::new("/tmp"), writing)?;
+        rules.allow_whatever(Path::new("/dev/shm"), writing)?;
+    }
+    rules.apply()
+}
+
+/// Rules in the making.
+struct Rules {
+    /// What is kept, resolved.
+    kept: Vec<PathBuf>,
+    rights: BitFlags<AccessFs>,
+    made: Option<RulesetCreated>,
+    count: usize,
+}
+
+impl Rules {
+    fn new(kept: &[PathBuf], rights: BitFlags<AccessFs>, scopes: BitFlags<Scope>) -> Result<Self, SandboxError> {
+        let kept = kept.iter().map(|path| {
+            fs::canonicalize(path).map_err(|source| SandboxError::Look {
+                path: path.clone(),
+                source,
+            })
+        });
+        let kept = kept.collect::<Result<_, _>>()?;
+        let first = AccessFs::from_all(ABI::V1) & rights;
+        let made = Ruleset::default()
+            .set_compatibility(CompatLevel::HardRequirement)
+            .handle_access(first)
+            .map_err(|_| SandboxError::Missing)?
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(rights)?
+            .scope(scopes)?
+            .create()?;
+        Ok(Self {
+            kept,
+            rights,
+            made: Some(made),
+            count: 0,
+        })
+    }
+
+    /// A path and all below it, but what is kept.
+    fn allow(&mut self, path: &Path, access: BitFlags<AccessFs>) -> Result<(), SandboxError> {
+        let look = |source: io::Error| SandboxError::Look {
+            path: path.to_owned(),
+            source,
+        };
+        let file = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|error| look(error.into()))?;
+        // Where it has led, which nobody can change any more.
+        let real = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(look)?;
+        if self.kept.iter().any(|kept| real.starts_with(kept)) {
+            return Err(SandboxError::Kept(path.to_owned()));
+        }
+        let splits = split(&self.kept, &real);
+        if splits.is_empty() {
+            return self.add(file, access, path);
+        }
+        for (directory, kept) in splits {
+            self.allow_beside(&directory, &kept, access)?;
+        }
+        Ok(())
+    }
+
+    fn allow_if_there(&mut self, path: &Path, access: BitFlags<AccessFs>) -> Result<(), SandboxError> {
+        match self.allow(path, access) {
+            Err(SandboxError::Look { .. } | SandboxError::Kept(_)) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// A path, also if it is in what is kept.
+    fn allow_whatever(&mut self, path: &Path, access: BitFlags<AccessFs>) -> Result<(), SandboxError> {
+        match open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(file) => self.add(file, access, path),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn allow_beside(
+        &mut self,
+        directory: &Path,
+        kept: &BTreeSet<OsString>,
+        access: BitFlags<AccessFs>,
+    ) -> Result<(), SandboxError> {
+        let look = |source| SandboxError::Look {
+            path: directory.to_owned(),
+            source,
+        };
+        for entry in fs::read_dir(directory).map_err(look)? {
+            let entry = entry.map_err(look)?;
+            if kept.contains(&entry.file_name()) {
+                continue;
+            }
+            if let Some(file) = opened(&entry.path()) {
+                self.add(file, access, directory)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, file: OwnedFd, access: BitFlags<AccessFs>, of: &Path) -> Result<(), SandboxError> {
+        self.count += 1;
+        if self.count > RULES_MAX {
+            return Err(SandboxError::TooMany(of.to_owned()));
+        }
+        let is_directory = fstat(&file).is_ok_and(|stat| is(stat.st_mode, FileType::Directory));
+        let of_file = AccessFs::from_file(NEWEST);
+        let access = if is_directory { access } else { access & of_file };
+        if let Some(made) = self.made.take() {
+            self.made = Some(made.add_rule(PathBeneath::new(file, access & self.rights))?);
+        }
+        Ok(())
+    }
+
+    fn apply(self) -> Result<(), SandboxError> {
+        let status = self.made.ok_or(SandboxError::Missing)?.restrict_self()?.ruleset;
+        match status {
+            RulesetStatus::NotEnforced => Err(SandboxError::Missing),
+            RulesetStatus::PartiallyEnforced | RulesetStatus::FullyEnforced => Ok(()),
+        }
     }
 }
 
-/// Directories that contain a protected one, each with the entries that must not be allowed as a whole.
-fn split(directories: &[PathBuf]) -> Result<Vec<(PathBuf, BTreeSet<OsString>)>, SandboxError> {
+fn is(mode: u32, kind: FileType) -> bool {
+    FileType::from_raw_mode(mode) == kind
+}
+
+/// Directories from `below` down that contain one that is kept, each with the entries that must not be allowed as a whole.
+fn split(kept: &[PathBuf], below: &Path) -> Vec<(PathBuf, BTreeSet<OsString>)> {
     let mut found: Vec<(PathBuf, BTreeSet<OsString>)> = Vec::new();
-    for path in directories {
-        let look = |source| SandboxError::Look {
-            path: path.clone(),
-            source,
-        };
-        let real = fs::canonicalize(path).map_err(look)?;
+    for real in kept {
         for step in real.ancestors() {
             let (Some(parent), Some(name)) = (step.parent(), step.file_name()) else {
                 continue;
             };
+            // What is in a directory that is kept is kept with it.
+            if !parent.starts_with(below) || kept.iter().any(|kept| parent.starts_with(kept)) {
+                continue;
+            }
             match found.iter_mut().find(|(directory, _)| directory == parent) {
-                Some((_, kept)) => drop(kept.insert(name.to_owned())),
+                Some((_, names)) => drop(names.insert(name.to_owned())),
                 None => found.push((parent.to_owned(), BTreeSet::from([name.to_owned()]))),
             }
         }
     }
-    // A protected directory inside of a protected one is protected already, and nothing in it is allowed.
-    let inside = |directory: &Path| {
-        directories
-            .iter()
-            .any(|path| fs::canonicalize(path).is_ok_and(|path| directory.starts_with(path)))
-    };
-    found.retain(|(directory, _)| !inside(directory));
-    Ok(found)
-}
-
-fn allow_beside(
-    mut rules: RulesetCreated,
-    directory: &Path,
-    kept: &BTreeSet<OsString>,
-    access: BitFlags<AccessFs>,
-    count: &mut usize,
-) -> Result<RulesetCreated, SandboxError> {
-    let look = |source| SandboxError::Look {
-        path: directory.to_owned(),
-        source,
-    };
-    for entry in fs::read_dir(directory).map_err(look)? {
-        let entry = entry.map_err(look)?;
-        if kept.contains(&entry.file_name()) {
-            continue;
-        }
-        *count += 1;
-        if *count > RULES_MAX {
-            return Err(SandboxError::TooMany(directory.to_owned()));
-        }
-        if let Some((file, is_directory)) = opened(&entry.path()) {
-            let of_file = AccessFs::from_file(NEWEST);
-            let access = if is_directory { access } else { access & of_file };
-            rules = rules.add_rule(PathBeneath::new(file, access))?;
-        }
-    }
-    Ok(rules)
+    found
 }
 
 /// An entry as the name of a rule; none if it is a link, or is gone, or cannot be reached anyway.
-fn opened(path: &Path) -> Option<(OwnedFd, bool)> {
+fn opened(path: &Path) -> Option<OwnedFd> {
     let file = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    match FileType::from_raw_mode(fstat(&file).ok()?.st_mode) {
-        FileType::Symlink => None,
-        kind => Some((file, kind == FileType::Directory)),
-    }
+    let link = is(fstat(&file).ok()?.st_mode, FileType::Symlink);
+    (!link).then_some(file)
 }
 
 #[cfg(test)]
@@ -151,26 +316,26 @@ mod tests {
     /// A18: what contains a protected directory is opened up, and nothing of what is in one.
     #[test]
     fn every_way_down_is_split() {
-        let place = tempfile::tempdir().unwrap();
-        let root = fs::canonicalize(place.path()).unwrap();
-        for name in ["h/keys/inner", "h/run", "h/home"] {
-            fs::create_dir_all(root.join(name)).unwrap();
-        }
-        std::os::unix::fs::symlink(root.join("h"), root.join("link")).unwrap();
-        let found = split(&[root.join("link/keys"), root.join("h/run"), root.join("h/keys/inner")]).unwrap();
-        let of = |path: &Path| {
-            found
-                .iter()
-                .find(|(directory, _)| directory == path)
-                .map(|(_, kept)| kept)
+        let kept: Vec<PathBuf> = ["/r/h/keys", "/r/h/run", "/r/h/keys/inner"].map(PathBuf::from).into();
+        let of = |below: &str, path: &str| {
+            let found = split(&kept, Path::new(below));
+            let mut found = found.into_iter().filter(|(directory, _)| directory == Path::new(path));
+            found.next().map(|(_, kept)| kept)
         };
-        assert_eq!(
-            of(&root.join("h")).unwrap(),
-            &BTreeSet::from(["keys".into(), "run".into()])
-        );
-        assert_eq!(of(&root).unwrap(), &BTreeSet::from(["h".into()]));
-        assert!(of(Path::new("/")).is_some() && of(&root.join("h/keys")).is_none());
-        assert!(matches!(split(&[root.join("none")]), Err(SandboxError::Look { .. })));
-        assert!(opened(&root.join("link")).is_none());
+        assert_eq!(of("/", "/r/h").unwrap(), BTreeSet::from(["keys".into(), "run".into()]));
+        assert_eq!(of("/", "/r").unwrap(), BTreeSet::from(["h".into()]));
+        assert!(of("/", "/").is_some() && of("/", "/r/h/keys").is_none());
+        assert!(of("/r/h", "/r/h").is_some() && of("/r/h", "/r").is_none());
+        assert!(split(&kept, Path::new("/r/other")).is_empty());
+    }
+
+    /// A18: what is asked of an older system than it needs is named, with the version that has it.
+    #[test]
+    fn an_old_landlock_is_named() {
+        let lacking = too_old_for(&Confined::default());
+        assert_eq!(lacking.is_empty(), version() >= SCOPES as u8, "{lacking:?}");
+        let place = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(place.path(), place.path().join("link")).unwrap();
+        assert!(opened(&place.path().join("link")).is_none());
     }
 }

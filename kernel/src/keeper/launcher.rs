@@ -8,13 +8,15 @@
 
 use std::ffi::{CString, NulError};
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use nix::errno::Errno;
+use nix::sched::CloneFlags;
 use nix::unistd::execve;
 use rustix::process::{
     Resource, Rlimit, Signal, chdir, getpid, getppid, getrlimit, ioctl_tiocsctty, set_child_subreaper,
@@ -22,7 +24,11 @@ use rustix::process::{
 };
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 
-use super::protocol::{Connection, Failure, Launch, Launched, Limits, MEMORY_BYTES_MIN, ProtocolError, Spec, Stage};
+use super::confine::{Lacking, Network};
+use super::namespaces::{self, Layers, NamespaceError};
+use super::protocol::{
+    Connection, Failure, Launch, Launched, Limits, MEMORY_BYTES_MIN, Order, ProtocolError, Spec, Stage,
+};
 use super::{landlock, seccomp};
 
 /// The argument that makes this program a launcher.
@@ -45,11 +51,14 @@ const SIGNAL_MAX: u32 = 64;
 pub fn run() -> Result<(), ProtocolError> {
     let control = io::stdin().as_fd().try_clone_to_owned().map_err(ProtocolError::Io)?;
     let control = Connection::new(control);
-    let (launch, mut descriptors) = control.receive::<Launch>(&mut Vec::new())?;
-    let input = descriptors.pop();
-    let failure = match prepare(&launch, input) {
-        Ok(program) => {
-            control.send(&Launched::Ready, &[])?;
+    let (order, descriptors) = control.receive::<Order>(&mut Vec::new())?;
+    let launch = match order {
+        Order::Launch(launch) => launch,
+        Order::Merge { keeper, layers } => return merge(&control, keeper, &layers),
+    };
+    let failure = match prepare(&launch, descriptors) {
+        Ok((program, lacking)) => {
+            control.send(&Launched::Ready(lacking), &[])?;
             match limit_memory(launch.spec.limits) {
                 Ok(()) => program.become_it(&launch.spec),
                 Err(failure) => failure,
@@ -58,6 +67,30 @@ pub fn run() -> Result<(), ProtocolError> {
         Err(failure) => failure,
     };
     control.send(&Launched::Failed(failure), &[])
+}
+
+/// Merges directories, and hands over what keeps them so.
+fn merge(control: &Connection, keeper: i32, layers: &Layers) -> Result<(), ProtocolError> {
+    let merged = bind_to(keeper).and_then(|()| namespaces::merge(layers).map_err(not_had));
+    match merged {
+        Ok(merged) => {
+            let user = merged.user.as_ref().map(|user| user.as_fd());
+            let descriptors: Vec<_> = user
+                .into_iter()
+                .chain([merged.mounts.as_fd(), merged.root.as_fd()])
+                .collect();
+            control.send(&Launched::Merged(merged.user.is_some()), &descriptors)
+        }
+        Err(failure) => control.send(&Launched::Failed(failure), &[]),
+    }
+}
+
+fn not_had(error: NamespaceError) -> Failure {
+    Failure {
+        stage: Stage::Sandbox,
+        errno: error.errno(),
+        message: format!("{error}; `astrid doctor` says what this machine can do"),
+    }
 }
 
 fn failed(stage: Stage, doing: &str) -> impl FnOnce(rustix::io::Errno) -> Failure + use<> {
@@ -111,17 +144,34 @@ fn failed_program(error: &io::Error, spec: &Spec) -> Failure {
     }
 }
 
-/// All that can be done before the program is started, in an order in which nothing takes away what comes after it.
-fn prepare(launch: &Launch, input: Option<std::os::fd::OwnedFd>) -> Result<Program, Failure> {
-    let spec = &launch.spec;
+/// Ends with the keeper.
+fn bind_to(keeper: i32) -> Result<(), Failure> {
     let machine = |doing: &str| failed(Stage::Machine, doing);
     // The keeper may have died before this was set; then nobody is there who would end the program.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(machine("cannot be bound to the keeper"))?;
-    if getppid().map(rustix::process::Pid::as_raw_pid) != Some(launch.keeper) {
+    if getppid().map(rustix::process::Pid::as_raw_pid) != Some(keeper) {
         return Err(machine("the keeper is gone")(rustix::io::Errno::SRCH));
     }
+    Ok(())
+}
+
+/// All that can be done before the program is started, in an order in which nothing takes away what comes after it; and what of it
+/// could not be had.
+fn prepare(launch: &Launch, descriptors: Vec<OwnedFd>) -> Result<(Program, Vec<String>), Failure> {
+    let spec = &launch.spec;
+    let machine = |doing: &str| failed(Stage::Machine, doing);
+    let mut descriptors = descriptors.into_iter();
+    bind_to(launch.keeper)?;
+    if let Some(group) = &launch.group {
+        // Itself.
+        std::fs::write(group, "0").map_err(|error| Failure {
+            stage: Stage::Limit("tree".to_owned()),
+            errno: error.raw_os_error().unwrap_or(0),
+            message: format!("cannot enter {}: {error}", group.display()),
+        })?;
+    }
     // Until then standard input is the conversation, and must not be the program's.
-    let input = input.ok_or(rustix::io::Errno::BADF);
+    let input = descriptors.next().ok_or(rustix::io::Errno::BADF);
     input
         .and_then(rustix::stdio::dup2_stdin)
         .map_err(machine("cannot set standard input"))?;
@@ -131,18 +181,22 @@ fn prepare(launch: &Launch, input: Option<std::os::fd::OwnedFd>) -> Result<Progr
     }
     // Whatever it starts stays below it, also what is left by its own parent.
     set_child_subreaper(Some(getpid())).map_err(machine("cannot become its tree's root"))?;
+    if let Some(within) = spec.within {
+        let user = if within.user { descriptors.next() } else { None };
+        let mounts = descriptors.next().ok_or(rustix::io::Errno::BADF);
+        let mounts = mounts.map_err(machine("the workspace is not there"))?;
+        namespaces::join(user, mounts).map_err(not_had)?;
+    }
+    let mut lacking = Lacking::of(&launch.lacking);
+    views(spec, &mut lacking)?;
+    // Whoever changes who it is may be unbound by that.
+    bind_to(launch.keeper)?;
     chdir(&spec.cwd).map_err(failed(
         Stage::Directory,
         &format!("cannot enter {}", spec.cwd.display()),
     ))?;
     rustix::thread::set_no_new_privs(true).map_err(machine("cannot give up privileges"))?;
-    if let Some(directories) = &spec.protect {
-        landlock::protect(directories).map_err(|error| Failure {
-            stage: Stage::Sandbox,
-            errno: 0,
-            message: error.to_string(),
-        })?;
-    }
+    paths(spec, &mut lacking)?;
     default_signals().map_err(|error| Failure {
         stage: Stage::Machine,
         errno: error.raw_os_error().unwrap_or(0),
@@ -157,23 +211,93 @@ fn prepare(launch: &Launch, input: Option<std::os::fd::OwnedFd>) -> Result<Progr
     let program = Program::of(spec).map_err(|error| failed_program(&io::Error::other(error), spec))?;
     limit(launch.nofile, spec.limits)?;
     if spec.protect.is_some() {
-        drop_capabilities().map_err(machine("cannot give up capabilities"))?;
-        seccomp::keep_limits_of_others().map_err(|error| Failure {
-            stage: Stage::Sandbox,
-            errno: 0,
-            message: format!("system calls cannot be filtered: {error}"),
+        drop_capabilities(spec.confined.is_some()).map_err(machine("cannot give up capabilities"))?;
+        let filtered = match &spec.confined {
+            None => seccomp::keep_limits_of_others(),
+            Some(confined) => seccomp::confine(confined.network),
+        };
+        filtered.or_else(|error| {
+            let best_effort = spec.confined.as_ref().is_some_and(|confined| confined.best_effort);
+            lacking.without(best_effort, 0, format!("system calls cannot be filtered: {error}"))
         })?;
     }
-    Ok(program)
+    Ok((program, lacking.into_names()))
+}
+
+/// Mounts, network and IPC of its own.
+fn views(spec: &Spec, lacking: &mut Lacking) -> Result<(), Failure> {
+    let Some(protect) = &spec.protect else { return Ok(()) };
+    let without = |lacking: &mut Lacking, error: NamespaceError, what: &str| {
+        let failure = not_had(error);
+        // To who is not confined this is more than was promised.
+        let best_effort = spec.confined.as_ref().is_none_or(|confined| confined.best_effort);
+        lacking.without(best_effort, failure.errno, format!("{what}: {}", failure.message))
+    };
+    let mut kinds = CloneFlags::CLONE_NEWNS;
+    match &spec.confined {
+        // It would be in a user namespace, where files of others seem to be nobody's: programs that look at that refuse them.
+        None if !rustix::process::geteuid().is_root() => return Ok(()),
+        None => {}
+        Some(_) => kinds |= CloneFlags::CLONE_NEWIPC,
+    }
+    let mounted = namespaces::enter(kinds)
+        .and_then(|_| namespaces::own_mounts())
+        .and_then(|()| give_tmp(spec))
+        .and_then(|()| {
+            // What its own /tmp hides is out of reach already.
+            let mut there = protect.iter().filter(|directory| directory.exists());
+            there.try_for_each(|directory| namespaces::read_only(directory))
+        });
+    mounted.or_else(|error| {
+        let what = "mounts of its own, by which it has its own /tmp and leaves the modes of the daemon's files";
+        without(lacking, error, what)
+    })?;
+    if matches!(&spec.confined, Some(confined) if confined.network == Network::Loopback) {
+        let network = namespaces::enter(CloneFlags::CLONE_NEWNET).and_then(|_| namespaces::loopback_up());
+        network.or_else(|error| without(lacking, error, "a network of its own"))?;
+    }
+    Ok(())
+}
+
+fn give_tmp(spec: &Spec) -> Result<(), NamespaceError> {
+    let Some(confined) = &spec.confined else { return Ok(()) };
+    let Some(tmp) = &confined.tmp else { return Ok(()) };
+    let given = confined.read.iter().chain(&confined.write).flatten();
+    let given: Vec<&Path> = given.chain([&spec.cwd, &spec.program]).map(AsRef::as_ref).collect();
+    namespaces::own_tmp(tmp, &given)?;
+    namespaces::own_shared_memory()
+}
+
+/// What it reads and writes.
+fn paths(spec: &Spec, lacking: &mut Lacking) -> Result<(), Failure> {
+    let Some(directories) = &spec.protect else { return Ok(()) };
+    let refused = |error: landlock::SandboxError| Failure {
+        stage: Stage::Sandbox,
+        errno: 0,
+        message: error.to_string(),
+    };
+    let Some(confined) = &spec.confined else {
+        return landlock::protect(directories).map_err(refused);
+    };
+    for what in landlock::too_old_for(confined) {
+        lacking.without(confined.best_effort, 0, what)?;
+    }
+    match landlock::confine(directories, confined, &spec.program) {
+        Err(landlock::SandboxError::Missing) => {
+            let what = landlock::SandboxError::Missing.to_string();
+            lacking.without(confined.best_effort, 0, what)
+        }
+        done => done.map_err(refused),
+    }
 }
 
 /// Takes from root what would reach past all of this: mounting, looking into other processes, loading code into the system. Who is not
 /// root has none of it.
-fn drop_capabilities() -> Result<(), rustix::io::Errno> {
+fn drop_capabilities(confined: bool) -> Result<(), rustix::io::Errno> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    let all = CapabilitySet::SYS_ADMIN
+    let mut all = CapabilitySet::SYS_ADMIN
         | CapabilitySet::SYS_PTRACE
         | CapabilitySet::PERFMON
         | CapabilitySet::BPF
@@ -181,6 +305,32 @@ fn drop_capabilities() -> Result<(), rustix::io::Errno> {
         | CapabilitySet::SYS_MODULE
         | CapabilitySet::SYS_RAWIO
         | CapabilitySet::SYS_BOOT;
+    if confined {
+        // What is root's beside files and its own processes.
+        all |= CapabilitySet::MKNOD
+            | CapabilitySet::DAC_READ_SEARCH
+            | CapabilitySet::NET_ADMIN
+            | CapabilitySet::NET_RAW
+            | CapabilitySet::NET_BROADCAST
+            | CapabilitySet::SYS_CHROOT
+            | CapabilitySet::SYS_RESOURCE
+            | CapabilitySet::SYS_TIME
+            | CapabilitySet::SYS_TTY_CONFIG
+            | CapabilitySet::SYS_PACCT
+            | CapabilitySet::SYSLOG
+            | CapabilitySet::IPC_OWNER
+            | CapabilitySet::IPC_LOCK
+            | CapabilitySet::LINUX_IMMUTABLE
+            | CapabilitySet::LEASE
+            | CapabilitySet::AUDIT_CONTROL
+            | CapabilitySet::AUDIT_READ
+            | CapabilitySet::AUDIT_WRITE
+            | CapabilitySet::MAC_ADMIN
+            | CapabilitySet::MAC_OVERRIDE
+            | CapabilitySet::SETFCAP
+            | CapabilitySet::WAKE_ALARM
+            | CapabilitySet::BLOCK_SUSPEND;
+    }
     for capability in all.iter() {
         match remove_capability_from_bounding_set(capability) {
             // One that this system does not know, or that root does not have here and cannot give up.

@@ -19,8 +19,8 @@
 //!
 //! # Layout
 //!
-//! [`protocol`] what is said; `tree` and `mark` who belongs to whom; `landlock`, `seccomp` and [`launcher`] how a process becomes a program;
-//! `children` the keeper's table; `serve` its loop; [`guard`] who watches it. Here is what a daemon needs.
+//! [`protocol`] what is said; `tree` and `mark` who belongs to whom; `landlock`, `seccomp`, `namespaces`, `cgroup`, `confine` and [`launcher`] how a process becomes a
+//! program; [`machine`] what of that can be had; `children` the keeper's table; `serve` its loop; [`guard`] who watches it. Here is what a daemon needs.
 //!
 //! Deliberately absent: any policy. What is started, and whether again, is not decided here; nor is output read.
 
@@ -33,19 +33,26 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 
 use crate::home::Home;
 
+mod cgroup;
 mod children;
+mod confine;
 pub mod guard;
 mod landlock;
 pub mod launcher;
+pub mod machine;
 mod mark;
+mod merging;
+mod namespaces;
 pub mod protocol;
 mod seccomp;
 mod serve;
+mod system;
 mod tree;
 
 pub use guard::{INNER_ARGUMENT, held, includes};
 pub use launcher::LAUNCHER_ARGUMENT;
 pub use mark::of_home as home_mark;
+pub use namespaces::Merged;
 pub use serve::run as serve;
 pub use tree::{Usage, is_descendant, usage};
 
@@ -87,12 +94,6 @@ pub fn reconnect(home: &Home) -> io::Result<OwnedFd> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     connect(&socket, &SocketAddrUnix::new(home.keeper_socket())?)?;
     Ok(protocol::Connection::new(socket).into_socket())
-}
-
-/// Whether children can be kept from the home on this system (Landlock).
-#[must_use]
-pub fn can_protect() -> bool {
-    landlock::is_there()
 }
 
 /// Kills what a keeper left whose guard did not live either, found by its mark; nothing if they ended in order, or if one lives. How many

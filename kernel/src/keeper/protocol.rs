@@ -19,16 +19,19 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// What this program speaks.
-pub const VERSION: u32 = 1;
+pub use super::confine::{Confined, Network, PATHS_MAX};
+pub use super::namespaces::Layers;
 
-/// Bytes of a packet: 96 KiB of arguments and environment, what they are wrapped in, and signs that JSON writes longer.
-pub const PACKET_BYTES_MAX: usize = 128 << 10;
+/// What this program speaks.
+pub const VERSION: u32 = 2;
+
+/// Bytes of a packet: 96 KiB of arguments and environment, 16 KiB of paths, what they are wrapped in, and signs that JSON writes longer.
+pub const PACKET_BYTES_MAX: usize = 144 << 10;
 
 /// Bytes that a socket holds for a side that does not read at once: a few packets. The system may grant less.
 const SOCKET_BYTES: usize = 512 << 10;
 
-/// Descriptors beside a packet: input, output, errors.
+/// Descriptors beside a packet: input, output, errors; or input and two namespaces; or two namespaces and a directory.
 const DESCRIPTORS_MAX: usize = 3;
 
 /// Bytes of [`Spec::notes`].
@@ -59,7 +62,14 @@ pub enum ToKeeper {
         /// Soft limit of open files that children are given, unless they have one of their own: the daemon has raised its own.
         nofile: u64,
     },
-    /// Starts a program; answered by [`FromKeeper::Started`] or [`FromKeeper::Failed`].
+    /// Merges directories; answered by [`FromKeeper::Merged`].
+    Mount {
+        /// Which answer is this one's.
+        id: u64,
+        /// What to merge.
+        layers: Layers,
+    },
+    /// Starts a program; answered by [`FromKeeper::Started`] or [`FromKeeper::Failed`]. With the namespaces that [`Spec::within`] says.
     Spawn {
         /// What it will be called.
         id: ChildId,
@@ -95,6 +105,7 @@ impl std::fmt::Debug for ToKeeper {
                 .debug_struct("Hello")
                 .field("version", version)
                 .finish_non_exhaustive(),
+            Self::Mount { id, layers } => f.debug_tuple("Mount").field(id).field(layers).finish(),
             Self::Spawn { id, spec } => f.debug_struct("Spawn").field("id", id).field("spec", spec).finish(),
             Self::Signal { id, signal, reach } => f.debug_tuple("Signal").field(id).field(signal).field(reach).finish(),
             Self::CloseInput { id } => f.debug_tuple("CloseInput").field(id).finish(),
@@ -110,6 +121,7 @@ impl std::fmt::Debug for FromKeeper {
             // The notes are the daemon's, with its secrets.
             Self::Kept { id, pid, .. } => f.debug_tuple("Kept").field(id).field(pid).finish_non_exhaustive(),
             Self::Started { id, pid, .. } => f.debug_tuple("Started").field(id).field(pid).finish_non_exhaustive(),
+            Self::Merged { id, result } => f.debug_tuple("Merged").field(id).field(result).finish(),
             Self::Failed { id, failure } => f.debug_tuple("Failed").field(id).field(failure).finish(),
             Self::Exited { id, exit, .. } => f.debug_tuple("Exited").field(id).field(exit).finish_non_exhaustive(),
             Self::Refused { message } => f.debug_tuple("Refused").field(message).finish(),
@@ -162,6 +174,16 @@ pub enum FromKeeper {
         started_at_ms: u64,
         /// Which descriptors are beside this packet.
         streams: Streams,
+        /// What of its confinement could not be had, and it runs without.
+        lacking: Vec<String>,
+    },
+    /// What became of [`ToKeeper::Mount`]. Beside it are the namespaces (of users, if it is said here that there is one; of mounts), and the
+    /// merged directory.
+    Merged {
+        /// Of that request.
+        id: u64,
+        /// Whether there is a namespace of users; or why it failed.
+        result: Result<bool, Failure>,
     },
     /// A child could not be started.
     Failed {
@@ -180,6 +202,8 @@ pub enum FromKeeper {
         cpu_ms: u64,
         /// Processes that were still there and have been killed.
         left_behind: u32,
+        /// Of its limits those of its whole tree that something was ended or refused for.
+        exceeded: Vec<TreeLimit>,
     },
     /// The keeper does not go on with this conversation.
     Refused {
@@ -254,10 +278,32 @@ pub struct Spec {
     pub limits: Limits,
     /// Directories that it must not reach (Landlock); not said: it is not restricted.
     pub protect: Option<Vec<PathBuf>>,
+    /// What else it is kept from; only with `protect`.
+    pub confined: Option<Confined>,
+    /// Where a merged directory is mounted, when it starts there.
+    pub within: Option<Within>,
     /// Whether it outlives the daemon.
     pub adopt: bool,
     /// What a later daemon has to know of it, at most [`NOTES_BYTES_MAX`].
     pub notes: String,
+}
+
+/// A limit of a whole tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TreeLimit {
+    /// [`Limits::tree_memory_bytes`].
+    Memory,
+    /// [`Limits::tree_processes`].
+    Processes,
+}
+
+/// Namespaces beside a packet, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Within {
+    /// Whether there is one of users; one of mounts follows in any case.
+    pub user: bool,
 }
 
 /// Resource limits; what is not said is as for the keeper.
@@ -276,6 +322,10 @@ pub struct Limits {
     pub file_bytes: Option<u64>,
     /// Bytes of a core file; none when not said.
     pub core_bytes: Option<u64>,
+    /// Bytes of memory of it and all that it starts together.
+    pub tree_memory_bytes: Option<u64>,
+    /// Processes of it and all that it starts together.
+    pub tree_processes: Option<u64>,
 }
 
 /// Least of [`Limits::memory_bytes`]: what the launcher itself has when it gives way to the program.
@@ -312,13 +362,26 @@ pub enum Stage {
     Machine,
 }
 
-/// From the keeper to a launcher; with the child's standard input.
+/// From the keeper to a launcher: what it is to become or do.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) enum Order {
+    Launch(Launch),
+    /// To merge directories, and to end.
+    Merge { keeper: i32, layers: Layers },
+}
+
+/// A program; with the child's standard input, and the namespaces that it starts in.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Launch {
     /// Whose child it must be when it starts the program.
     pub(super) keeper: i32,
     pub(super) nofile: u64,
+    /// The file by which it enters its control group.
+    pub(super) group: Option<PathBuf>,
+    /// What could not be had already.
+    pub(super) lacking: Vec<String>,
     pub(super) spec: Box<Spec>,
 }
 
@@ -326,9 +389,11 @@ pub(super) struct Launch {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Launched {
-    /// The program is started next: if nothing follows, it was.
-    Ready,
+    /// The program is started next: if nothing follows, it was. What could not be had, and it goes without.
+    Ready(Vec<String>),
     Failed(Failure),
+    /// Directories are merged: the namespaces and the directory are beside this; whether one of users is among them.
+    Merged(bool),
 }
 
 /// Why a conversation ends.
@@ -530,6 +595,8 @@ mod tests {
             stderr: Errors::Null,
             limits: Limits::default(),
             protect: None,
+            confined: None,
+            within: None,
             adopt: true,
             notes: "hunter22".into(),
         };

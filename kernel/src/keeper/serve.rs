@@ -18,7 +18,8 @@ use rustix::process::{
 
 use super::children::{Children, Common, Exit, Launching, Phase};
 use super::guard::{end_everything_below, forget, is_parent, prepare};
-use super::protocol::{ChildId, Connection, Failure, FromKeeper, Reach, Spec, Stage};
+use super::merging::Handed;
+use super::protocol::{ChildId, Connection, Failure, FromKeeper, Layers, Reach, Spec, Stage};
 use super::{mark, tree};
 use crate::home::Home;
 
@@ -242,11 +243,11 @@ impl Keeper {
 
     // ---- Children ----
 
-    fn spawn(&mut self, id: ChildId, spec: Box<Spec>) {
+    fn spawn(&mut self, id: ChildId, spec: Box<Spec>, within: &[OwnedFd]) {
         let spawned = if self.ending.is_some() {
             Err(machine("everything is being ended".to_owned()))
         } else {
-            self.children.spawn(id, spec, &self.common).and_then(|child| {
+            self.children.spawn(id, spec, within, &self.common).and_then(|child| {
                 let Phase::Launching { control, .. } = &child.phase else {
                     return Ok(());
                 };
@@ -265,13 +266,34 @@ impl Keeper {
         }
     }
 
+    fn merge(&mut self, id: u64, layers: Layers) {
+        let started = self.children.merging.start(id, layers).and_then(|(pid, control)| {
+            epoll::add(&self.epoll, control, of_child(CONTROL, pid), EventFlags::IN)
+                .map_err(|error| machine(format!("it cannot be watched: {error}")))
+        });
+        if let Err(failure) = started {
+            self.merged(id, Err(failure));
+        }
+    }
+
+    fn merged(&mut self, id: u64, handed: Handed) {
+        let (result, descriptors) = match handed {
+            Ok((user, descriptors)) => (Ok(user), descriptors),
+            Err(failure) => (Err(failure), Vec::new()),
+        };
+        self.tell(&FromKeeper::Merged { id, result }, descriptors);
+    }
+
     /// A launcher has said something.
     fn launching(&mut self, pid: Pid) {
+        if let Some((id, handed)) = self.children.merging.look(pid, &mut self.buffer) {
+            return self.merged(id, handed);
+        }
         let Some(child) = self.children.get(pid) else { return };
         let id = child.id;
         match child.look(&mut self.buffer) {
             Launching::Waits => {}
-            Launching::Runs => {
+            Launching::Runs(lacking) => {
                 child.started_at_ms = super::children::now_ms();
                 let ends = if child.adopt {
                     child.ends.try_clone().unwrap_or_default()
@@ -283,6 +305,7 @@ impl Keeper {
                     pid: pid.as_raw_pid(),
                     started_at_ms: child.started_at_ms,
                     streams: ends.streams(),
+                    lacking,
                 };
                 self.children.launched(pid, Phase::Running);
                 self.tell(&started, ends.into_descriptors());
@@ -366,6 +389,7 @@ impl Keeper {
                 exit: exit.how,
                 cpu_ms: exit.cpu_ms,
                 left_behind: exit.child.left_behind,
+                exceeded: exit.child.exceeded(),
             };
             self.tell_end(&told, exit.child.adopt);
         }

@@ -1,7 +1,7 @@
 //! A daemon that is played by the test: what it says and hears, and what is left when it is over.
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use astrid_kernel::home::Home;
@@ -24,6 +24,8 @@ pub struct Daemon {
     pub place: Place,
     pub buffer: Vec<u8>,
     pub next: u64,
+    /// Namespaces that the next program starts in.
+    pub beside: Vec<OwnedFd>,
 }
 
 pub struct Place {
@@ -88,6 +90,7 @@ pub fn daemon_in(place: Place) -> Daemon {
         place,
         buffer,
         next: 0,
+        beside: Vec::new(),
     }
 }
 
@@ -111,6 +114,8 @@ pub fn program(path: &str, args: &[&str]) -> Spec {
         stderr: Errors::Merge,
         limits: Limits::default(),
         protect: None,
+        confined: None,
+        within: None,
         adopt: false,
         notes: String::new(),
     }
@@ -166,8 +171,12 @@ pub fn read(from: &OwnedFd, enough: impl Fn(&[u8]) -> bool) -> String {
 
 impl Daemon {
     pub fn say(&self, message: &ToKeeper) {
+        self.say_with(message, &[]);
+    }
+
+    pub fn say_with(&self, message: &ToKeeper, beside: &[BorrowedFd<'_>]) {
         loop {
-            match self.connection.send(message, &[]) {
+            match self.connection.send(message, beside) {
                 Ok(()) => return,
                 Err(ProtocolError::WouldBlock) => {
                     poll(&mut [PollFd::new(&self.connection, PollFlags::OUT)], None).unwrap();
@@ -187,10 +196,15 @@ impl Daemon {
             boot: 7,
             port: self.next,
         };
-        self.say(&ToKeeper::Spawn {
-            id,
-            spec: Box::new(spec),
-        });
+        let beside = std::mem::take(&mut self.beside);
+        let beside: Vec<BorrowedFd<'_>> = beside.iter().map(|fd| fd.as_fd()).collect();
+        self.say_with(
+            &ToKeeper::Spawn {
+                id,
+                spec: Box::new(spec),
+            },
+            &beside,
+        );
         id
     }
 

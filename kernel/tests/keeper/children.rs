@@ -173,6 +173,7 @@ pub fn limits_bind() {
         processes: None,
         file_bytes: Some(1 << 20),
         core_bytes: Some(512),
+        ..Limits::default()
     };
     let child = daemon.run(spec);
     let said = child.rest();

@@ -279,7 +279,7 @@ pub fn garbage_ends_the_conversation() {
     for first in [
         ToKeeper::End { grace_ms: 0 },
         ToKeeper::Hello {
-            version: 2,
+            version: VERSION + 1,
             secret: SECRET.to_owned(),
             nofile: 1,
         },

@@ -13,8 +13,10 @@
     reason = "tests"
 )]
 
+mod act;
 mod bed;
 mod children;
+mod confined;
 mod lives;
 
 use std::path::Path;
@@ -22,6 +24,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use astrid_kernel::home::Home;
+use astrid_kernel::keeper::machine::MACHINE_ARGUMENT;
 use astrid_kernel::keeper::{self, INNER_ARGUMENT, KEEPER_ARGUMENT, LAUNCHER_ARGUMENT};
 
 fn main() -> ExitCode {
@@ -37,6 +40,21 @@ fn main() -> ExitCode {
             Home::resolve(Some(Path::new(home))).unwrap(),
             guard.parse().unwrap(),
         )),
+        [confined::WITHOUT_NAMESPACES] => {
+            confined::without_namespaces();
+            ExitCode::SUCCESS
+        }
+        [MACHINE_ARGUMENT, what, place] => match keeper::machine::attempt(what, Path::new(place)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                println!("{why}");
+                ExitCode::FAILURE
+            }
+        },
+        [act::ACT, ref words @ ..] => {
+            act::act(words);
+            ExitCode::SUCCESS
+        }
         ref filter => tests(filter),
     }
 }
@@ -46,7 +64,7 @@ fn ended(result: std::io::Result<()>) -> ExitCode {
 }
 
 fn tests(filter: &[&str]) -> ExitCode {
-    let wanted = filter.iter().find(|word| !word.starts_with('-'));
+    let wanted: Vec<&&str> = filter.iter().filter(|word| !word.starts_with('-')).collect();
     let all: &[(&str, fn())] = &[
         ("exits_are_told", children::exits_are_told),
         ("what_cannot_run_is_told_apart", children::what_cannot_run_is_told_apart),
@@ -63,6 +81,20 @@ fn tests(filter: &[&str]) -> ExitCode {
         ("a_tree_ends_whatever_it_does", children::a_tree_ends_whatever_it_does),
         ("signals_reach", children::signals_reach),
         ("the_home_is_out_of_reach", children::the_home_is_out_of_reach),
+        ("writes_only_what_it_was_given", confined::writes_only_what_it_was_given),
+        ("reads_only_what_it_was_given", confined::reads_only_what_it_was_given),
+        ("speaks_only_with_whom_it_may", confined::speaks_only_with_whom_it_may),
+        ("does_not_get_out", confined::does_not_get_out),
+        ("a_tmp_of_its_own", confined::a_tmp_of_its_own),
+        ("what_cannot_be_given_is_named", confined::what_cannot_be_given_is_named),
+        ("modes_of_the_home_are_kept", confined::modes_of_the_home_are_kept),
+        ("a_merged_directory_is_shared", confined::a_merged_directory_is_shared),
+        ("what_cannot_be_merged_is_named", confined::what_cannot_be_merged_is_named),
+        ("only_its_own_is_merged_without_root", confined::only_its_own_is_merged_without_root),
+        ("what_this_machine_cannot_is_named", confined::what_this_machine_cannot_is_named),
+        ("a_tree_has_limits_or_it_is_said", confined::a_tree_has_limits_or_it_is_said),
+        ("a_machine_is_looked_at", confined::a_machine_is_looked_at),
+        ("as_an_ordinary_user", confined::as_an_ordinary_user),
         (
             "the_end_is_asked_for_then_forced",
             lives::the_end_is_asked_for_then_forced,
@@ -82,7 +114,7 @@ fn tests(filter: &[&str]) -> ExitCode {
         ("one_keeper_a_home", lives::one_keeper_a_home),
     ];
     for (name, test) in all {
-        if wanted.is_none_or(|wanted| name.contains(wanted)) {
+        if wanted.is_empty() || wanted.iter().any(|wanted| name.contains(**wanted)) {
             let begun = Instant::now();
             test();
             println!("test {name} ... ok ({} ms)", begun.elapsed().as_millis());

@@ -26,10 +26,44 @@
 
 pub use astrid_wire::child::{EXITED, Exit, Exited, FAILED, HeldPort, OUTPUT, STARTED, Started};
 
-pub use crate::bindings::astrid::kernel::child::{Limits, LogFile, Period, Reach, Sandbox, Signal, Sink, Spec, Usage};
+pub use crate::bindings::astrid::kernel::child::{
+    Confinement, Limits, LogFile, Network, Period, Reach, Sandbox, Signal, Sink, Spec, Usage, Workspace,
+};
 
 /// The daemon's own program, as a [`Spec::program`].
 pub const OWN_PROGRAM: &str = "@astrid";
+
+/// Stands among the paths that a child writes for a `/tmp` of its own.
+pub const TMP: &str = "tmp://";
+
+/// Stands among the paths of a child for the workspace that it has.
+pub const WORKSPACE: &str = "workspace://";
+
+impl Sandbox {
+    /// Writes one place, as its working directory or [`WORKSPACE`], and a `/tmp` of its own. Reads all but the daemon's home, and
+    /// speaks to everybody.
+    #[must_use]
+    pub fn project(place: &str) -> Self {
+        Self::Confined(Confinement {
+            network: Network::Full,
+            read: None,
+            write: Some(vec![place.to_owned(), TMP.to_owned()]),
+            best_effort: false,
+        })
+    }
+
+    /// As [`project`](Self::project), and speaks to nobody.
+    #[must_use]
+    pub fn sealed(place: &str) -> Self {
+        match Self::project(place) {
+            Self::Confined(confinement) => Self::Confined(Confinement {
+                network: Network::None,
+                ..confinement
+            }),
+            other => other,
+        }
+    }
+}
 
 impl Spec {
     /// A program without arguments and without limits, whose output is thrown away, kept from the daemon's home.
@@ -47,6 +81,7 @@ impl Spec {
             stderr: None,
             limits: Limits::default(),
             sandbox: Sandbox::Home,
+            workspace: Workspace::None,
             adopt: false,
         }
     }
@@ -72,6 +107,8 @@ impl Default for Limits {
             processes: None,
             file_bytes: None,
             core_bytes: None,
+            tree_memory_bytes: None,
+            tree_processes: None,
         }
     }
 }

@@ -28,6 +28,9 @@ pub struct Started {
     pub pid: u32,
     /// Milliseconds since 1970.
     pub started_at_ms: u64,
+    /// What of its sandbox could not be had, when it said that it may be started without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacking: Vec<String>,
 }
 
 /// Body of [`EXITED`].
@@ -41,6 +44,9 @@ pub struct Exited {
     pub cpu_ms: u64,
     /// Processes that it had started and left, and that were ended with it.
     pub left_behind: u32,
+    /// What it did that the system ended it for, if the system said so: a limit, or a system call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub violation: Option<String>,
 }
 
 /// How a program ended.

@@ -286,7 +286,7 @@ pub struct Capabilities {
     pub subscribe: Option<Capability<Pattern>>,
     /// Runs programs outside of the daemon.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub child: Option<Capability<Program>>,
+    pub child: Option<Programs>,
     /// Reads and replaces these documents of the operator, in the home's `etc/`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub document: Option<Capability<DocumentName>>,
@@ -329,6 +329,54 @@ pub struct Files {
     pub write: BTreeSet<FilePath>,
     /// Why; shown to whoever decides.
     pub reason: String,
+}
+
+/// Programs that are asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Programs {
+    /// Which.
+    pub allow: BTreeSet<Program>,
+    /// Why; shown to whoever decides.
+    pub reason: String,
+    /// The loosest sandbox that one is ever started with.
+    #[serde(default, skip_serializing_if = "Floor::is_none")]
+    pub sandbox: Floor,
+}
+
+/// How loose the sandbox of a program may be. Each is stricter than the one before it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Floor {
+    /// There need not be one.
+    #[default]
+    None,
+    /// It is kept from the daemon's home.
+    Home,
+    /// It writes only what it is given, and nothing of that is done without.
+    Project,
+    /// Besides, it speaks to nobody.
+    Sealed,
+}
+
+impl Floor {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+
+    /// As it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Home => "home",
+            Self::Project => "project",
+            Self::Sealed => "sealed",
+        }
+    }
 }
 
 /// A socket of the daemon.

@@ -57,8 +57,32 @@ pub(super) struct Args {
     adopt: bool,
 
     /// Let it reach the daemon's home, keys and sockets included
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["sandbox", "network", "read", "write", "best_effort"])]
     no_sandbox: bool,
+
+    /// What it is kept from; `project` lets it write only where it runs, `sealed` speak to nobody as well [default: home]
+    #[arg(long, value_enum, value_name = "NAME", hide_default_value = true)]
+    sandbox: Option<Profile>,
+
+    /// Whom it speaks to over sockets
+    #[arg(long, value_enum, value_name = "WHOM")]
+    network: Option<Network>,
+
+    /// What it reads, besides what it writes and what any program needs; may be repeated
+    #[arg(long, value_name = "PATH")]
+    read: Vec<PathBuf>,
+
+    /// What it writes, besides what --sandbox says; may be repeated
+    #[arg(long, value_name = "PATH")]
+    write: Vec<PathBuf>,
+
+    /// Start it although something of its sandbox cannot be had here; `status` says what
+    #[arg(long)]
+    best_effort: bool,
+
+    /// Let it work in the workspace, with what was changed there: overlay, or checkout=SIZE for a copy
+    #[arg(long, value_name = "HOW", value_parser = workspace, conflicts_with = "adopt")]
+    workspace: Option<Value>,
 
     /// How to see that it is well: tcp:HOST:PORT, http://..., or script:COMMAND
     #[arg(long, value_name = "CHECK", value_parser = health)]
@@ -78,6 +102,48 @@ pub(super) struct Args {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
+enum Profile {
+    Home,
+    None,
+    Project,
+    Sealed,
+}
+
+impl Profile {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Home => "home",
+            Self::None => "none",
+            Self::Project => "project",
+            Self::Sealed => "sealed",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Network {
+    /// Nobody
+    None,
+    /// Sockets of this machine that have a path
+    Local,
+    /// A network of its own
+    Loopback,
+    /// Everybody
+    Full,
+}
+
+impl Network {
+    fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Local => "local",
+            Self::Loopback => "loopback",
+            Self::Full => "full",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum Restart {
     OnFailure,
     Always,
@@ -92,6 +158,51 @@ impl Restart {
             Self::Never => "never",
         }
     }
+}
+
+/// What `--workspace` says, as a definition has it.
+fn workspace(text: &str) -> Result<Value, String> {
+    match text.split_once('=') {
+        None if text == "overlay" => Ok(json!("overlay")),
+        Some(("checkout", size)) => Ok(json!({ "checkout": size::parse(size)? })),
+        _ => Err("write overlay or checkout=SIZE".to_owned()),
+    }
+}
+
+/// What it is kept from; none when nothing was said of that.
+fn sandbox(args: &Args, here: &Path) -> anyhow::Result<Option<Value>> {
+    if args.no_sandbox {
+        return Ok(Some(json!("none")));
+    }
+    let said = args.network.is_some() || args.best_effort || !args.read.is_empty() || !args.write.is_empty();
+    let profile = args.sandbox.map(Profile::word);
+    if !said {
+        return Ok(profile.map(|profile| json!(profile)));
+    }
+    let paths = |paths: &[PathBuf]| {
+        let paths = paths.iter().map(|path| match path.to_str() {
+            // Names that stand for places are no paths from here.
+            Some(text) if text.contains("://") => Ok(text.to_owned()),
+            _ => utf8(&std::path::absolute(here.join(path)).context("a path cannot be found from here")?),
+        });
+        paths.collect::<anyhow::Result<Vec<_>>>()
+    };
+    let mut given = Map::new();
+    if let Some(profile) = profile {
+        given.insert("profile".to_owned(), json!(profile));
+    }
+    if let Some(network) = args.network {
+        given.insert("network".to_owned(), json!(network.word()));
+    }
+    for (name, list) in [("read", &args.read), ("write", &args.write)] {
+        if !list.is_empty() {
+            given.insert(name.to_owned(), json!(paths(list)?));
+        }
+    }
+    if args.best_effort {
+        given.insert("best_effort".to_owned(), json!(true));
+    }
+    Ok(Some(Value::Object(given)))
 }
 
 /// The check of `--health`, as a definition has it.
@@ -143,8 +254,12 @@ fn definition(args: &Args, here: &Path, look_up: impl Fn(&str) -> Option<String>
     set("name", json!(args.name));
     set("command", json!(program(command, here)?));
     set("args", json!(arguments));
-    let cwd = args.cwd.as_ref().map_or_else(|| here.to_owned(), |cwd| here.join(cwd));
-    set("cwd", json!(utf8(&cwd)?));
+    match (&args.cwd, &args.workspace) {
+        (Some(cwd), _) => drop(set("cwd", json!(utf8(&here.join(cwd))?))),
+        // It works in the workspace, wherever that is.
+        (None, Some(_)) => {}
+        (None, None) => drop(set("cwd", json!(utf8(here)?))),
+    }
     let (env, secrets) = environment(&args.env, &args.secret, look_up)?;
     if !env.is_empty() {
         set("env", json!(env));
@@ -164,8 +279,11 @@ fn definition(args: &Args, here: &Path, look_up: impl Fn(&str) -> Option<String>
     if args.adopt {
         set("adopt", json!(true));
     }
-    if args.no_sandbox {
-        set("sandbox", json!("none"));
+    if let Some(sandbox) = sandbox(args, here)? {
+        set("sandbox", sandbox);
+    }
+    if let Some(workspace) = &args.workspace {
+        set("workspace", workspace.clone());
     }
     if let Some(health) = &args.health {
         set("health", health.clone());
@@ -288,6 +406,23 @@ mod tests {
         );
     }
 
+    /// A18.
+    #[test]
+    fn sandboxes() {
+        let of = |line: &[&str]| {
+            let defined = define(&[&["web"], line, &["--", "x"]].concat()).unwrap();
+            (defined["sandbox"].clone(), defined["cwd"].clone(), defined["workspace"].clone())
+        };
+        let (me, nothing) = (json!("/home/me"), Value::Null);
+        assert_eq!(of(&["--sandbox", "sealed"]), (json!("sealed"), me.clone(), nothing.clone()));
+        let line = ["--network", "none", "--read", "src", "--write", "/tmp", "--write", "tmp://", "--best-effort"];
+        let given = json!({ "network": "none", "read": ["/home/me/src"], "write": ["/tmp", "tmp://"], "best_effort": true });
+        assert_eq!(of(&line), (given, me, nothing.clone()));
+        assert_eq!(of(&["--workspace", "overlay"]), (nothing.clone(), nothing.clone(), json!("overlay")));
+        let copy = of(&["--workspace", "checkout=2G", "--cwd", "/srv"]);
+        assert_eq!(copy, (nothing, json!("/srv"), json!({ "checkout": "2GiB" })));
+    }
+
     #[test]
     fn what_makes_no_sense() {
         for (line, part) in [
@@ -305,6 +440,8 @@ mod tests {
             ),
             (&["web", "--memory", "lots", "--", "x"], "64MiB"),
             (&["web", "--restart", "often", "--", "x"], "on-failure"),
+            (&["web", "--workspace", "copy", "--", "x"], "checkout=SIZE"),
+            (&["web", "--no-sandbox", "--network", "none", "--", "x"], "--no-sandbox"),
         ] {
             let error = define(line).unwrap_err().to_string();
             assert!(error.contains(part), "{line:?}: {error}");

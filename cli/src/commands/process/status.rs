@@ -43,6 +43,12 @@ fn human(process: &Process, now_ms: u64, style: Style) -> String {
             let _ = writeln!(text, "{label} is {processes} processes");
         }
     }
+    for instance in &process.instances {
+        for what in &instance.lacking {
+            let label = process.label(instance.index);
+            let _ = writeln!(text, "{}", printable(&format!("{label} runs without: {what}")));
+        }
+    }
     text.push('\n');
     let mut line = |name: &str, value: &str| {
         if !value.is_empty() {

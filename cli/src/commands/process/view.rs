@@ -70,6 +70,8 @@ pub(super) struct Instance {
     pub(super) cpu_percent: Option<f64>,
     pub(super) memory_bytes: Option<u64>,
     pub(super) processes: Option<u64>,
+    /// What of its sandbox could not be had.
+    pub(super) lacking: Vec<String>,
 }
 
 /// How it ended the last time.

@@ -1,21 +1,24 @@
 //! `astrid:kernel/child`: programs of the actor.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::bindings::astrid::kernel::child::{
-    ChildError, Host, Limits as GuestLimits, LogFile as GuestLogFile, Period as GuestPeriod, Reach as GuestReach,
-    Sandbox, Signal as GuestSignal, Sink as GuestSink, SpawnError, Spec, TailError, Usage,
+    ChildError, Host, Limits as GuestLimits, LogFile as GuestLogFile, Network as GuestNetwork, Period as GuestPeriod,
+    Reach as GuestReach, Sandbox as GuestSandbox, Signal as GuestSignal, Sink as GuestSink, SpawnError, Spec, TailError,
+    Usage, Workspace,
 };
 use crate::authority::Permit;
 use crate::capsule::actor::ScopeKey;
 use crate::capsule::commands::{Command, Refused};
 use crate::capsule::guest::Guest;
-use crate::keeper::protocol::{Limits, Reach};
+use crate::keeper::protocol::{Limits, Network, Reach};
 use crate::ledger::{Hold, Limit};
 use crate::port::child::held::{CHILDREN_PER_ACTOR_MAX, Child, Owner};
 use crate::port::child::launch::{self, LaunchError, LogFile, Output};
+use crate::port::child::mount::Mount;
 use crate::port::child::program::{OWN_PROGRAM, Program, ProgramError};
+use crate::port::child::sandbox::{Asked, Sandbox};
 use crate::port::child::{Children, Launch, REQUESTS_MAX};
 use crate::port::sink::tail::TAIL_BYTES_MAX;
 use crate::port::sink::{self, Period, Rotation};
@@ -81,6 +84,8 @@ fn limits(asked: GuestLimits) -> Result<Limits, SpawnError> {
         processes: asked.processes,
         file_bytes: asked.file_bytes,
         core_bytes: asked.core_bytes,
+        tree_memory_bytes: asked.tree_memory_bytes,
+        tree_processes: asked.tree_processes,
     })
 }
 
@@ -132,6 +137,53 @@ impl Guest {
         })
     }
 
+    /// What it is kept from, if the manifest lets it be as loose.
+    fn sandbox(&self, asked: GuestSandbox, program: &str, workspace: Option<&Path>) -> Result<Sandbox, SpawnError> {
+        let host = self.host();
+        let sandbox = match asked {
+            GuestSandbox::None => Sandbox::None,
+            GuestSandbox::Home => Sandbox::Home,
+            GuestSandbox::Confined(asked) => {
+                let asked = Asked {
+                    network: match asked.network {
+                        GuestNetwork::None => Network::None,
+                        GuestNetwork::Local => Network::Local,
+                        GuestNetwork::Loopback => Network::Loopback,
+                        GuestNetwork::Full => Network::Full,
+                    },
+                    read: asked.read,
+                    write: asked.write,
+                    best_effort: asked.best_effort,
+                };
+                asked.resolve(workspace, &host.children.tmp_of(&self.principal)?)?
+            }
+        };
+        let loose = host.gate.loosens(self.subject(), program, sandbox.strictness());
+        loose.map_err(|denied| SpawnError::Denied(self.refused(denied).to_string()))?;
+        Ok(sandbox)
+    }
+
+    /// The workspace that it sees, to be mounted, and where it is.
+    fn workspace(&self, asked: &Workspace, adopt: bool) -> Result<(Option<Arc<Mount>>, Option<PathBuf>), SpawnError> {
+        let children = &self.host().children;
+        let unsupported = |why| SpawnError::Unsupported(format!("workspace: {why}"));
+        match asked {
+            Workspace::None => Ok((None, None)),
+            _ if adopt => Err(SpawnError::Invalid(
+                "workspace: not with adopt, for it is not there when the daemon is not".to_owned(),
+            )),
+            Workspace::Overlay => {
+                let mount = children.workspace_of(&self.principal).map_err(unsupported)?;
+                let place = mount.layers().lower.clone();
+                Ok((Some(mount), Some(place)))
+            }
+            Workspace::Checkout(bytes_max) => {
+                let place = children.checkout_of(&self.principal, *bytes_max).map_err(unsupported)?;
+                Ok((None, Some(place)))
+            }
+        }
+    }
+
     /// Everything that can be checked now.
     fn prepare_launch(&self, spec: Spec, hold: Hold) -> Result<(Permit<Program>, Launch), SpawnError> {
         let host = self.host();
@@ -160,6 +212,8 @@ impl Guest {
             Some(sink) => Some(self.output(sink, &mut taken)?),
             None => None,
         };
+        let (workspace, place) = self.workspace(&spec.workspace, spec.adopt)?;
+        let sandbox = self.sandbox(spec.sandbox, &found, place.as_deref())?;
         let launch = Launch {
             name: if spec.program == OWN_PROGRAM {
                 found
@@ -170,13 +224,14 @@ impl Guest {
             args: spec.args,
             env,
             secrets,
-            cwd: launch::working_directory(spec.cwd)?,
+            cwd: launch::working_directory(spec.cwd, place)?,
             input: spec.input && !spec.terminal,
             terminal: spec.terminal,
             stdout,
             stderr,
             limits: limits(spec.limits)?,
-            protect: matches!(spec.sandbox, Sandbox::Home),
+            sandbox,
+            workspace,
             adopt: spec.adopt,
             hold,
         };

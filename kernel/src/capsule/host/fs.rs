@@ -21,7 +21,7 @@ use self::reach::Extent;
 use self::told::meta_in;
 use super::bindings::astrid::kernel::fs::{Creation, Dir, Expected, File, FsError, Host, Meta, OpenOptions};
 use crate::capsule::commands::Command;
-use crate::capsule::files::{Spending, View};
+use crate::capsule::files::Spending;
 use crate::capsule::guest::Guest;
 use crate::port::watch::{Places, WATCHES_PER_ACTOR_MAX, Watched};
 use crate::vfs::beneath::{FileType, Moment};
@@ -67,7 +67,7 @@ impl Guest {
         })
     }
 
-    async fn open_file(&mut self, path: &str, access: Access) -> Result<(Place, Arc<OpenFile>, View), FsError> {
+    async fn open_file(&mut self, path: &str, access: Access) -> Result<(Place, Arc<OpenFile>, Arc<Tree>), FsError> {
         self.handles.room()?;
         let mut place = None;
         for (wanted, action) in [(access.read, Action::FsRead), (access.write, Action::FsWrite)] {
@@ -82,16 +82,16 @@ impl Guest {
         if access.read {
             self.count(Action::FsRead);
         }
-        let view = reached.view.clone();
+        let tree = Arc::clone(&reached.tree);
         let file = if access.write {
             let open = move |tree: &Tree, place: &Place, spending: &mut Spending<'_>| {
                 Ok(tree.open(place, &access, &mut spending.room)?)
             };
             self.change_elsewhere(("fs.open", "to be written"), place, &reached, open).await?
         } else {
-            view.tree.open(&place.into_object(), &access, &mut Room::of(0))?
+            tree.open(&place.into_object(), &access, &mut Room::of(0))?
         };
-        Ok((at, Arc::new(file), view))
+        Ok((at, Arc::new(file), tree))
     }
 }
 
@@ -137,11 +137,11 @@ fn check_expected(tree: &Tree, place: &Place, expected: &Expected) -> Result<(),
 impl Host for Guest {
     async fn open(&mut self, path: String, options: OpenOptions) -> Result<Resource<File>, FsError> {
         let access = Self::access(options)?;
-        let (place, file, view) = self.open_file(&path, access).await?;
+        let (place, file, tree) = self.open_file(&path, access).await?;
         let number = self.handles.number();
         let handle = Handle {
             file,
-            view,
+            tree,
             place,
             read: access.read,
             write: access.write,
@@ -155,13 +155,13 @@ impl Host for Guest {
         self.handles.room()?;
         let (place, reached) = self.found(&path, Follow::Yes, (Action::FsRead, Extent::Names))?;
         let place = place.into_object();
-        if reached.view.tree.stat(&place)?.stat.kind != FileType::Directory {
+        if reached.tree.stat(&place)?.stat.kind != FileType::Directory {
             return Err(FsError::NotADirectory);
         }
         self.count(Action::FsRead);
         let number = self.handles.number();
         let reading = Reading {
-            view: reached.view,
+            tree: reached.tree,
             place,
             after,
             done: false,
@@ -176,7 +176,7 @@ impl Host for Guest {
         // What is known of a directory may be known by who may read its names.
         let (place, reached) = self.found(&path, follow, (Action::FsRead, Extent::Names))?;
         self.count(Action::FsRead);
-        Ok(meta_in(&reached.view.tree, &reached.view.tree.stat(&place.into_object())?))
+        Ok(meta_in(&reached.tree, &reached.tree.stat(&place.into_object())?))
     }
 
     async fn hash(&mut self, path: String) -> Result<String, FsError> {
@@ -223,7 +223,7 @@ impl Host for Guest {
     async fn remove(&mut self, path: String, recursive: bool) -> Result<(), FsError> {
         let extent = if recursive { Extent::All } else { Extent::One };
         let (place, reached) = self.found(&path, Follow::No, (Action::FsWrite, extent))?;
-        let removal = match (recursive, reached.view.tree.stat(place.object())?.stat.kind) {
+        let removal = match (recursive, reached.tree.stat(place.object())?.stat.kind) {
             (true, _) => Removal::Tree {
                 entries_max: TREE_ENTRIES_MAX,
             },
@@ -243,7 +243,7 @@ impl Host for Guest {
 
     async fn rename(&mut self, source: String, target: String, overwrite: bool) -> Result<(), FsError> {
         let (from, reached) = self.found(&source, Follow::No, (Action::FsWrite, Extent::One))?;
-        let extent = match reached.view.tree.stat(from.object())?.stat.kind {
+        let extent = match reached.tree.stat(from.object())?.stat.kind {
             FileType::Directory => Extent::All,
             _ => Extent::One,
         };
@@ -269,7 +269,7 @@ impl Host for Guest {
     async fn read_link(&mut self, path: String) -> Result<String, FsError> {
         let (place, reached) = self.found(&path, Follow::No, (Action::FsRead, Extent::One))?;
         self.count(Action::FsRead);
-        Ok(reached.view.tree.read_link(&place.into_object())?)
+        Ok(reached.tree.read_link(&place.into_object())?)
     }
 
     async fn make_link(&mut self, path: String, target: String) -> Result<(), FsError> {
@@ -314,7 +314,7 @@ impl Host for Guest {
             return Err(FsError::Unsupported("watch: nothing of a connection outlives it".to_owned()));
         }
         let (place, reached) = self.found(&path, Follow::Yes, (Action::FsRead, Extent::Names))?;
-        let directory = reached.view.tree.stat(place.object())?.stat.kind == FileType::Directory;
+        let directory = reached.tree.stat(place.object())?.stat.kind == FileType::Directory;
         let watched = Watched {
             path: place.object().path().to_string(),
             resource: (place.object().resource(), directory),
@@ -323,8 +323,8 @@ impl Host for Guest {
         let (at, files, principal) = (place.object().clone(), reached.files, self.principal.clone());
         // Found anew when the view moves.
         let places: Places = Box::new(move || {
-            let view = files.view(&principal, at.path().scheme()).map_err(std::io::Error::other)?;
-            view.tree.watched(&at).map_err(std::io::Error::other)
+            let tree = files.tree(&principal, at.path().scheme()).map_err(std::io::Error::other)?;
+            tree.watched(&at).map_err(std::io::Error::other)
         });
         let watching = self.host().watches.watch(watched, places)?;
         let extent = if directory { Extent::Names } else { Extent::One };
@@ -355,8 +355,8 @@ impl Guest {
         for name in path.names() {
             way = way.join(name)?;
             // Links on the way are followed, and where they lead is decided on as well.
-            let place = reached.view.tree.resolve(&way, Follow::Yes)?;
-            match reached.view.tree.stat(&place) {
+            let place = reached.tree.resolve(&way, Follow::Yes)?;
+            match reached.tree.stat(&place) {
                 Ok(info) if info.stat.kind == FileType::Directory => continue,
                 Ok(_) => return Err(FsError::NotADirectory),
                 Err(failed) if failed.fault == Fault::NotFound => {}

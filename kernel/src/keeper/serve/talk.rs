@@ -112,7 +112,7 @@ impl Keeper {
             let Some(daemon) = &self.daemon else { return };
             let greeted = daemon.greeted;
             let heard = match daemon.connection.receive::<ToKeeper>(&mut self.buffer) {
-                Ok((request, _)) => self.obey(request, greeted),
+                Ok((request, beside)) => self.obey(request, &beside, greeted),
                 Err(ProtocolError::WouldBlock) => return,
                 Err(ProtocolError::Closed) => return self.orphaned(),
                 Err(error) => Err(error.to_string()),
@@ -134,7 +134,7 @@ impl Keeper {
         self.children.launching() < LAUNCHING_MAX && self.daemon.as_ref().is_some_and(room)
     }
 
-    fn obey(&mut self, request: ToKeeper, greeted: bool) -> Result<(), String> {
+    fn obey(&mut self, request: ToKeeper, beside: &[OwnedFd], greeted: bool) -> Result<(), String> {
         match request {
             ToKeeper::Hello {
                 version,
@@ -148,7 +148,11 @@ impl Keeper {
             _ if !greeted => Err("a greeting comes first".to_owned()),
             ToKeeper::Hello { .. } => Err("it was greeted already".to_owned()),
             ToKeeper::Spawn { id, spec } => {
-                self.spawn(id, spec);
+                self.spawn(id, spec, beside);
+                Ok(())
+            }
+            ToKeeper::Mount { id, layers } => {
+                self.merge(id, layers);
                 Ok(())
             }
             ToKeeper::Signal { id, signal, reach } => {

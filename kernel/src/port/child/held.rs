@@ -11,10 +11,11 @@ use parking_lot::Mutex;
 use super::Stream;
 use super::input::Input;
 use super::launch::Output;
+use super::mount::Mount;
 use super::program::Program;
 use crate::bus::inbox::Inbox;
 use crate::bus::message::PortId;
-use crate::keeper::protocol::ChildId;
+use crate::keeper::protocol::{ChildId, TreeLimit};
 use crate::ledger::{Account, Hold, Limit};
 use crate::port::sink::SinkHandle;
 
@@ -39,6 +40,8 @@ pub(super) struct Progress {
     pub(super) unread: Vec<(OwnedFd, Stream)>,
     /// Held until it runs, so that its file's number stays its own.
     pub(super) program: Option<Program>,
+    /// The workspace that it sees, which is mounted for as long.
+    pub(super) mount: Option<Arc<Mount>>,
     /// Its place among the programs of its principal; given back with the child.
     pub(super) hold: Option<Hold>,
     /// The entry of the audit log that says that it is about to start, until it is known what became of that.
@@ -58,6 +61,10 @@ pub struct Child {
     /// Not kept from the daemon's home.
     pub(super) unprotected: bool,
     pub(super) adopt: bool,
+    /// Its limit of processor time, if this daemon has set one.
+    pub(super) cpu_seconds: Option<u64>,
+    /// Of its limits those of its whole tree that it has exceeded, once it has ended.
+    pub(super) exceeded: Mutex<Vec<TreeLimit>>,
     pub(super) stdout: Output,
     pub(super) stderr: Option<Output>,
     pub(super) secrets: Vec<String>,

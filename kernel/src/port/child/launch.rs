@@ -192,12 +192,14 @@ pub fn secret_values(secrets: &[String], env: &[(String, String)]) -> Result<Vec
         .collect()
 }
 
-/// The working directory, checked.
+/// The working directory, checked; when none is said `place`, or `/`.
 ///
 /// # Errors
 /// [`LaunchError::NoDirectory`].
-pub fn working_directory(cwd: Option<String>) -> Result<PathBuf, LaunchError> {
-    let cwd = cwd.unwrap_or_else(|| "/".to_owned());
+pub fn working_directory(cwd: Option<String>, place: Option<PathBuf>) -> Result<PathBuf, LaunchError> {
+    let Some(cwd) = cwd else {
+        return Ok(place.unwrap_or_else(|| PathBuf::from("/")));
+    };
     check_directory(&cwd).map_err(LaunchError::NoDirectory)?;
     Ok(cwd.into())
 }

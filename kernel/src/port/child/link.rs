@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::future::Future as _;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::JoinSet;
 
 use super::held::{Child, Owner};
-use super::{Children, Notes, Stream};
+use super::{Children, Notes, Request, Stream};
 use crate::audit::{Outcome, Refused};
 use crate::bus::message::Body;
 use crate::keeper;
@@ -181,6 +181,8 @@ impl Children {
             input_closes: input.is_some() && !notes.terminal,
             unprotected: notes.unprotected,
             adopt: true,
+            cpu_seconds: None,
+            exceeded: Mutex::default(),
             stdout: notes.stdout,
             stderr: notes.stderr,
             secrets: notes.secrets,
@@ -294,16 +296,19 @@ impl Children {
         let waiting: HashSet<ChildId> = table
             .requests
             .iter()
-            .filter_map(|request| match request {
+            .filter_map(|request| match &request.message {
                 ToKeeper::Spawn { id, .. } => Some(*id),
                 _ => None,
             })
             .collect();
-        table.requests.retain(|request| match request {
+        // Nobody mounts what they wait for.
+        table.waiting.clear();
+        self.mounts.ask_again();
+        table.requests.retain(|request| match &request.message {
             ToKeeper::Spawn { id, .. } | ToKeeper::Signal { id, .. } | ToKeeper::CloseInput { id } => {
                 waiting.contains(id)
             }
-            ToKeeper::Hello { .. } | ToKeeper::End { .. } => false,
+            ToKeeper::Hello { .. } | ToKeeper::Mount { .. } | ToKeeper::End { .. } => false,
         });
         let lost = table.rows.values().filter(|child| !waiting.contains(&child.key));
         lost.cloned().collect()
@@ -333,6 +338,8 @@ impl Children {
         let waiting: Vec<Arc<Child>> = {
             let mut table = self.table.lock();
             table.requests.clear();
+            table.waiting.clear();
+            self.mounts.ask_again();
             table.rows.values().cloned().collect()
         };
         for child in waiting {
@@ -351,7 +358,7 @@ impl Children {
             table.ending = true;
             table.requests.push_back(ToKeeper::End {
                 grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
-            });
+            }.into());
         }
         self.wanted.notify_one();
         let mut ended = self.ended.subscribe();
@@ -364,7 +371,7 @@ impl Children {
         loop {
             let next = self.table.lock().requests.front().cloned();
             // Nothing is started that is not recorded.
-            let unrecorded = next.as_ref().and_then(|next| self.unrecorded(next));
+            let unrecorded = next.as_ref().and_then(|next| self.unrecorded(&next.message));
             let next = next.filter(|_| unrecorded.is_none());
             tokio::select! {
                 sent = link.send_some(next.as_ref()), if next.is_some() => match sent {
@@ -428,16 +435,23 @@ impl Children {
                 pid,
                 started_at_ms,
                 streams,
+                lacking,
             } => {
                 if let Some(child) = self.row(id) {
+                    let started = wire::Started {
+                        tag: child.tag.to_string(),
+                        pid: pid.cast_unsigned(),
+                        started_at_ms,
+                        lacking,
+                    };
                     self.started(
                         &child,
-                        pid.cast_unsigned(),
-                        started_at_ms,
+                        &started,
                         split(descriptors, streams, child.is_terminal()),
                     );
                 }
             }
+            FromKeeper::Merged { id, result } => self.merged(id, result, descriptors),
             FromKeeper::Failed { id, failure } => {
                 if let Some(child) = self.row(id) {
                     self.failed(&child, &problem(&failure));
@@ -448,8 +462,10 @@ impl Children {
                 exit,
                 cpu_ms,
                 left_behind,
+                exceeded,
             } => {
                 let Some(child) = self.row(id) else { return };
+                *child.exceeded.lock() = exceeded;
                 let sinks = std::mem::take(&mut child.progress.lock().sinks);
                 if sinks.is_empty() {
                     return self.exited(&child, exit, cpu_ms, left_behind);
@@ -474,29 +490,58 @@ impl Children {
         }
     }
 
-    fn started(&self, child: &Arc<Child>, pid: u32, started_at_ms: u64, (input, outputs): Ends) {
+    fn started(&self, child: &Arc<Child>, started: &wire::Started, (input, outputs): Ends) {
         if let (Some(input), Some(descriptor)) = (&child.input, input) {
             self.drive(input, descriptor);
         }
         {
             let mut progress = child.progress.lock();
-            progress.pid = Some(pid);
-            progress.started_at_ms = Some(started_at_ms);
+            progress.pid = Some(started.pid);
+            progress.started_at_ms = Some(started.started_at_ms);
             progress.program = None;
             if let Some(intent) = progress.intent.take() {
-                let detail = format!("tag={} pid={pid}", child.tag);
+                let lacking = match started.lacking.is_empty() {
+                    true => String::new(),
+                    false => format!(" lacking={}", started.lacking.join("; ")),
+                };
+                let detail = format!("tag={} pid={}{lacking}", child.tag, started.pid);
                 super::record::outcome(&self.audit, child, intent, Outcome::Done, &detail);
             }
         }
         for (source, stream) in outputs {
             self.attach(child, source, stream);
         }
-        let started = wire::Started {
-            tag: child.tag.to_string(),
-            pid,
-            started_at_ms,
+        self.tell(child, &self.topics.started, Body::json(started));
+    }
+
+    /// A workspace is mounted, or cannot be: who waits for it is started, or told.
+    fn merged(&self, id: u64, result: Result<bool, Failure>, descriptors: Vec<OwnedFd>) {
+        let mut waiting: Vec<Request> = {
+            let mut table = self.table.lock();
+            let is_of = |request: &mut Request| request.mount.as_ref().is_some_and(|mount| mount.id == id);
+            table.waiting.extract_if(.., is_of).collect()
         };
-        self.tell(child, &self.topics.started, Body::json(&started));
+        let mount = self.mounts.numbered(id);
+        let failure = match (mount, result) {
+            (Some(mount), Ok(user)) if mount.mounted(user, descriptors) => {
+                self.table.lock().requests.extend(waiting.drain(..));
+                return;
+            }
+            (_, Err(failure)) => failure,
+            (_, Ok(_)) => Failure {
+                stage: Stage::Machine,
+                errno: 0,
+                message: "the workspace was mounted for nobody".to_owned(),
+            },
+        };
+        self.mounts.ask_again();
+        for request in waiting {
+            if let ToKeeper::Spawn { id, .. } = request.message
+                && let Some(child) = self.row(id)
+            {
+                self.failed(&child, &problem(&failure));
+            }
+        }
     }
 }
 
@@ -537,7 +582,7 @@ fn problem(failure: &Failure) -> Problem {
         ),
         Stage::Sandbox => (
             "child.sandbox",
-            Some("sandbox = \"none\" starts it without protection of the daemon's home"),
+            Some("`astrid doctor` says what this machine can do; best_effort = true goes without what it cannot"),
         ),
         Stage::Request => ("invalid", None),
         Stage::Machine => ("child.failed", None),
@@ -582,17 +627,33 @@ impl Link {
         })
     }
 
-    async fn send_some(&self, message: Option<&ToKeeper>) -> Result<(), ProtocolError> {
-        match message {
-            Some(message) => self.send(message).await,
+    async fn send_some(&self, request: Option<&Request>) -> Result<(), ProtocolError> {
+        match request {
+            Some(request) => self.send_request(request).await,
             None => Ok(()),
         }
     }
 
+    async fn send_request(&self, request: &Request) -> Result<(), ProtocolError> {
+        let within = request.mount.as_ref().and_then(|mount| mount.within());
+        match (&request.message, within) {
+            (ToKeeper::Spawn { id, spec }, Some((within, descriptors))) => {
+                let mut spec = spec.clone();
+                spec.within = Some(within);
+                self.send_with(&ToKeeper::Spawn { id: *id, spec }, &descriptors).await
+            }
+            (message, _) => self.send(message).await,
+        }
+    }
+
     async fn send(&self, message: &ToKeeper) -> Result<(), ProtocolError> {
+        self.send_with(message, &[]).await
+    }
+
+    async fn send_with(&self, message: &ToKeeper, descriptors: &[BorrowedFd<'_>]) -> Result<(), ProtocolError> {
         loop {
             let mut ready = self.socket.writable().await.map_err(ProtocolError::Io)?;
-            match ready.get_inner().0.send(message, &[]) {
+            match ready.get_inner().0.send(message, descriptors) {
                 Err(ProtocolError::WouldBlock) => ready.clear_ready(),
                 done => return done,
             }

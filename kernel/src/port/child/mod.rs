@@ -2,6 +2,7 @@
 //!
 //! - [`program`]: which file a name stands for; [`launch`]: a spec, checked and made complete;
 //! - [`held`]: a child, and the children of one actor;
+//! - [`sandbox`]: what a child is kept from; [`mount`]: the workspaces that children see;
 //! - [`input`]: what is written to one; its output goes to the [sinks](super::sink);
 //! - [`link`]: the conversation with the keeper, which is started when the first child is wanted.
 //!
@@ -11,13 +12,16 @@ pub mod held;
 pub mod input;
 pub mod launch;
 mod link;
+pub mod mount;
 pub mod program;
 mod record;
+pub mod sandbox;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use astrid_wire::child::{self as wire, Exit};
 use astrid_wire::topic::TopicError;
@@ -30,8 +34,10 @@ use tokio::task::JoinSet;
 
 use self::held::{Child, Held, Owner, Told};
 use self::input::{Input, InputRoom};
-use self::launch::{BaseEnvironment, Output};
+use self::launch::{BaseEnvironment, LaunchError, Output};
+use self::mount::{Mount, Mounts, Workspaces};
 use self::program::Program;
+use self::sandbox::Sandbox;
 use super::sink::{FileSink, Sink, SinkCredit, Sinks};
 use super::tell;
 use crate::audit::{Audit, Outcome, Receipt};
@@ -95,8 +101,10 @@ pub struct Launch {
     pub stderr: Option<Output>,
     /// What it may have.
     pub limits: keeper::protocol::Limits,
-    /// Whether it is kept from the daemon's home.
-    pub protect: bool,
+    /// What it is kept from.
+    pub sandbox: Sandbox,
+    /// The workspace that it sees.
+    pub workspace: Option<Arc<Mount>>,
     /// Whether it stays when the daemon goes.
     pub adopt: bool,
     /// Its place among the programs of its principal.
@@ -124,7 +132,7 @@ impl Launch {
             stdout: self.stdout.clone(),
             stderr: self.stderr.clone(),
             terminal: self.terminal,
-            unprotected: !self.protect,
+            unprotected: self.sandbox == Sandbox::None,
         };
         // Strings and numbers: it cannot fail.
         serde_json::to_string(&notes).unwrap_or_default()
@@ -168,6 +176,20 @@ pub struct Count {
     pub keeper: Option<u32>,
 }
 
+/// Something that the keeper is to be told.
+#[derive(Clone)]
+struct Request {
+    message: ToKeeper,
+    /// The workspace whose namespaces go with it.
+    mount: Option<Arc<Mount>>,
+}
+
+impl From<ToKeeper> for Request {
+    fn from(message: ToKeeper) -> Self {
+        Self { message, mount: None }
+    }
+}
+
 #[derive(Default)]
 struct Table {
     rows: HashMap<ChildId, Arc<Child>>,
@@ -176,7 +198,9 @@ struct Table {
     /// Log files that are written now: two writers would rotate each other's.
     files: HashSet<PathBuf>,
     /// What the keeper is to be told.
-    requests: VecDeque<ToKeeper>,
+    requests: VecDeque<Request>,
+    /// Programs whose workspaces are being mounted.
+    waiting: Vec<Request>,
     /// What must be recorded before a program is started.
     intents: HashMap<ChildId, Receipt>,
     keeper: Option<u32>,
@@ -200,6 +224,8 @@ pub struct Children {
     audit: Audit,
     topics: Arc<ChildTopics>,
     sinks: Sinks,
+    mounts: Mounts,
+    workspaces: OnceLock<Arc<dyn Workspaces>>,
     changed: Arc<Notify>,
     table: Mutex<Table>,
     /// There are requests, or an end is wanted.
@@ -274,6 +300,8 @@ impl Children {
             audit,
             topics: Arc::new(ChildTopics::new()?),
             sinks: Sinks::new(Arc::clone(metrics)),
+            mounts: Mounts::default(),
+            workspaces: OnceLock::new(),
             changed,
             table: Mutex::default(),
             wanted: Notify::new(),
@@ -287,6 +315,52 @@ impl Children {
     /// The environment that every child begins with.
     pub fn base(&self) -> &BaseEnvironment {
         &self.base
+    }
+
+    /// Says where workspaces are; once. Until then nobody has one.
+    pub fn set_workspaces(&self, workspaces: Arc<dyn Workspaces>) {
+        let _ = self.workspaces.set(workspaces);
+    }
+
+    /// Workspaces that children see.
+    pub fn mounts(&self) -> &Mounts {
+        &self.mounts
+    }
+
+    /// The workspace of a principal for one more child, to be mounted with it.
+    ///
+    /// # Errors
+    /// Says why it has none.
+    pub fn workspace_of(&self, principal: &Principal) -> Result<Arc<Mount>, String> {
+        let workspaces = self.workspaces.get().ok_or("this daemon has no workspaces")?;
+        let layers = workspaces.layers(principal)?;
+        let mount = self.mounts.hold(principal, &layers);
+        mount.ok_or_else(|| {
+            "programs that still run see another workspace of this principal; it is free when they have ended".to_owned()
+        })
+    }
+
+    /// A copy of the workspace of a principal, for one child.
+    ///
+    /// # Errors
+    /// Says why there is none.
+    pub fn checkout_of(&self, principal: &Principal, bytes_max: u64) -> Result<PathBuf, String> {
+        let workspaces = self.workspaces.get().ok_or("this daemon has no workspaces")?;
+        workspaces.check_out(principal, bytes_max)
+    }
+
+    /// The directory that stands at `/tmp` for programs of that principal; made if it is not there.
+    ///
+    /// # Errors
+    /// [`LaunchError`] when it cannot be.
+    pub fn tmp_of(&self, principal: &Principal) -> Result<PathBuf, LaunchError> {
+        if !launch::is_log_name(principal.as_str()) {
+            return Err(LaunchError::Invalid(format!("sandbox: {principal} has no directory for /tmp")));
+        }
+        let path = self.home.root().join("var/tmp").join(principal.as_str());
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.map_err(|error| LaunchError::NoDirectory(format!("{}: {error}", path.display())))?;
+        Ok(path)
     }
 
     /// The daemon's own program.
@@ -360,8 +434,10 @@ impl Children {
             owner,
             input: (launch.input || launch.terminal).then(Arc::default),
             input_closes: launch.input && !launch.terminal,
-            unprotected: !launch.protect,
+            unprotected: launch.sandbox == Sandbox::None,
             adopt: launch.adopt,
+            cpu_seconds: launch.limits.cpu_seconds,
+            exceeded: Mutex::default(),
             stdout: launch.stdout,
             stderr: launch.stderr,
             secrets: launch.secrets,
@@ -389,17 +465,23 @@ impl Children {
                 None => Errors::Null,
             },
             limits: launch.limits,
-            protect: launch.protect.then(|| self.home.private_dirs()),
+            protect: (launch.sandbox != Sandbox::None).then(|| self.home.private_dirs()),
+            within: None,
+            confined: match &launch.sandbox {
+                Sandbox::Confined(confined) => Some(confined.clone()),
+                Sandbox::None | Sandbox::Home => None,
+            },
             adopt: launch.adopt,
             notes,
         };
         // What is refused already is not about to happen.
         let intent = refused
             .is_none()
-            .then(|| self.audit.seal(record::intent(&child, &program.path)));
+            .then(|| self.audit.seal(record::intent(&child, &program.path, &launch.sandbox, launch.workspace.is_some())));
         *child.progress.lock() = self::held::Progress {
             program: Some(program),
             hold: Some(launch.hold),
+            mount: launch.workspace.clone(),
             ..self::held::Progress::default()
         };
         held.insert(Arc::clone(&child));
@@ -413,10 +495,21 @@ impl Children {
             drop(table);
             return self.failed(&child, problem);
         }
-        table.requests.push_back(ToKeeper::Spawn {
-            id: key,
-            spec: Box::new(spec),
-        });
+        let request = Request {
+            message: ToKeeper::Spawn {
+                id: key,
+                spec: Box::new(spec),
+            },
+            mount: launch.workspace,
+        };
+        if let Some(mount) = request.mount.as_ref().filter(|mount| mount.ask()) {
+            let layers = mount.layers().clone();
+            table.requests.push_back(ToKeeper::Mount { id: mount.id, layers }.into());
+        }
+        match &request.mount {
+            Some(mount) if mount.within().is_none() => table.waiting.push(request),
+            _ => table.requests.push_back(request),
+        }
         drop(table);
         self.wanted.notify_one();
         if first {
@@ -435,7 +528,7 @@ impl Children {
     }
 
     fn request(&self, request: ToKeeper) {
-        self.table.lock().requests.push_back(request);
+        self.table.lock().requests.push_back(request.into());
         self.wanted.notify_one();
     }
 
@@ -530,6 +623,7 @@ impl Children {
             input.end();
         }
         drop(std::mem::take(&mut child.progress.lock().sinks));
+        drop(child.progress.lock().mount.take());
         if let Some(held) = child.told.lock().as_ref().and_then(|told| told.held.upgrade()) {
             held.remove(child.id);
         }
@@ -565,12 +659,14 @@ impl Children {
 
     fn exited(&self, child: &Child, exit: Exit, cpu_ms: u64, left_behind: u32) {
         self.forget(child);
-        record::exited(&self.audit, child, &exit);
+        let violation = record::violation(&exit, cpu_ms, child.cpu_seconds, &child.exceeded.lock());
+        record::exited(&self.audit, child, &exit, violation.as_deref());
         let exited = wire::Exited {
             tag: child.tag.to_string(),
             exit,
             cpu_ms,
             left_behind,
+            violation,
         };
         self.tell(child, &self.topics.exited, Body::json(&exited));
     }

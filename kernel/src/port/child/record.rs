@@ -5,6 +5,8 @@ use std::path::Path;
 use astrid_wire::child::Exit;
 
 use super::held::Child;
+use super::sandbox::Sandbox;
+use crate::keeper::protocol::TreeLimit;
 use crate::audit::{Audit, Entry, Kind, Outcome};
 
 /// What is intended.
@@ -15,10 +17,11 @@ fn about(entry: Entry, child: &Child) -> Entry {
 }
 
 /// It is about to start. Neither its arguments nor its environment: that is where people put secrets.
-pub(super) fn intent(child: &Child, program: &Path) -> Entry {
+pub(super) fn intent(child: &Child, program: &Path, sandbox: &Sandbox, workspace: bool) -> Entry {
+    let workspace = if workspace { " workspace=overlay" } else { "" };
     about(Entry::new(Kind::Spawn, child.owner.principal.as_str(), SPAWN), child)
         .resource(&program.display().to_string())
-        .detail(&format!("tag={}", child.tag))
+        .detail(&format!("tag={}{workspace} sandbox={sandbox}", child.tag))
         .intent()
 }
 
@@ -29,9 +32,60 @@ pub(super) fn outcome(audit: &Audit, child: &Child, intent: u64, outcome: Outcom
 }
 
 /// It ended.
-pub(super) fn exited(audit: &Audit, child: &Child, exit: &Exit) {
+pub(super) fn exited(audit: &Audit, child: &Child, exit: &Exit, violation: Option<&str>) {
     let pid = child.pid().map_or_else(String::new, |pid| format!(" pid={pid}"));
     let entry = Entry::new(Kind::ChildExit, child.owner.principal.as_str(), "child.exit");
-    let detail = format!("tag={}{pid} {exit:?}", child.tag);
+    let violation = violation.map_or_else(String::new, |violation| format!(" violation={violation}"));
+    let detail = format!("tag={}{pid} {exit:?}{violation}", child.tag);
     drop(audit.write(about(entry, child).detail(&detail)));
+}
+
+/// What the system ended it for, as far as that can be told from how it ended.
+pub(super) fn violation(
+    exit: &Exit,
+    cpu_ms: u64,
+    cpu_seconds: Option<u64>,
+    exceeded: &[TreeLimit],
+) -> Option<String> {
+    let of_tree = exceeded.first().map(|limit| match limit {
+        TreeLimit::Memory => "the memory of its whole tree was over (limits.tree-memory-bytes)",
+        TreeLimit::Processes => "its whole tree was refused another process (limits.tree-processes)",
+    });
+    if let Some(of_tree) = of_tree {
+        return Some(of_tree.to_owned());
+    }
+    let Exit::Signal { name, .. } = exit else { return None };
+    let over = cpu_seconds.is_some_and(|seconds| cpu_ms >= seconds.saturating_mul(1000));
+    let what = match name.as_str() {
+        "SIGSYS" => "a system call that the sandbox ends a program for",
+        "SIGXCPU" => "its processor time was over (limits.cpu-seconds)",
+        "SIGKILL" if over => "its processor time was over, and it went on (limits.cpu-seconds)",
+        "SIGXFSZ" => "a file grew too large (limits.file-bytes)",
+        _ => return None,
+    };
+    Some(what.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A18: what a program did that it was ended for is named.
+    #[test]
+    fn violations_are_named() {
+        let of = |name: &str, cpu_ms| {
+            let exit = Exit::Signal {
+                number: 0,
+                name: name.to_owned(),
+                core: false,
+            };
+            violation(&exit, cpu_ms, Some(2), &[]).unwrap_or_default()
+        };
+        assert!(of("SIGSYS", 0).contains("system call") && of("SIGXFSZ", 0).contains("file"));
+        assert!(of("SIGXCPU", 0).contains("cpu-seconds") && of("SIGKILL", 2000).contains("cpu-seconds"));
+        assert_eq!((of("SIGKILL", 1999), of("SIGTERM", 2000)), (String::new(), String::new()));
+        assert_eq!(violation(&Exit::Code(1), 9000, Some(1), &[]), None);
+        let of_tree = violation(&Exit::Code(1), 0, None, &[TreeLimit::Memory]).unwrap_or_default();
+        assert!(of_tree.contains("tree-memory-bytes"), "{of_tree}");
+    }
 }

@@ -278,6 +278,7 @@ impl<C: Capsule> Harness<C> {
             tag,
             pid,
             started_at_ms,
+            lacking: Vec::new(),
         };
         self.child_says(port, STARTED, written(body))
     }
@@ -313,6 +314,7 @@ impl<C: Capsule> Harness<C> {
             exit,
             cpu_ms: child.usage.cpu_ms,
             left_behind: 0,
+            violation: None,
         };
         self.child_says(port, EXITED, written(body))
     }

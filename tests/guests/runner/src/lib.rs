@@ -1,7 +1,9 @@
 //! A capsule that runs programs on request. The kernel's tests drive it; it is of no other use.
 use std::collections::BTreeMap;
 
-use astrid_sdk::child::{Begun, Exited, LogFile, Reach, Sandbox, Signal, Sink, Spec, Started};
+use astrid_sdk::child::{
+    Begun, Confinement, Exited, LogFile, Network, Reach, Sandbox, Signal, Sink, Spec, Started, Workspace,
+};
 use astrid_sdk::prelude::*;
 
 #[derive(Default)]
@@ -28,6 +30,12 @@ struct Run {
     open_files: Option<u64>,
     open: bool,
     adopt: bool,
+    /// What it writes and whom it speaks to, when it is confined.
+    write: Option<Vec<String>>,
+    read: Option<Vec<String>>,
+    silent: bool,
+    overlay: bool,
+    copy: Option<u64>,
 }
 
 /// A child.
@@ -90,7 +98,21 @@ impl Runner {
         spec.terminal = run.terminal;
         spec.limits.processes = run.processes;
         spec.limits.open_files = run.open_files;
-        spec.sandbox = if run.open { Sandbox::None } else { Sandbox::Home };
+        spec.sandbox = match (run.write, run.read) {
+            (None, None) if run.open => Sandbox::None,
+            (None, None) => Sandbox::Home,
+            (write, read) => Sandbox::Confined(Confinement {
+                network: if run.silent { Network::None } else { Network::Full },
+                read,
+                write,
+                best_effort: run.open,
+            }),
+        };
+        spec.workspace = match run.copy {
+            Some(bytes) => Workspace::Checkout(bytes),
+            None if run.overlay => Workspace::Overlay,
+            None => Workspace::None,
+        };
         spec.adopt = run.adopt;
         Ok(Child {
             port: ctx.spawn(&spec)?,

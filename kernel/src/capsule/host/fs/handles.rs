@@ -8,7 +8,7 @@ use wasmtime::component::Resource;
 use super::super::bindings::astrid::kernel::fs::{Dir, Entry, File, FsError, HostDir, HostFile, Meta};
 use super::told::{meta, meta_in};
 use crate::capsule::guest::Guest;
-use crate::capsule::files::View;
+use crate::vfs::Tree;
 use crate::vfs::error::Fault;
 use crate::vfs::opened::OpenFile;
 use crate::vfs::path::Place;
@@ -38,7 +38,7 @@ pub struct Handles {
 #[derive(Debug)]
 pub(super) struct Handle {
     pub(super) file: Arc<OpenFile>,
-    pub(super) view: View,
+    pub(super) tree: Arc<Tree>,
     pub(super) place: Place,
     pub(super) read: bool,
     pub(super) write: bool,
@@ -66,7 +66,7 @@ impl Written {
 /// A directory that is being read.
 #[derive(Debug)]
 pub(super) struct Reading {
-    pub(super) view: View,
+    pub(super) tree: Arc<Tree>,
     pub(super) place: Place,
     pub(super) after: Option<String>,
     pub(super) done: bool,
@@ -141,8 +141,8 @@ impl HostFile for Guest {
         if !handle.write {
             return Err(FsError::Denied("it was not opened to be written".to_owned()));
         }
-        let (file, view) = (Arc::clone(&handle.file), handle.view.clone());
-        let reached = self.reached(view);
+        let (file, tree) = (Arc::clone(&handle.file), Arc::clone(&handle.tree));
+        let reached = self.reached(tree);
         let quick = bytes.len() <= QUICK_BYTES_MAX;
         if let Some(handle) = self.handles.files.get_mut(&this.rep()) {
             handle.written.get_or_insert_default().note(offset, &bytes);
@@ -156,7 +156,7 @@ impl HostFile for Guest {
         let handle = self.handle(&this)?;
         let stat = handle.file.stat()?;
         // What is open to be written is in the layer that is written.
-        let changed = handle.view.tree.has_layers() && (handle.write || handle.view.tree.stat(&handle.place)?.written);
+        let changed = handle.tree.has_layers() && (handle.write || handle.tree.stat(&handle.place)?.written);
         Ok(meta(&stat, changed))
     }
 
@@ -165,11 +165,11 @@ impl HostFile for Guest {
         if !handle.write {
             return Err(FsError::Denied("it was not opened to be written".to_owned()));
         }
-        let (file, view) = (Arc::clone(&handle.file), handle.view.clone());
+        let (file, tree) = (Arc::clone(&handle.file), Arc::clone(&handle.tree));
         if let Some(handle) = self.handles.files.get_mut(&this.rep()) {
             handle.written.get_or_insert_default().note(length, &[]);
         }
-        let reached = self.reached(view);
+        let reached = self.reached(tree);
         let cut = move || Ok(file.set_len(length, &mut reached.spend()?.room)?);
         self.elsewhere(cut).await
     }
@@ -196,7 +196,7 @@ impl HostDir for Guest {
         if reading.done {
             return Ok(Vec::new());
         }
-        let (tree, place, after) = (Arc::clone(&reading.view.tree), reading.place.clone(), reading.after.clone());
+        let (tree, place, after) = (Arc::clone(&reading.tree), reading.place.clone(), reading.after.clone());
         let (entries, more, passed_over) = self
             .elsewhere(move || {
                 let page = tree.list(&place, after.as_deref(), max as usize)?;

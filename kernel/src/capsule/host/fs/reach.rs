@@ -7,7 +7,7 @@ use astrid_wire::authority::Action;
 use super::super::bindings::astrid::kernel::fs::FsError;
 use crate::audit::{self, Outcome};
 use crate::authority::{FileScope, Permit};
-use crate::capsule::files::{Files, Owned, Spending, View};
+use crate::capsule::files::{Files, Owned, Spending};
 use crate::capsule::guest::Guest;
 use crate::ledger::{Account, Limit};
 use crate::vfs::Tree;
@@ -17,7 +17,7 @@ use crate::vfs::path::{Follow, Place, VirtualPath};
 /// Whose files, and which.
 #[derive(Clone)]
 pub(super) struct Reached {
-    pub(super) view: View,
+    pub(super) tree: Arc<Tree>,
     pub(super) files: Arc<Files>,
     pub(super) owned: Arc<Owned>,
     pub(super) account: Arc<Account>,
@@ -79,8 +79,8 @@ impl Guest {
         let path = VirtualPath::parse(path)?;
         self.decide(action, &path, extent, ())?.into_object();
         let files = &self.host().files;
-        let view = files.view(&self.principal, path.scheme())?;
-        Ok((path, self.reached(view)))
+        let tree = files.tree(&self.principal, path.scheme())?;
+        Ok((path, self.reached(tree)))
     }
 
     /// Follows links, and decides again on where they lead.
@@ -91,7 +91,7 @@ impl Guest {
         follow: Follow,
         (action, extent): (Action, Extent),
     ) -> Result<Permit<Place>, FsError> {
-        let place = reached.view.tree.resolve(path, follow)?;
+        let place = reached.tree.resolve(path, follow)?;
         if place.path() == path {
             // Decided already, on the same words.
             return self.decide(action, path, extent, place);
@@ -157,7 +157,7 @@ impl Guest {
         let place = place.into_object();
         self.record(action, &place, detail)?;
         self.count(Action::FsWrite);
-        let done = reached.spend().and_then(|mut spending| change(&reached.view.tree, &place, &mut spending));
+        let done = reached.spend().and_then(|mut spending| change(&reached.tree, &place, &mut spending));
         let done = done.map_err(FsError::from);
         if let Err(failed) = &done {
             self.over_storage(failed);
@@ -177,7 +177,7 @@ impl Guest {
         self.record(action, &place, detail)?;
         self.count(Action::FsWrite);
         let (there, reached) = (place.clone(), reached.clone());
-        let work = move || change(&reached.view.tree, &there, &mut reached.spend()?);
+        let work = move || change(&reached.tree, &there, &mut reached.spend()?);
         let done = self.elsewhere(work).await;
         if let Err(failed) = &done {
             self.over_storage(failed);
@@ -185,10 +185,10 @@ impl Guest {
         self.told(action, &place, done)
     }
 
-    pub(super) fn reached(&self, view: View) -> Reached {
+    pub(super) fn reached(&self, tree: Arc<Tree>) -> Reached {
         let files = &self.host().files;
         Reached {
-            view,
+            tree,
             files: Arc::clone(files),
             owned: files.of(&self.principal),
             account: Arc::clone(&self.payer.account),

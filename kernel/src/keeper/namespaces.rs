@@ -1,0 +1,297 @@
+//! Views of the system that only some processes have: mounts, a network, IPC.
+//!
+//! Who is not root enters a user namespace first, in which it is who it was and nobody else is anybody: files of other users look as if
+//! they were of `nobody`. Root needs none, so that files stay whose they are. Where root may not mount, as in a container, it
+//! enters one as well.
+//!
+//! What keeps a namespace alive are its processes, or descriptors of it: a mount that several programs share is made by a process that
+//! ends, and held by the daemon.
+
+#![allow(clippy::disallowed_methods, reason = "namespaces are files in /proc, and mounts have paths")]
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns, unshare};
+use rustix::fs::{Mode, OFlags, StatVfsMountFlags, open, statvfs};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
+use rustix::process::{getegid, geteuid};
+use serde::{Deserialize, Serialize};
+
+/// The message that sets the flags of a network device, and that one is asked for an answer.
+const RTM_NEWLINK: u16 = 16;
+const NLM_F_REQUEST_ACK: u16 = 0x1 | 0x4;
+
+/// The loopback device of every network is its first; what is set of it is that it is up.
+const LOOPBACK: i32 = 1;
+const IFF_UP: u32 = 1;
+
+/// Bytes of the header of a message, and of the answer that carries an error.
+const NETLINK_HEADER_BYTES: usize = 16;
+const NETLINK_ANSWER_BYTES_MAX: usize = 4096;
+
+/// Why there is no such view.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NamespaceError {
+    #[error("{doing}: {source}")]
+    System { doing: String, source: io::Error },
+    #[error("{} belongs to user {uid}, group {gid}: only the daemon's own ({own_uid}, {own_gid}) can be mounted without root",
+        .path.display())]
+    NotOwn {
+        path: PathBuf,
+        uid: u32,
+        gid: u32,
+        own_uid: u32,
+        own_gid: u32,
+    },
+}
+
+impl NamespaceError {
+    pub(super) fn errno(&self) -> i32 {
+        match self {
+            Self::System { source, .. } => source.raw_os_error().unwrap_or(0),
+            Self::NotOwn { .. } => 0,
+        }
+    }
+}
+
+fn system<E: Into<io::Error>>(doing: impl Into<String>) -> impl FnOnce(E) -> NamespaceError {
+    move |source| NamespaceError::System {
+        doing: doing.into(),
+        source: source.into(),
+    }
+}
+
+/// What a merged directory is made of. All are absolute, and resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layers {
+    /// What is never changed. The merged directory stands in its place.
+    pub lower: PathBuf,
+    /// What has been changed.
+    pub upper: PathBuf,
+    /// For the system; on the same file system as `upper`, and empty.
+    pub work: PathBuf,
+}
+
+/// A merged directory: alive for as long as one of these is.
+#[derive(Debug)]
+pub struct Merged {
+    /// The user namespace that it is of; none when root has made it.
+    pub user: Option<OwnedFd>,
+    /// The mount namespace that it is in.
+    pub mounts: OwnedFd,
+    /// Its root (`O_PATH`).
+    pub root: OwnedFd,
+}
+
+/// Enters namespaces of these kinds, and what they need; whether with a user namespace.
+pub(super) fn enter(kinds: CloneFlags) -> Result<bool, NamespaceError> {
+    let doing = "cannot enter namespaces";
+    if geteuid().is_root() {
+        match unshare(kinds) {
+            Ok(()) => return Ok(false),
+            // In a container, root may be root of little.
+            Err(Errno::EPERM) => {}
+            Err(error) => return Err(system(doing)(error)),
+        }
+    }
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    unshare(kinds | CloneFlags::CLONE_NEWUSER).map_err(system(doing))?;
+    map(uid, gid)?;
+    Ok(true)
+}
+
+/// Enters a user namespace, which root does as well.
+pub(super) fn enter_user() -> Result<(), NamespaceError> {
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    unshare(CloneFlags::CLONE_NEWUSER).map_err(system("cannot enter a user namespace"))?;
+    map(uid, gid)
+}
+
+/// In a new user namespace: who it was, and nobody else.
+fn map(uid: u32, gid: u32) -> Result<(), NamespaceError> {
+    let write = |name: &str, text: String| {
+        let path = format!("/proc/self/{name}");
+        fs::write(&path, text).map_err(system(format!("cannot write {path}")))
+    };
+    write("setgroups", "deny".to_owned())?;
+    write("uid_map", format!("{uid} {uid} 1"))?;
+    write("gid_map", format!("{gid} {gid} 1"))
+}
+
+/// Goes where a merged directory is mounted.
+pub(super) fn join(user: Option<OwnedFd>, mounts: OwnedFd) -> Result<(), NamespaceError> {
+    if let Some(user) = user {
+        setns(user, CloneFlags::CLONE_NEWUSER).map_err(system("cannot enter the user namespace of the workspace"))?;
+    }
+    setns(mounts, CloneFlags::CLONE_NEWNS).map_err(system("cannot enter the mounts of the workspace"))
+}
+
+/// What is mounted from here on is this process's alone; what the system mounts is still seen.
+pub(super) fn own_mounts() -> Result<(), NamespaceError> {
+    let flags = MsFlags::MS_REC | MsFlags::MS_SLAVE;
+    mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).map_err(system("cannot keep mounts to itself"))
+}
+
+fn bind(from: &Path, to: &Path) -> Result<(), NamespaceError> {
+    let doing = || format!("cannot mount {} on {}", from.display(), to.display());
+    mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(system(doing()))
+}
+
+/// Puts a directory in the place of `/tmp`. Of what is there now only these paths are there afterwards.
+pub(super) fn own_tmp(tmp: &Path, kept: &[&Path]) -> Result<(), NamespaceError> {
+    let there = kept.iter().filter(|path| path.starts_with("/tmp") && **path != Path::new("/tmp"));
+    // By a descriptor, for the path leads elsewhere in a moment.
+    let opened = there.filter_map(|path| {
+        Some((*path, open(*path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?))
+    });
+    let opened: Vec<(&Path, OwnedFd)> = opened.collect();
+    bind(tmp, Path::new("/tmp"))?;
+    for (path, file) in opened {
+        let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let from = Path::new(&from);
+        let made = match path.parent() {
+            Some(parent) if !from.is_dir() => fs::create_dir_all(parent).and_then(|()| File::create(path).map(drop)),
+            _ => fs::create_dir_all(path),
+        };
+        made.map_err(system(format!("cannot make {}", path.display())))?;
+        bind(from, path)?;
+    }
+    Ok(())
+}
+
+/// Makes a directory read-only: also modes, owners and times.
+pub(super) fn read_only(directory: &Path) -> Result<(), NamespaceError> {
+    bind(directory, directory)?;
+    let doing = || format!("cannot make {} read-only", directory.display());
+    let present = statvfs(directory).map_err(system(doing()))?.f_flag;
+    // What was set before must not be taken back.
+    let kept = [
+        (StatVfsMountFlags::NOSUID, MsFlags::MS_NOSUID),
+        (StatVfsMountFlags::NODEV, MsFlags::MS_NODEV),
+        (StatVfsMountFlags::NOEXEC, MsFlags::MS_NOEXEC),
+        (StatVfsMountFlags::NOATIME, MsFlags::MS_NOATIME),
+        (StatVfsMountFlags::NODIRATIME, MsFlags::MS_NODIRATIME),
+        (StatVfsMountFlags::RELATIME, MsFlags::MS_RELATIME),
+    ];
+    let kept = kept.iter().filter(|(flag, _)| present.contains(*flag));
+    let flags = kept.fold(
+        MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY,
+        |flags, (_, flag)| flags | *flag,
+    );
+    mount(None::<&str>, directory, None::<&str>, flags, None::<&str>).map_err(system(doing()))
+}
+
+/// Shared memory of its own, as much as a quarter of what there is.
+pub(super) fn own_shared_memory() -> Result<(), NamespaceError> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let options = Some("mode=1777,size=25%");
+    mount(Some("tmpfs"), "/dev/shm", Some("tmpfs"), flags, options).map_err(system("cannot mount /dev/shm"))
+}
+
+/// Makes the loopback device of a new network work.
+pub(super) fn loopback_up() -> Result<(), NamespaceError> {
+    let doing = "cannot set up the loopback device";
+    let asked = (|| {
+        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+        send(&socket, &link_up(), SendFlags::empty())?;
+        let mut answer = [0; NETLINK_ANSWER_BYTES_MAX];
+        let (length, _) = recv(&socket, &mut answer, RecvFlags::empty())?;
+        let error = answer[..length].get(NETLINK_HEADER_BYTES..NETLINK_HEADER_BYTES + 4);
+        let error = error.and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
+        match error {
+            Some(0) => Ok(()),
+            Some(number) => Err(io::Error::from_raw_os_error(-number)),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    })();
+    asked.map_err(system::<io::Error>(doing))
+}
+
+/// A header (length, kind, flags, number, from whom), and a device (family, kind, number, flags, which of them count).
+fn link_up() -> Vec<u8> {
+    let mut device = vec![0; 4];
+    device.extend(LOOPBACK.to_ne_bytes());
+    device.extend(IFF_UP.to_ne_bytes());
+    device.extend(IFF_UP.to_ne_bytes());
+    let length = u32::try_from(NETLINK_HEADER_BYTES + device.len()).unwrap_or(0);
+    let mut message = length.to_ne_bytes().to_vec();
+    message.extend(RTM_NEWLINK.to_ne_bytes());
+    message.extend(NLM_F_REQUEST_ACK.to_ne_bytes());
+    message.extend([0; 8]);
+    message.extend(device);
+    message
+}
+
+/// Mounts layers in the place of the lowest, in namespaces that this process enters for it.
+pub(super) fn merge(layers: &Layers) -> Result<Merged, NamespaceError> {
+    let Layers { lower, upper, work } = layers;
+    let found = fs::metadata(lower).map_err(system(format!("cannot look at {}", lower.display())))?;
+    let own = (geteuid().as_raw(), getegid().as_raw());
+    let with_user = enter(CloneFlags::CLONE_NEWNS)?;
+    if with_user && (found.uid(), found.gid()) != own {
+        return Err(NamespaceError::NotOwn {
+            path: lower.clone(),
+            uid: found.uid(),
+            gid: found.gid(),
+            own_uid: own.0,
+            own_gid: own.1,
+        });
+    }
+    own_mounts()?;
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={},userxattr",
+        escaped(lower)?,
+        escaped(upper)?,
+        escaped(work)?
+    );
+    let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID;
+    let doing = || format!("cannot mount the workspace on {}", lower.display());
+    mount(Some("overlay"), lower, Some("overlay"), flags, Some(options.as_str())).map_err(system(doing()))?;
+    let namespace = |name: &str| {
+        let path = format!("/proc/self/ns/{name}");
+        File::open(&path)
+            .map(OwnedFd::from)
+            .map_err(system(format!("cannot open {path}")))
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(Merged {
+        user: if with_user { Some(namespace("user")?) } else { None },
+        mounts: namespace("mnt")?,
+        root: open(lower, flags, Mode::empty()).map_err(system(doing()))?,
+    })
+}
+
+/// A path as an option of a mount: what separates options and layers is escaped.
+fn escaped(path: &Path) -> Result<String, NamespaceError> {
+    let Some(text) = path.to_str() else {
+        let source = io::Error::new(io::ErrorKind::InvalidInput, "its name is not UTF-8");
+        return Err(system(format!("cannot mount {}", path.display()))(source));
+    };
+    Ok(text.chars().fold(String::new(), |mut text, sign| {
+        if matches!(sign, '\\' | ',' | ':') {
+            text.push('\\');
+        }
+        text.push(sign);
+        text
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn names_are_escaped() {
+        assert_eq!(escaped(Path::new("/a,b:c\\d")).unwrap(), "/a\\,b\\:c\\\\d");
+        assert_eq!(link_up().len(), 32);
+    }
+}

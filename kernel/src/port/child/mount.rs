@@ -1,0 +1,167 @@
+//! Workspaces while children see them: one merged directory for each principal, shared by all of its children.
+//!
+//! While a merged directory is mounted, its layers must not be changed by anybody else. Whoever wants to look at a workspace asks here
+//! first: what is mounted is reached by [`Mount::root`] only. It is mounted for the first child, and not any more when the last one and
+//! whoever else holds it is gone; nobody has to unmount it.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use astrid_wire::Principal;
+use parking_lot::Mutex;
+
+use crate::keeper::Merged;
+use crate::keeper::protocol::{Layers, Within};
+
+/// Who knows where the workspaces of principals are.
+pub trait Workspaces: Send + Sync {
+    /// What the workspace of a principal is made of. All of it exists.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be seen by children now; says why.
+    fn layers(&self, principal: &Principal) -> Result<Layers, String>;
+
+    /// A copy of it of at most so many bytes, for one child: where it is.
+    ///
+    /// # Errors
+    /// There is none, it is larger, or it could not be made; says why.
+    fn check_out(&self, principal: &Principal, bytes_max: u64) -> Result<PathBuf, String>;
+}
+
+/// A workspace that is mounted, or about to be.
+#[derive(Debug)]
+pub struct Mount {
+    /// Which of the keeper's answers is about it.
+    pub(super) id: u64,
+    layers: Layers,
+    /// Whether the keeper was asked for it.
+    asked: AtomicBool,
+    merged: OnceLock<Merged>,
+}
+
+impl Mount {
+    /// What it is made of.
+    #[must_use]
+    pub fn layers(&self) -> &Layers {
+        &self.layers
+    }
+
+    /// The merged directory (`O_PATH`); none as long as it is about to be mounted.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn root(&self) -> io::Result<Option<OwnedFd>> {
+        self.merged.get().map(|merged| merged.root.try_clone()).transpose()
+    }
+
+    /// Whether the keeper has to be asked for it: true once.
+    pub(super) fn ask(&self) -> bool {
+        !self.asked.swap(true, Ordering::Relaxed)
+    }
+
+    /// The namespaces that a child joins; none as long as it is about to be mounted.
+    pub(super) fn within(&self) -> Option<(Within, Vec<BorrowedFd<'_>>)> {
+        let merged = self.merged.get()?;
+        let within = Within {
+            user: merged.user.is_some(),
+        };
+        let user = merged.user.as_ref().map(|user| user.as_fd());
+        Some((within, user.into_iter().chain([merged.mounts.as_fd()]).collect()))
+    }
+
+    /// It is mounted now. False when what came is not all.
+    pub(super) fn mounted(&self, user: bool, descriptors: Vec<OwnedFd>) -> bool {
+        let mut descriptors = descriptors.into_iter();
+        let user = if user { descriptors.next() } else { None };
+        let (Some(mounts), Some(root)) = (descriptors.next(), descriptors.next()) else {
+            return false;
+        };
+        self.merged.set(Merged { user, mounts, root }).is_ok()
+    }
+}
+
+/// All workspaces that are mounted.
+#[derive(Debug, Default)]
+pub struct Mounts {
+    live: Mutex<HashMap<Principal, Weak<Mount>>>,
+    last: AtomicU64,
+}
+
+impl Mounts {
+    /// The workspace of a principal, if children see it. Holding it keeps it mounted.
+    #[must_use]
+    pub fn of(&self, principal: &Principal) -> Option<Arc<Mount>> {
+        self.live.lock().get(principal).and_then(Weak::upgrade)
+    }
+
+    /// The workspace of a principal for another child; none while another one is mounted.
+    pub(super) fn hold(&self, principal: &Principal, layers: &Layers) -> Option<Arc<Mount>> {
+        let mut live = self.live.lock();
+        live.retain(|_, mount| mount.strong_count() > 0);
+        if let Some(mount) = live.get(principal).and_then(Weak::upgrade) {
+            return (mount.layers == *layers).then_some(mount);
+        }
+        let mount = Arc::new(Mount {
+            id: self.last.fetch_add(1, Ordering::Relaxed) + 1,
+            layers: layers.clone(),
+            asked: AtomicBool::new(false),
+            merged: OnceLock::new(),
+        });
+        live.insert(principal.clone(), Arc::downgrade(&mount));
+        Some(mount)
+    }
+
+    /// The one of that number, if anybody still wants it.
+    pub(super) fn numbered(&self, id: u64) -> Option<Arc<Mount>> {
+        let live = self.live.lock();
+        live.values().filter_map(Weak::upgrade).find(|mount| mount.id == id)
+    }
+
+    /// Nobody will answer for those that are not mounted yet: the next child asks again.
+    pub(super) fn ask_again(&self) {
+        for mount in self.live.lock().values().filter_map(Weak::upgrade) {
+            if mount.merged.get().is_none() {
+                mount.asked.store(false, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
+    use super::*;
+
+    /// One mount for a principal, for as long as somebody holds it.
+    #[test]
+    fn one_for_each_principal() {
+        let mounts = Mounts::default();
+        let (me, you): (Principal, Principal) = ("me".parse().unwrap(), "you".parse().unwrap());
+        let layers = |lower: &str| Layers {
+            lower: lower.into(),
+            upper: "/u".into(),
+            work: "/w".into(),
+        };
+        let first = mounts.hold(&me, &layers("/a")).unwrap();
+        assert!(first.ask() && !first.ask() && first.root().unwrap().is_none() && first.within().is_none());
+        let second = mounts.hold(&me, &layers("/a")).unwrap();
+        assert!(Arc::ptr_eq(&first, &second) && !second.ask());
+        assert!(mounts.hold(&me, &layers("/b")).is_none());
+        assert!(mounts.hold(&you, &layers("/a")).is_some() && mounts.of(&you).is_none());
+        mounts.ask_again();
+        assert!(second.ask());
+        let fd = || OwnedFd::from(std::fs::File::open("/").unwrap());
+        assert!(!second.mounted(true, vec![fd(), fd()]) && second.mounted(false, vec![fd(), fd()]));
+        assert!(mounts.of(&me).unwrap().root().unwrap().is_some());
+        assert!(mounts.numbered(first.id).is_some());
+        mounts.ask_again();
+        assert!(!first.ask());
+        drop((first, second));
+        assert!(mounts.of(&me).is_none() && mounts.hold(&me, &layers("/b")).is_some());
+    }
+}
