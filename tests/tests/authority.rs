@@ -66,6 +66,13 @@ const REQUESTS: &[(Verb, &str, [bool; 6])] = &[
     (Verb::Admin(Admin::AuditVerify),  "operator", [true, false, false, false, false, false]),
     (Verb::Admin(Admin::AuditPrune),   "operator", [true, false, false, false, false, false]),
     (Verb::Admin(Admin::AuditRotate),  "operator", [true, false, false, false, false, false]),
+    (Verb::Admin(Admin::WorkspaceAttach),  "operator", [true, false, false, false, false, false]),
+    (Verb::Admin(Admin::WorkspaceDetach),  "operator", [true, false, false, false, false, false]),
+    (Verb::Admin(Admin::WorkspaceList),  "operator", [true, false, false, false, false, false]),
+    (Verb::Admin(Admin::WorkspaceDiff),  "operator", [true, false, false, false, false, false]),
+    (Verb::Admin(Admin::WorkspaceCommit),  "operator", [true, false, false, false, false, false]),
+    (Verb::Admin(Admin::WorkspaceRollback),  "operator", [true, false, false, false, false, false]),
+    (Verb::Admin(Admin::WorkspaceSnapshot),  "operator", [true, false, false, false, false, false]),
 ];
 
 /// Host functions that act, by what the gate is asked, and the capability that grants it.

@@ -251,6 +251,9 @@ pub(super) fn show(context: &Context, report: &AgentReport) -> anyhow::Result<()
     for key in &report.keys {
         line("key", &key.to_string());
     }
+    if let Some(workspace) = &report.workspace {
+        line("copy of", workspace);
+    }
     if report.weight != 1 {
         line("weight", &report.weight.to_string());
     }

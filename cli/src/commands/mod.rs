@@ -24,6 +24,7 @@ mod stop;
 mod usage;
 mod watch;
 mod who;
+mod workspace;
 
 use astrid_wire::control::admin::Admin;
 use clap::Subcommand;
@@ -41,6 +42,7 @@ pub(crate) enum Command {
     Status(status::Args),
     Logs(logs::Args),
     Process(process::Args),
+    Workspace(workspace::Args),
     Capsule(capsule::Args),
     Publish(publish::Args),
     Request(request::Args),
@@ -76,6 +78,7 @@ impl Command {
             | Self::Caps(_)
             | Self::Quota(_)
             | Self::Usage(_)
+            | Self::Workspace(_)
             | Self::Top(_) => true,
             Self::Capsule(args) => args.talks_to_the_daemon(),
             Self::Process(args) => args.talks_to_the_daemon(),
@@ -121,6 +124,7 @@ pub(crate) fn run(context: &Context, command: Command) -> anyhow::Result<()> {
         Command::Status(args) => status::run(context, &args),
         Command::Logs(args) => logs::run(context, &args),
         Command::Process(args) => process::run(context, args),
+        Command::Workspace(args) => workspace::run(context, args),
         Command::Capsule(args) => capsule::run(context, args),
         Command::Publish(args) => publish::run(context, args),
         Command::Request(args) => request::run(context, args),

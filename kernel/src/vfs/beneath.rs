@@ -426,6 +426,19 @@ pub(super) fn open_in(dir: impl AsFd, name: &OsStr, flags: OFlags, mode: Mode) -
     retried(|| rustix::fs::openat(&dir, name, always(flags), mode))
 }
 
+/// Opens a directory some names below one that is open, at once.
+///
+/// # Errors
+/// `ENOSYS` where the system cannot, and the system's.
+pub(super) fn dir_below(dir: BorrowedFd<'_>, path: &Path) -> Answer<OwnedFd> {
+    check(path.as_os_str().as_bytes())?;
+    if !has_openat2() {
+        return Err(Errno::NOSYS);
+    }
+    let flags = always(OFlags::RDONLY | OFlags::DIRECTORY);
+    retried(|| rustix::fs::openat2(dir, path, flags, Mode::empty(), STRICT))
+}
+
 /// One name, itself. A link that is asked for as a directory is told as `openat2` tells it.
 fn open_walking(dir: impl AsFd, name: &OsStr, flags: OFlags, mode: Mode) -> Answer<OwnedFd> {
     match open_in(&dir, name, flags, mode) {

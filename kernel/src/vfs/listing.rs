@@ -35,6 +35,11 @@ pub struct Page {
     pub unnamed: u64,
 }
 
+/// Whether a guest can name it.
+pub(super) fn can_be_told(name: &OsStr) -> bool {
+    name.to_str().is_some_and(is_name)
+}
+
 /// A page while it is gathered: the first names after the cursor, of all that are offered.
 pub(super) struct Gathering<'c> {
     after: Option<&'c str>,

@@ -9,6 +9,7 @@ use astrid_wire::control::admin::{
     UsageGet,
 };
 use astrid_wire::control::audit::{Nothing, Prune};
+use astrid_wire::control::workspace;
 use astrid_wire::envelope::{decode_client, decode_server};
 use astrid_wire::frame::{FrameDecoder, HEADER_BYTES, encode};
 use astrid_wire::manifest::{Manifest, ManifestError};
@@ -173,6 +174,13 @@ pub(crate) fn admin(bytes: &[u8]) {
         Some(Admin::UsageGet) => body::<UsageGet>(rest),
         Some(Admin::UsageWatch | Admin::AuditStats | Admin::AuditVerify | Admin::AuditRotate) => body::<Nothing>(rest),
         Some(Admin::AuditPrune) => body::<Prune>(rest),
+        Some(Admin::WorkspaceAttach) => body::<workspace::Attach>(rest),
+        Some(Admin::WorkspaceDetach) => body::<workspace::Detach>(rest),
+        Some(Admin::WorkspaceList) => body::<workspace::List>(rest),
+        Some(Admin::WorkspaceDiff) => body::<workspace::Diff>(rest),
+        Some(Admin::WorkspaceCommit) => body::<workspace::Commit>(rest),
+        Some(Admin::WorkspaceRollback) => body::<workspace::Rollback>(rest),
+        Some(Admin::WorkspaceSnapshot) => body::<workspace::Snapshot>(rest),
         None => assert!(Admin::ALL.iter().all(|admin| admin.topic() != topic)),
     }
 }

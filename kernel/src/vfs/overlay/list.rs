@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use super::super::beneath::{FileType, names_in, stat_in};
 use super::super::error::{At as _, Fault, FsError};
 use super::super::layer::Kind;
-use super::super::listing::{Gathering, Page};
+use super::super::listing::{Gathering, Page, can_be_told};
 use super::super::path::Place;
 use super::{Level, Overlay};
 
@@ -34,13 +34,14 @@ fn gather(level: &Level<'_>, page: &mut Gathering<'_>) -> Result<(), Fault> {
     if let Some(upper) = &level.upper {
         for entry in names_in(upper.as_fd())? {
             let (name, told) = entry?;
-            let kind = kind(level, &name, told, true)?;
-            if let Some(kind) = kind
-                && page.wants(&name)
-            {
-                page.add(&name, kind, true);
+            if let Some(kind) = kind(level, &name, told, true)? {
+                if page.wants(&name) {
+                    page.add(&name, kind, true);
+                } else if can_be_told(&name) {
+                    // It is on another page; so is what is below it, which need not be compared with it.
+                    continue;
+                }
             }
-            // A name that vanished meanwhile hides what is below no more.
             above.insert(name);
             if above.len() > UPPER_NAMES_MAX {
                 return Err(Fault::TooMany(UPPER_NAMES_MAX as u64));

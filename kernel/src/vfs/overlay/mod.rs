@@ -28,7 +28,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Info;
-use super::beneath::{Beneath, Parent, file_in, open_in, stat_in};
+use super::beneath::{Beneath, Parent, dir_below, file_in, open_in, stat_in};
 use super::error::{At as _, Fault, FsError};
 use super::layer::{self, Entry, Kind};
 use super::opened::{Access, OpenFile};
@@ -130,6 +130,56 @@ impl Level<'_> {
         })
     }
 
+    /// A directory that is only in the upper layer.
+    fn above(upper: Parent<'_>) -> Result<Level<'_>, Fault> {
+        let whiteout_files = layer::has_whiteout_files(&upper)?;
+        Ok(Level {
+            upper: Some(upper),
+            lower: None,
+            whiteout_files,
+        })
+    }
+
+    /// A directory that is only in the lower layer.
+    fn below(lower: Parent<'_>) -> Level<'_> {
+        Level {
+            upper: None,
+            lower: Some(lower),
+            whiteout_files: false,
+        }
+    }
+
+    /// The directory that is in this one, of which both layers have a part, if it can be told without asking what it is.
+    fn quick(&self, name: &OsStr) -> Option<Level<'static>> {
+        let open = |dir: &Option<Parent<'_>>| {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            open_in(dir.as_ref().ok_or(Errno::NOENT)?, name, flags, Mode::empty()).map(Parent::Below)
+        };
+        let upper = match open(&self.upper) {
+            Ok(upper) => Some(upper),
+            Err(Errno::NOENT) => None,
+            Err(_) => return None,
+        };
+        let (hides, whiteout_files) = match &upper {
+            Some(upper) => (layer::is_opaque(upper).ok()?, layer::has_whiteout_files(upper).ok()?),
+            None => (false, false),
+        };
+        let lower = match &self.lower {
+            below if !hides && below.is_some() => match open(below) {
+                Ok(lower) => Some(lower),
+                // Anything but a directory is hidden by the upper one, or is the error that it is.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if upper.is_some() => None,
+                Err(_) => return None,
+            },
+            _ => None,
+        };
+        Some(Level {
+            upper,
+            lower,
+            whiteout_files,
+        })
+    }
+
     /// The layer's directory in which something that is shown is.
     fn holder(&self, seen: &Seen) -> Result<BorrowedFd<'_>, Fault> {
         let holder = if seen.upper.is_some() { &self.upper } else { &self.lower };
@@ -214,20 +264,54 @@ impl Overlay {
     }
 
     pub(super) fn resolve(&self, path: &VirtualPath, follow: Follow) -> Result<Place, FsError> {
-        walk::place(&self, path, follow)
+        // Nearly always no link is on the way, and then it is the place.
+        match self.spot(path).map(|spot| spot.seen.kind()) {
+            Ok(kind) if kind != Some(Kind::Symlink) || follow == Follow::No => Ok(Place::new(path.clone())),
+            _ => walk::place(&self, path, follow),
+        }
     }
 
     /// A name, and what there is under it; the directory that it is in must be there. The root is in none.
     fn spot<'p>(&self, path: &'p VirtualPath) -> Result<Spot<'_, 'p>, Fault> {
         let (dir, name) = path.split().ok_or(Fault::Busy)?;
-        let level = walk::directory(&self, dir.split('/').filter(|name| !name.is_empty()))?;
+        let level = self.directory(dir)?;
         let name = OsStr::new(name);
         let seen = level.look(name)?;
         Ok(Spot { level, name, seen })
     }
 
     fn level(&self, path: &VirtualPath) -> Result<Level<'_>, Fault> {
-        walk::directory(&self, path.names())
+        self.directory(&path.relative().to_string_lossy())
+    }
+
+    /// The directory that these names lead to, where none of them may be a link: they were followed before.
+    fn directory(&self, names: &str) -> Result<Level<'_>, Fault> {
+        match self.quick(names) {
+            Some(level) => Ok(level),
+            // Something is not as usual: name by name it is told what.
+            None => walk::directory(&self, names.split('/').filter(|name| !name.is_empty())),
+        }
+    }
+
+    /// The same, where all of them are directories that can be opened: without asking first what they are, and from where only one layer is
+    /// left, all at once.
+    fn quick(&self, names: &str) -> Option<Level<'_>> {
+        let mut level = (&self).root().ok()?;
+        let mut ahead = names;
+        while !ahead.is_empty() {
+            if let (None, Some(only)) | (Some(only), None) = (&level.upper, &level.lower) {
+                let found = Parent::Below(dir_below(only.as_fd(), Path::new(ahead)).ok()?);
+                return if level.upper.is_some() {
+                    Level::above(found).ok()
+                } else {
+                    Some(Level::below(found))
+                };
+            }
+            let (name, rest) = ahead.split_once('/').unwrap_or((ahead, ""));
+            level = level.quick(OsStr::new(name))?;
+            ahead = rest;
+        }
+        Some(level)
     }
 
     pub(super) fn stat(&self, place: &Place) -> Result<Info, FsError> {

@@ -41,11 +41,14 @@ fn race(name: &str, base: &Path, swapped: &str, tree: &Tree) {
             }
         });
         let _stop = Stop(&stop);
-        for round in 0..ROUNDS {
+        let mut round = 0;
+        while round < ROUNDS || swaps.load(Ordering::Relaxed) == 0 {
             // The place was found while it was a directory, and is used whatever it is now.
             let Ok(place) = tree.at("d/f", Follow::Yes) else {
+                std::thread::yield_now();
                 continue;
             };
+            round += 1;
             let room = &mut Room::unlimited();
             if let Ok(file) = tree.open(&place, &Access::reading(), room) {
                 let mut bytes = [0; 16];

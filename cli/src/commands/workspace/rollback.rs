@@ -1,0 +1,48 @@
+//! `astrid workspace rollback`.
+
+use astrid_wire::Principal;
+use astrid_wire::control::admin::Admin;
+use astrid_wire::control::workspace::{Rollback, RolledBack};
+
+use super::{ask, counted};
+use crate::cli::Context;
+use crate::confirm::confirmed;
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// Throw away what a principal changed
+///
+/// The workspace then shows the directory as it is; or, with --to, what a snapshot has.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Whose
+    #[arg(default_value_t = Principal::default_owner())]
+    principal: Principal,
+    /// Only these and what is below them
+    #[arg(value_name = "PATH", conflicts_with = "to")]
+    paths: Vec<String>,
+    /// Go back to this snapshot
+    #[arg(long, value_name = "NAME")]
+    to: Option<String>,
+    /// Do not ask first
+    #[arg(long, short)]
+    yes: bool,
+}
+
+pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
+    let question = format!("Throw away what {} changed?", args.principal);
+    if !args.yes && !confirmed(&question, "whether changes shall be thrown away")? {
+        return Err(Failure::failed("nothing was rolled back").into());
+    }
+    let asked = Rollback {
+        name: args.principal,
+        paths: args.paths,
+        to: args.to,
+    };
+    let rolled: RolledBack = ask(context, Admin::WorkspaceRollback, &asked)?;
+    if context.output.is_json() {
+        return Output::json(&rolled);
+    }
+    context.output.say(&format!("rolled back: {}", counted(rolled.changes)));
+    Ok(())
+}
