@@ -6,6 +6,7 @@ pub mod chance;
 pub mod daemon;
 pub mod herd;
 pub mod process;
+pub mod programs;
 pub mod wire;
 
 #[cfg(test)]

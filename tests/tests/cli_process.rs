@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use astrid_tests::daemon::Astrid;
+use astrid_tests::programs::{becomes, instances, process};
 use astrid_tests::process::{ends, send};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -13,26 +14,10 @@ use serde_json::Value;
 /// Words that define a program that runs until it is told to end.
 const LASTING: [&str; 3] = ["--", "sleep", "1000"];
 
-/// `process` with these arguments, as JSON.
-#[track_caller]
-fn process(astrid: &Astrid, arguments: &[&str]) -> Value {
-    let arguments = [&["process"], arguments, &["--format", "json"]].concat();
-    astrid.run(&arguments).ok().json()
-}
-
 #[track_caller]
 fn run(astrid: &Astrid, name: &str, options: &[&str], command: &[&str]) {
     let arguments = [&["process", "run", name], options, command].concat();
     let _ = astrid.run(&arguments).ok();
-}
-
-/// The instances of a program.
-#[track_caller]
-fn instances(astrid: &Astrid, name: &str) -> Vec<Value> {
-    process(astrid, &["status", name])["instances"]
-        .as_array()
-        .unwrap()
-        .clone()
 }
 
 #[track_caller]
@@ -43,23 +28,6 @@ fn pid(instance: &Value) -> u32 {
             .unwrap_or_else(|| panic!("no pid in {instance}")),
     )
     .unwrap()
-}
-
-/// Waits until a program is as wanted: looks again whenever one changed.
-#[track_caller]
-fn becomes(astrid: &Astrid, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    let watch = astrid.spawn(&["watch", "process.v1.event.>"]);
-    watch.stderr.as_ref().unwrap().wait_for("watching");
-    loop {
-        let instance = instances(astrid, name).remove(0);
-        if wanted(&instance) {
-            return instance;
-        }
-        assert!(
-            watch.stdout.as_ref().unwrap().next_line().is_some(),
-            "last seen: {instance}"
-        );
-    }
 }
 
 /// A10: a pid is there iff it runs, and there are exactly as many handles as instances.

@@ -41,6 +41,7 @@ use super::review::{self, Layers, ReviewError};
 use super::space;
 
 pub mod directory;
+mod earlier;
 mod state;
 
 use state::State;
@@ -48,6 +49,9 @@ pub use state::{Guard, Lent, UseError};
 
 /// After so long without anybody who uses it a workspace in which nothing was written counts as one that was never used.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
+
+/// After so long no program of an earlier daemon is left: they are killed within seconds of its end.
+const EARLIER_ENDED_AFTER: Duration = Duration::from_secs(120);
 
 /// Entries of an upper that are counted at most.
 const ENTRIES_MAX: u64 = 10_000_000;
@@ -87,6 +91,7 @@ pub struct Workspaces {
     directory: PathBuf,
     resolver: Box<Resolver>,
     probe: Arc<Probe>,
+    made: Instant,
     open: Mutex<HashMap<Principal, Arc<Workspace>>>,
 }
 
@@ -106,6 +111,7 @@ impl Workspaces {
             directory,
             resolver,
             probe: Arc::new(|_| Lent::No),
+            made: Instant::now(),
             open: Mutex::default(),
         }
     }
@@ -148,7 +154,7 @@ impl Workspaces {
         }
         let overlay = self.place(principal);
         let lent = (principal.clone(), Arc::clone(&self.probe));
-        let workspace = Workspace::open(overlay, lower, lent).map_err(at)?;
+        let workspace = Workspace::open(overlay, lower, lent, self.made.elapsed() < EARLIER_ENDED_AFTER).map_err(at)?;
         let workspace = Arc::new(workspace);
         open.insert(principal.clone(), Arc::clone(&workspace));
         Ok(workspace)
@@ -236,7 +242,7 @@ impl Drop for Alone<'_> {
 }
 
 impl Workspace {
-    fn open(overlay: PathBuf, lower: PathBuf, (principal, probe): (Principal, Arc<Probe>)) -> Result<Self, Fault> {
+    fn open(overlay: PathBuf, lower: PathBuf, (principal, probe): (Principal, Arc<Probe>), earlier: bool) -> Result<Self, Fault> {
         let found = fs::metadata(&lower)?;
         if !found.is_dir() {
             return Err(Fault::NotADirectory);
@@ -244,6 +250,9 @@ impl Workspace {
         let identity = (found.dev(), found.ino());
         for directory in [&*overlay, &overlay.join(STAGING), &overlay.join(WORK)] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        }
+        if earlier && earlier::is_mounted(&overlay.join(commit::UPPER))? {
+            return Err(Fault::Busy);
         }
         recover(&overlay).map_err(|_| Fault::Busy)?;
         let text = escape(lower.as_os_str().as_bytes());

@@ -1,0 +1,190 @@
+//! Real programs in a workspace: they work as in any directory, the directory that is attached stays as it is until it is committed, and what
+//! they did is then in it. Where a machine has no such program, that is said.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use astrid_tests::daemon::Astrid;
+use astrid_tests::process::Outcome;
+use astrid_tests::programs::becomes;
+use serde_json::Value;
+
+/// A daemon, and a directory that is attached for the owner.
+struct Desk {
+    astrid: Astrid,
+    project: PathBuf,
+}
+
+/// All files, links and directories below one, but what git keeps for itself.
+fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut pending = vec![root.to_owned()];
+    while let Some(directory) = pending.pop() {
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            let kind = path.symlink_metadata().unwrap().file_type();
+            let content = if kind.is_dir() {
+                pending.push(path.clone());
+                Vec::new()
+            } else if kind.is_symlink() {
+                fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes()
+            } else {
+                fs::read(&path).unwrap()
+            };
+            found.insert(path.strip_prefix(root).unwrap().to_owned(), content);
+        }
+    }
+    found
+}
+
+fn is_there(program: &str) -> bool {
+    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
+    let there = found.is_ok_and(|output| output.status.success());
+    if !there {
+        eprintln!("not tried: this machine has no {program}");
+    }
+    there
+}
+
+impl Desk {
+    fn new() -> Self {
+        let astrid = Astrid::started();
+        let project = astrid.scratch().canonicalize().unwrap().join("project");
+        fs::create_dir(&project).unwrap();
+        let desk = Self { astrid, project };
+        let _ = desk.workspace(&["attach", desk.project.to_str().unwrap()]).ok();
+        desk
+    }
+
+    fn workspace(&self, arguments: &[&str]) -> Outcome {
+        self.astrid.run(&[&["workspace"], arguments].concat())
+    }
+
+    fn run(&self, name: &str, options: &[&str], script: &str) -> Outcome {
+        let head = ["process", "run", name, "--restart", "never"];
+        self.astrid.run(&[&head[..], options, &["--", "sh", "-euc", script]].concat())
+    }
+
+    /// Runs a script in the workspace to its end. Its code, and what it wrote.
+    #[track_caller]
+    fn does(&self, name: &str, options: &[&str], script: &str) -> (i64, String) {
+        let options = [&["--workspace", "overlay"], options].concat();
+        let _ = self.run(name, &options, script).ok();
+        let ended = becomes(&self.astrid, name, |instance| instance["pid"].is_null());
+        let log = self.astrid.run(&["process", "logs", name, "-n", "1000"]).ok().stdout;
+        (ended["code"].as_i64().unwrap_or_else(|| panic!("{ended}\n{log}")), log)
+    }
+
+    #[track_caller]
+    fn works(&self, name: &str, options: &[&str], script: &str) -> String {
+        let (code, log) = self.does(name, options, script);
+        assert_eq!(code, 0, "{log}");
+        log
+    }
+
+    fn diff(&self) -> Value {
+        self.workspace(&["diff", "--format", "json"]).ok().json()
+    }
+}
+
+/// `git`, `sqlite3`, `cargo` and `npm` work, nothing of it is in the directory before it is committed, and then all of it is.
+#[test]
+fn programs_that_people_run() {
+    let desk = Desk::new();
+    fs::write(desk.project.join("seed.txt"), "seed\n").unwrap();
+    let before = tree(&desk.project);
+    let git = "export HOME=/tmp GIT_CONFIG_GLOBAL=/dev/null GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b\n";
+    if is_there("git") {
+        let script = format!(
+            "{git} git init -q -b main origin; cd origin; echo one > a; git add a; git commit -qm one; git checkout -qb side; echo two > b; git add b; \
+             git commit -qm two; git checkout -q main; echo three >> a; git commit -qam three; cd ..; git clone -q origin copy; cd copy; \
+             git checkout -q side; git rebase -q origin/main; git log --oneline | wc -l; git status --porcelain; git gc -q"
+        );
+        assert_eq!(desk.works("git", &["--sandbox", "project"], &script).trim(), "3");
+    }
+    if is_there("sqlite3") {
+        let script = "for n in 1 2 3; do sqlite3 data.db 'pragma journal_mode=wal; create table if not exists t(n); insert into t values('$n');' ; done; \
+                      sqlite3 data.db 'select count(*) from t; pragma integrity_check;'";
+        let log = desk.works("sqlite", &["--sandbox", "sealed"], script);
+        assert!(log.trim_end().ends_with("3\nok"), "{log}");
+    }
+    if is_there("cargo") {
+        let cargo = std::env::var("CARGO_HOME").unwrap_or_default();
+        let rustup = std::env::var("RUSTUP_HOME").unwrap_or_default();
+        let script = "cargo new -q --vcs none made; cd made; CARGO_TARGET_DIR=target cargo build -q --offline; ./target/debug/made";
+        let environment = [format!("CARGO_HOME={cargo}"), format!("RUSTUP_HOME={rustup}")];
+        let mut options = vec!["--sandbox", "project", "--network", "none"];
+        for (variable, value) in environment.iter().zip([&cargo, &rustup]) {
+            if !value.is_empty() {
+                options.extend(["--env", variable]);
+            }
+        }
+        // What cargo keeps for itself goes where it may write.
+        options.extend(["--write", "/tmp"]);
+        let log = desk.works("cargo", &options, script);
+        assert!(log.contains("Hello, world!"), "{log}");
+    }
+    if is_there("npm") {
+        let script = "export HOME=/tmp npm_config_cache=/tmp/npm; mkdir -p dep app; echo '{\"name\":\"dep\",\"version\":\"1.0.0\",\"main\":\"i.js\"}' > dep/package.json; \
+                      echo 'module.exports = 42' > dep/i.js; cd app; echo '{\"name\":\"app\",\"version\":\"1.0.0\"}' > package.json; \
+                      npm install --offline --no-audit --no-fund ../dep >/dev/null; node -p 'require(\"dep\")'";
+        let log = desk.works("npm", &["--sandbox", "project"], script);
+        assert_eq!(log.trim(), "42");
+    }
+    assert_eq!(tree(&desk.project), before, "the directory stays as it is");
+    let _ = desk.workspace(&["commit", "--yes"]).ok();
+    assert_ne!(tree(&desk.project), before);
+    if is_there("git") {
+        let log = Command::new("git").args(["-C"]).arg(desk.project.join("copy")).args(["fsck", "--strict"]).output().unwrap();
+        assert!(log.status.success(), "{log:?}");
+    }
+    if is_there("sqlite3") {
+        let checked = Command::new("sqlite3").arg(desk.project.join("data.db")).arg("select count(*) from t").output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&checked.stdout).trim(), "3");
+    }
+    let after = desk.workspace(&["list", "--format", "json"]).ok().json();
+    assert!(after.to_string().contains("\"added\":0"), "{after}");
+}
+
+/// Programs of one principal see one workspace, and what they write is seen while they run; it is not committed under their hands.
+#[test]
+fn one_workspace_for_all_of_a_principal() {
+    let desk = Desk::new();
+    fs::write(desk.project.join("shared"), "from below\n").unwrap();
+    let talk = "cat shared; echo first > ready; until [ -e answer ]; do sleep 0.05; done; cat answer";
+    let _ = desk.run("one", &["--workspace", "overlay", "--sandbox", "project"], talk).ok();
+    let (code, log) = desk.does(
+        "two",
+        &["--sandbox", "project"],
+        "until [ -e ready ]; do sleep 0.05; done; cat ready; echo second > answer; rm shared",
+    );
+    assert_eq!((code, log.trim()), (0, "first"), "{log}");
+    let ended = becomes(&desk.astrid, "one", |instance| instance["pid"].is_null());
+    assert_eq!(ended["code"], 0);
+    let log = desk.astrid.run(&["process", "logs", "one"]).ok().stdout;
+    assert!(log.contains("from below") && log.contains("second"), "{log}");
+    assert!(desk.project.join("shared").exists() && !desk.project.join("answer").exists());
+    let busy = ["--workspace", "overlay", "--sandbox", "project"];
+    let _ = desk.run("three", &busy, "echo more > more; until [ -e stop ]; do sleep 0.05; done").ok();
+    let refused = desk.workspace(&["commit", "--yes"]);
+    assert_ne!(refused.code(), 0, "{}", refused.stdout);
+    let _ = desk.astrid.run(&["process", "stop", "three"]).ok();
+    let _ = desk.workspace(&["commit", "--yes"]).ok();
+    assert!(!desk.project.join("shared").exists());
+    assert_eq!(fs::read_to_string(desk.project.join("answer")).unwrap(), "second\n");
+}
+
+/// What a program wrote before it was thrown away is not there any more for the next.
+#[test]
+fn thrown_away() {
+    let desk = Desk::new();
+    fs::write(desk.project.join("keep"), "kept\n").unwrap();
+    let _ = desk.works("one", &["--sandbox", "project"], "echo gone > keep; mkdir new; echo x > new/x");
+    assert!(desk.diff().to_string().contains("new/x"), "{}", desk.diff());
+    let _ = desk.workspace(&["rollback", "--yes"]).ok();
+    let log = desk.works("two", &["--sandbox", "project"], "cat keep; ls");
+    assert_eq!(log.split_whitespace().collect::<Vec<_>>(), ["kept", "keep"]);
+    assert_eq!(fs::read_to_string(desk.project.join("keep")).unwrap(), "kept\n");
+}
