@@ -11,6 +11,7 @@
 //! - [`audit`]: what happened, signed;
 //! - [`backup`]: all of it in one file, and back;
 //! - [`clock`], [`deadlines`], [`ledger`]: time, and what was used;
+//! - [`blob`]: bytes by their hash;
 //! - [`keeper`]: the processes that start and end programs;
 //! - [`bus`]: messages; [`authority`]: who may say and hear them;
 //! - [`port`]: sockets, streams, timers;
@@ -21,6 +22,7 @@
 pub mod audit;
 pub mod authority;
 pub mod backup;
+pub mod blob;
 pub mod boot;
 pub mod bus;
 pub mod capsule;
