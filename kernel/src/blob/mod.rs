@@ -19,6 +19,7 @@
 
 mod disk;
 mod error;
+mod held;
 mod object;
 mod parts;
 mod store;
@@ -28,6 +29,7 @@ mod upload;
 mod tests;
 
 pub use error::BlobError;
-pub use parts::{Address, PART_BYTES};
-pub use store::{BlobLimits, Blobs, Held, UPLOADS_PER_PRINCIPAL_MAX};
+pub use held::Held;
+pub use parts::{Address, AddressError, PART_BYTES};
+pub use store::{BlobLimits, Blobs, UPLOADS_PER_PRINCIPAL_MAX};
 pub use upload::{Progress, UPLOAD_AGE_MAX, UploadId};
