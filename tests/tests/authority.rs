@@ -81,6 +81,14 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("child.spawn",        "child.spawn:/bin/true"),
     ("document.read",      "document:tester.toml"),
     ("document.replace",   "document:tester.toml"),
+    ("blob.begin",         "kv:tester"),
+    ("blob.append",        "kv:tester"),
+    ("blob.status",        "kv:tester"),
+    ("blob.finish",        "kv:tester"),
+    ("blob.abort",         "kv:tester"),
+    ("blob.size",          "kv:tester"),
+    ("blob.read",          "kv:tester"),
+    ("blob.release",       "kv:tester"),
     ("kv.get",             "kv:tester"),
     ("kv.put",             "kv:tester"),
     ("kv.delete",          "kv:tester"),
@@ -91,7 +99,7 @@ const FUNCTIONS: &[(&str, &str)] = &[
 ];
 
 /// Host functions that need nobody's leave: they act on what the actor holds already, tell it something, or take something away.
-const FREE: [&str; 24] = [
+const FREE: [&str; 30] = [
     "actor.unpin",
     "bus.reply",
     "bus.refuse",
@@ -107,6 +115,12 @@ const FREE: [&str; 24] = [
     "connection.peer",
     "connection.authenticate",
     "connection.challenge",
+    "fs.read",
+    "fs.write",
+    "fs.set-length",
+    "fs.sync",
+    "fs.next",
+    "fs.passed-over",
     "log.write",
     "port.write",
     "port.close",
@@ -327,7 +341,7 @@ fn decide(gate: &Gate, subject: Subject<'_>, function: &str) -> Result<(), Denie
             .and_then(|()| gate.run(subject, "/bin/true", ()).map(drop)),
         "document.read" | "document.replace" => gate.document(subject, "tester.toml").map(drop),
         "timer.set" | "timer.set-durable" => gate.timer(subject, 7).map(drop),
-        kv if kv.starts_with("kv.") => gate.table(subject, ()).map(drop),
+        kv if kv.starts_with("kv.") || kv.starts_with("blob.") => gate.table(subject, ()).map(drop),
         other => panic!("nobody has said what the gate is asked by {other}"),
     }
 }

@@ -56,6 +56,7 @@ use self::durable::Durable;
 use self::guards::Guards;
 use crate::audit::{Audit, TurnedAway};
 use crate::authority::{Denied, Gate};
+use crate::blob::Blobs;
 use crate::bus::Bus;
 use crate::deadlines::Deadlines;
 use crate::home::Home;
@@ -149,6 +150,8 @@ pub struct Host {
     pub store: Arc<Store>,
     /// What of actors is kept there.
     pub durable: Durable,
+    /// Bytes by their hash.
+    pub blobs: Arc<Blobs>,
     /// Programs outside of the daemon.
     pub children: Arc<Children>,
     /// How many connections are open.

@@ -415,6 +415,12 @@ impl Account {
         self.storage.max().is_some()
     }
 
+    /// Bytes that its tables may still grow by.
+    pub fn storage_room(&self) -> u64 {
+        let max = self.storage.max().unwrap_or(u64::MAX);
+        max.saturating_sub(self.storage.now())
+    }
+
     /// It stores less.
     pub fn stores_less(&self, bytes: u64) {
         self.storage.give_back(bytes);

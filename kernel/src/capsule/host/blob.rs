@@ -23,7 +23,8 @@ impl From<Fault> for BlobError {
 }
 
 fn address(text: &str) -> Result<Address, BlobError> {
-    text.parse().map_err(|error: crate::blob::AddressError| BlobError::Invalid(format!("address: {error}")))
+    text.parse()
+        .map_err(|error: crate::blob::AddressError| BlobError::Invalid(format!("address: {error}")))
 }
 
 impl Guest {
@@ -32,7 +33,7 @@ impl Guest {
         let host = self.host();
         let permit = host.gate.table(self.subject(), Arc::clone(&host.blobs));
         let permit = permit.map_err(|denied| BlobError::Denied(self.refused(denied).to_string()))?;
-        Ok(permit.into_inner())
+        Ok(permit.into_object())
     }
 
     /// Bytes that the principal may still keep.
@@ -41,7 +42,9 @@ impl Guest {
         if !account.pays_for_storage() {
             return Ok(u64::MAX);
         }
-        account.measure_storage().map_err(|error| BlobError::Failed(error.to_string()))?;
+        account
+            .measure_storage()
+            .map_err(|error| BlobError::Failed(error.to_string()))?;
         Ok(account.storage_room().saturating_sub(blobs.usage(&self.principal)))
     }
 }
@@ -59,7 +62,9 @@ impl Host for Guest {
         if bytes.len() > PART_BYTES {
             return Err(BlobError::TooLarge(PART_BYTES as u64));
         }
-        Ok(self.blobs()?.append(&self.principal, UploadId(upload), offset, &bytes)?)
+        Ok(self
+            .blobs()?
+            .append(&self.principal, UploadId(upload), offset, &bytes)?)
     }
 
     fn status(&mut self, upload: u64) -> Result<Progress, BlobError> {
