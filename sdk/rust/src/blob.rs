@@ -36,8 +36,8 @@ use std::marker::PhantomData;
 use astrid_wire::Problem;
 use astrid_wire::problem::codes;
 
-pub use crate::bindings::astrid::kernel::blob::Progress;
 use crate::bindings::astrid::kernel::blob;
+pub use crate::bindings::astrid::kernel::blob::Progress;
 use crate::sys;
 
 /// Most bytes of one read or write.

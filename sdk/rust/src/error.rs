@@ -26,8 +26,8 @@ use astrid_wire::Problem;
 use astrid_wire::problem::codes;
 
 use crate::bindings::astrid::kernel::{actor, bus, child, connection, document, kv, port, timer, types};
-use crate::body::Unserializable;
 pub use crate::blob::BlobError;
+use crate::body::Unserializable;
 pub use crate::fs::FsError;
 
 /// What a handler returns that can fail: `Result<T>` fails with a [`Failure`], `Result<T, E>` with an `E` of choice.

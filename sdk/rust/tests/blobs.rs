@@ -53,13 +53,22 @@ fn blobs_are_kept_for_whoever_has_them() {
     let body = Body::new("application/octet-stream", vec![7; (1 << 20) + 3]);
     let address: String = shelf.ask("shelf.v1.put", &body).read();
     assert_eq!(address, blake3::hash(&body.bytes).to_hex().to_string());
-    assert_eq!(shelf.ask("shelf.v1.get", (&address, 2 << 20)).read::<usize>(), body.bytes.len());
+    assert_eq!(
+        shelf.ask("shelf.v1.get", (&address, 2 << 20)).read::<usize>(),
+        body.bytes.len()
+    );
     assert_eq!(shelf.ask("shelf.v1.get", (&address, 5)).refused().code(), "too-large");
     shelf.speak_as("ben");
-    assert_eq!(shelf.ask("shelf.v1.get", (&address, 2 << 20)).refused().code(), "blob.not-found");
+    assert_eq!(
+        shelf.ask("shelf.v1.get", (&address, 2 << 20)).refused().code(),
+        "blob.not-found"
+    );
     shelf.speak_as("default");
     shelf.corrupt_blob(&address);
-    assert_eq!(shelf.ask("shelf.v1.get", (&address, 2 << 20)).refused().code(), "blob.corrupted");
+    assert_eq!(
+        shelf.ask("shelf.v1.get", (&address, 2 << 20)).refused().code(),
+        "blob.corrupted"
+    );
     let again: String = shelf.ask("shelf.v1.put", &body).read();
     assert_eq!(shelf.blobs("default"), [again]);
     shelf.ask("shelf.v1.release", &address).json();
@@ -75,8 +84,14 @@ fn uploads_go_on_over_instances_and_daemons() {
     assert_eq!(shelf.ask("shelf.v1.append", (upload, 0, "he")).read::<u64>(), 2);
     shelf.restart();
     assert_eq!(shelf.ask("shelf.v1.status", upload).read::<u64>(), 2);
-    assert_eq!(shelf.ask("shelf.v1.append", (upload, 0, "he")).refused().code(), "blob.wrong-offset");
-    assert_eq!(shelf.ask("shelf.v1.append", (upload, 2, "llo!")).refused().code(), "too-large");
+    assert_eq!(
+        shelf.ask("shelf.v1.append", (upload, 0, "he")).refused().code(),
+        "blob.wrong-offset"
+    );
+    assert_eq!(
+        shelf.ask("shelf.v1.append", (upload, 2, "llo!")).refused().code(),
+        "too-large"
+    );
     assert_eq!(shelf.ask("shelf.v1.finish", upload).refused().code(), "blob.incomplete");
     shelf.ask("shelf.v1.append", (upload, 2, "llo")).json();
     assert_eq!(shelf.ask("shelf.v1.finish", upload).read::<String>(), address);
@@ -84,5 +99,8 @@ fn uploads_go_on_over_instances_and_daemons() {
     let upload: u64 = shelf.ask("shelf.v1.begin", (5, &address)).read();
     shelf.ask("shelf.v1.append", (upload, 0, "jello")).json();
     assert_eq!(shelf.ask("shelf.v1.finish", upload).refused().code(), "blob.mismatch");
-    assert_eq!(shelf.ask("shelf.v1.begin", (100_000_001, ())).refused().code(), "too-large");
+    assert_eq!(
+        shelf.ask("shelf.v1.begin", (100_000_001, ())).refused().code(),
+        "too-large"
+    );
 }

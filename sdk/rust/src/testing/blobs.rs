@@ -63,7 +63,11 @@ impl Host {
         if size > BLOB_BYTES_MAX {
             return Err(BlobError::TooLarge(BLOB_BYTES_MAX));
         }
-        let open = self.blobs.uploads.values().filter(|upload| upload.principal == principal);
+        let open = self
+            .blobs
+            .uploads
+            .values()
+            .filter(|upload| upload.principal == principal);
         if open.count() >= UPLOADS_MAX {
             return Err(BlobError::TooMany(UPLOADS_MAX as u32));
         }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use astrid_wire::authority::{Action, Capability, Resource};
 use astrid_wire::fs::{CHANGED, Changed, ENDED, Root};
 
-use super::host::{Command, Host};
+use super::host::Host;
 use super::{Handled, Harness, written};
 use crate::bindings::astrid::kernel::fs::{Entry, FsError, Meta};
 use crate::bindings::astrid::kernel::types::{Kind as MessageKind, PortId, Source};

@@ -4,16 +4,14 @@ use astrid_wire::authority::Action;
 
 use super::super::host::{Command, Host};
 use super::tree::{Content, Node, key_of, path_of, stays_inside};
-use super::{
-    MODE_MAX, Opened, PAGE_MAX, PART_BYTES_MAX, Reading, WATCHES_MAX, WHOLE_BYTES_MAX, hash, no_file,
-};
+use super::{MODE_MAX, Opened, PAGE_MAX, PART_BYTES_MAX, Reading, WATCHES_MAX, WHOLE_BYTES_MAX, hash, no_file};
 use crate::bindings::astrid::kernel::fs::{Creation, Entry, Expected, FsError, Meta, OpenOptions};
 use crate::bindings::astrid::kernel::types::PortId;
 
 impl Host {
     pub(in crate::testing) fn fs_open(&mut self, path: &str, options: OpenOptions) -> Result<u64, FsError> {
         let makes = options.create != Creation::Never;
-        if !options.read && !options.write || !options.write && (makes || options.truncate) {
+        if !options.write && (!options.read || makes || options.truncate) {
             return Err(FsError::Invalid(
                 "options: a file is opened to read, or to write".to_owned(),
             ));
@@ -170,7 +168,12 @@ impl Host {
         Ok(hash(self.files.content(&key)?))
     }
 
-    pub(in crate::testing) fn fs_replace(&mut self, path: &str, bytes: &[u8], expected: &Expected) -> Result<String, FsError> {
+    pub(in crate::testing) fn fs_replace(
+        &mut self,
+        path: &str,
+        bytes: &[u8],
+        expected: &Expected,
+    ) -> Result<String, FsError> {
         if bytes.len() > WHOLE_BYTES_MAX {
             return Err(FsError::TooLarge(WHOLE_BYTES_MAX as u64));
         }
