@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use crate::audit::{self, Audit, AuditOptions, Entry, Kind, Report};
 use crate::authority::{Authority, Edited, Gate, PolicyError};
 use crate::backup;
+use crate::blob::{BlobError, BlobLimits, Blobs};
 use crate::bus::asks::Outcome;
 use crate::bus::message::{Body, Ids, Source};
 use crate::bus::{Bus, Saying};
@@ -132,6 +133,9 @@ pub enum BootError {
     /// The audit log is not what was written, and the configuration says that nothing goes on then.
     #[error("the audit log is not what was written, {0} findings: {1}")]
     Tampered(u64, String),
+    /// The content store does not open.
+    #[error(transparent)]
+    Blobs(#[from] BlobError),
     /// The store does not open.
     #[error(transparent)]
     Store(#[from] store::thread::StartError),
@@ -320,6 +324,7 @@ fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Ins
     let children = Children::new(children, boot, Arc::clone(&ids), &metrics, Arc::clone(&changed))?;
     let deadlines = Arc::new(Deadlines::default());
     let topics = Topics::new()?;
+    let blobs = Blobs::open(home.blobs_dir(), BlobLimits::default(), deadlines.clock().wall_ms())?;
     let ledger = Ledger::new(Arc::clone(&store), Arc::clone(&deadlines), Arc::clone(&metrics));
     ledger.set_quotas(Arc::new(Entitlements(Arc::clone(&authority))));
     let seen = Arc::clone(&children);
@@ -346,6 +351,7 @@ fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Ins
         started,
         topics,
         changed,
+        blobs: Arc::new(blobs),
         children,
         connections: watch::channel(0).0,
         acting: watch::channel(Acting::NotYet).0,

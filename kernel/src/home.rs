@@ -325,6 +325,12 @@ impl Home {
         self.root.join(STORE)
     }
 
+    /// `var/blobs/`: the content store.
+    #[must_use]
+    pub fn blobs_dir(&self) -> PathBuf {
+        self.root.join("var/blobs")
+    }
+
     /// `var/audit/`: what happened, and the proof.
     #[must_use]
     pub fn audit_dir(&self) -> PathBuf {

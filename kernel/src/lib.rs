@@ -12,6 +12,7 @@
 //! - [`backup`]: all of it in one file, and back;
 //! - [`clock`], [`deadlines`], [`ledger`]: time, and what was used;
 //! - [`vfs`]: files of guests: overlays, homes, and nothing outside them;
+//! - [`blob`]: bytes by their hash;
 //! - [`keeper`]: the processes that start and end programs;
 //! - [`bus`]: messages; [`authority`]: who may say and hear them;
 //! - [`port`]: sockets, streams, timers;
@@ -22,6 +23,7 @@
 pub mod audit;
 pub mod authority;
 pub mod backup;
+pub mod blob;
 pub mod boot;
 pub mod bus;
 pub mod capsule;

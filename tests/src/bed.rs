@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use astrid_kernel::audit::Audit;
 use astrid_kernel::authority::{Authority, Gate, Permit, Policy, Say};
+use astrid_kernel::blob::{BlobLimits, Blobs};
 use astrid_kernel::bus::asks::Outcome;
 use astrid_kernel::bus::inbox::Inbox;
 use astrid_kernel::bus::message::{Body, Ids, Source};
@@ -197,6 +198,7 @@ impl Bed {
             started: Instant::now(),
             topics,
             changed,
+            blobs: Arc::new(Blobs::open(home.blobs_dir(), BlobLimits::default(), 0).unwrap()),
             children,
             connections: watch::channel(0).0,
             acting: watch::channel(Acting::NotYet).0,

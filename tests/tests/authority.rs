@@ -101,6 +101,14 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("fs.make-link",       "fs.write:/home/a"),
     ("fs.set-modified",    "fs.write:/home/a"),
     ("fs.set-mode",        "fs.write:/home/a"),
+    ("blob.begin",         "kv:tester"),
+    ("blob.append",        "kv:tester"),
+    ("blob.status",        "kv:tester"),
+    ("blob.finish",        "kv:tester"),
+    ("blob.abort",         "kv:tester"),
+    ("blob.size",          "kv:tester"),
+    ("blob.read",          "kv:tester"),
+    ("blob.release",       "kv:tester"),
     ("kv.get",             "kv:tester"),
     ("kv.put",             "kv:tester"),
     ("kv.delete",          "kv:tester"),
@@ -362,7 +370,7 @@ fn decide(gate: &Gate, subject: Subject<'_>, function: &str) -> Result<(), Denie
         // Of a directory, with all that is in it.
         "fs.remove" | "fs.rename" => gate.may_touch(subject, Action::FsWrite, &FileScope::All("/home/a")),
         fs if fs.starts_with("fs.") => gate.may_touch(subject, Action::FsWrite, &FileScope::One("/home/a")),
-        kv if kv.starts_with("kv.") => gate.table(subject, ()).map(drop),
+        kv if kv.starts_with("kv.") || kv.starts_with("blob.") => gate.table(subject, ()).map(drop),
         other => panic!("nobody has said what the gate is asked by {other}"),
     }
 }

@@ -198,7 +198,7 @@ impl<'a> Walk<'a> {
                 _ => matched.is_whitelist(),
             };
             // What is looked at is not gone into before the next request, which goes on with what is in it.
-            if is_directory && !(enough && !shown) {
+            if is_directory && (shown || !enough) {
                 self.go_into(&found);
             }
             if shown {

@@ -44,7 +44,7 @@ const PACKAGE: &str = "astrid:kernel/";
 const PACKAGE_VERSION: semver::Version = semver::Version::new(0, 1, 0);
 
 /// Interfaces of the package, and the capability that importing one needs.
-const INTERFACES: [(&str, Option<&str>); 13] = [
+const INTERFACES: [(&str, Option<&str>); 14] = [
     ("types", None),
     ("bus", None),
     ("log", None),
@@ -57,6 +57,7 @@ const INTERFACES: [(&str, Option<&str>); 13] = [
     ("document", Some("document")),
     ("fs", Some("fs")),
     ("kv", Some("kv")),
+    ("blob", Some("kv")),
     ("actor", Some("pin")),
 ];
 

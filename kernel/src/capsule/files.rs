@@ -180,7 +180,7 @@ impl Owned {
             *stored = Some(account.hold_anyway(Limit::Storage, bytes));
         }
         Ok(Spending {
-            room: Room::of(account.storage_left()),
+            room: Room::of(account.storage_room()),
             stored: Some(stored),
         })
     }

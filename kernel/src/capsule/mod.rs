@@ -58,6 +58,7 @@ use self::files::Files;
 use self::guards::Guards;
 use crate::audit::{Audit, TurnedAway};
 use crate::authority::{Denied, Gate};
+use crate::blob::Blobs;
 use crate::bus::Bus;
 use crate::deadlines::Deadlines;
 use crate::home::Home;
@@ -158,6 +159,8 @@ pub struct Host {
     pub store: Arc<Store>,
     /// What of actors is kept there.
     pub durable: Durable,
+    /// Bytes by their hash.
+    pub blobs: Arc<Blobs>,
     /// Programs outside of the daemon.
     pub children: Arc<Children>,
     /// Files of principals.

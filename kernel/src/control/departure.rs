@@ -4,6 +4,8 @@
 //! disk; then everything is forgotten; its profile goes last. What was cut short is done by deleting it again. A profile that somebody removed
 //! by hand has deleted nothing: no principal is made under that name until `agent.delete` has.
 
+use std::sync::Arc;
+
 use astrid_wire::authority::Profile;
 use astrid_wire::control::admin::{AgentDeleted, Dropped, Named};
 use astrid_wire::problem::codes;
@@ -77,7 +79,7 @@ impl Control {
             // It is not made anew: that is told where its profile is read.
             return Ok(());
         }
-        if departed::is_kept(&self.host, name).await? {
+        if departed::is_kept(&self.host, name).await? || self.host.blobs.usage(name) > 0 {
             let text =
                 format!("something is kept for an earlier principal named {name}, and nobody else is given that");
             let hint = format!("`astrid agent delete {name}` drops it; or give the new one another name");
@@ -97,13 +99,17 @@ impl Control {
     }
 
     async fn remove_directories(&self, name: &Principal) -> Result<(), Problem> {
-        let (home, whose) = (self.home.clone(), name.clone());
-        let removed = tokio::task::spawn_blocking(move || home.remove_principal(&whose)).await;
+        let (home, whose, blobs) = (self.home.clone(), name.clone(), Arc::clone(&self.host.blobs));
+        let remove = move || {
+            blobs.release_all(&whose).map_err(std::io::Error::other)?;
+            home.remove_principal(&whose)
+        };
+        let removed = tokio::task::spawn_blocking(remove).await;
         let removed = removed.map_err(|_| DepartError::Stopping)?;
         removed.map_err(|error| {
             let text = format!("what {name} has in the home cannot be removed: {error}");
             Problem::new(codes::UNAVAILABLE, text)
-                .with_hint("make home/ and log/children/ writable, and delete it again")
+                .with_hint("make home/, log/children/ and var/blobs/ writable, and delete it again")
         })
     }
 }

@@ -416,7 +416,7 @@ impl Account {
     }
 
     /// Bytes that it may store besides what it does.
-    pub fn storage_left(&self) -> u64 {
+    pub fn storage_room(&self) -> u64 {
         let max = self.storage.max().unwrap_or(u64::MAX);
         max.saturating_sub(self.storage.now())
     }

@@ -25,7 +25,7 @@ wit_bindgen::generate!({
     additional_derives_ignore: [
         "message", "problem", "rollback", "answer", "publish-error", "reply-error", "request-error", "subscribe-error",
         "random-error", "timer-error", "port-error", "peer-error", "authenticate-error", "peer-info",
-        "spawn-error", "child-error", "tail-error", "document-error", "fs-error", "kv-error", "page", "actor-error",
+        "spawn-error", "child-error", "tail-error", "document-error", "fs-error", "blob-error", "kv-error", "page", "actor-error",
     ],
 });
 

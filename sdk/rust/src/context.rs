@@ -10,6 +10,7 @@ use astrid_wire::Problem;
 use crate::bindings::astrid::kernel::connection::PeerInfo;
 use crate::bindings::astrid::kernel::timer::Armed;
 use crate::bindings::astrid::kernel::types::{self, CommandId, Kind, MessageId, PortId, ReplyTo, Source};
+use crate::blob::Blobs;
 use crate::body::{Body, IntoBody};
 use crate::child::{Reach, Signal, Spec, Usage};
 use crate::error::{
@@ -447,6 +448,14 @@ impl Context {
     /// ```
     pub fn fs(&mut self) -> Fs<'_> {
         Fs::new()
+    }
+}
+
+/// The content store. Needs `[capabilities] kv`.
+impl Context {
+    /// Bytes by their hash, of the principal that this is handled for; see [`mod@crate::blob`].
+    pub fn blobs(&mut self) -> Blobs<'_> {
+        Blobs::new()
     }
 }
 

@@ -26,6 +26,7 @@ use astrid_wire::Problem;
 use astrid_wire::problem::codes;
 
 use crate::bindings::astrid::kernel::{actor, bus, child, connection, document, kv, port, timer, types};
+pub use crate::blob::BlobError;
 use crate::body::Unserializable;
 pub use crate::fs::FsError;
 

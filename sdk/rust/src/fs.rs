@@ -394,6 +394,7 @@ pub struct List {
     path: String,
     after: Option<String>,
     dir: Option<sys::fs::Dir>,
+    passed_over: u64,
     /// Names of the next page; 0: that was all.
     limit: u32,
     page: vec::IntoIter<Entry>,
@@ -405,6 +406,7 @@ impl List {
             path: path.to_owned(),
             after: after.map(str::to_owned),
             dir: None,
+            passed_over: 0,
             limit: PAGE_FIRST,
             page: Vec::new().into_iter(),
         }
@@ -413,7 +415,7 @@ impl List {
     /// How many names were passed over so far that no path can say: not UTF-8, or with control characters.
     #[must_use]
     pub fn passed_over(&self) -> u64 {
-        self.dir.as_ref().map_or(0, sys::fs::Dir::passed_over)
+        self.passed_over
     }
 
     fn turn(&mut self) -> Result<(), FsError> {
@@ -422,7 +424,13 @@ impl List {
             None => self.dir.insert(sys::fs::open_dir(&self.path, self.after.as_deref())?),
         };
         let entries = dir.next(self.limit)?;
-        self.limit = if entries.is_empty() { 0 } else { PAGE_MAX };
+        self.passed_over = dir.passed_over();
+        if entries.len() < self.limit as usize {
+            // That was all: the handle is one of few.
+            (self.dir, self.limit) = (None, 0);
+        } else {
+            self.limit = PAGE_MAX;
+        }
         self.page = entries.into_iter();
         Ok(())
     }

@@ -74,6 +74,7 @@
 pub mod answer;
 #[doc(hidden)]
 pub mod bindings;
+pub mod blob;
 pub mod body;
 pub mod child;
 pub mod context;

@@ -5,9 +5,9 @@
 
 #[cfg(target_arch = "wasm32")]
 pub(crate) use crate::bindings::astrid::kernel::{
-    actor, bus, child, clock, connection, document, fs, kv, log, port, random, timer,
+    actor, blob, bus, child, clock, connection, document, fs, kv, log, port, random, timer,
 };
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use crate::testing::sys::{
-    actor, bus, child, clock, connection, document, fs, kv, log, port, random, timer,
+    actor, blob, bus, child, clock, connection, document, fs, kv, log, port, random, timer,
 };

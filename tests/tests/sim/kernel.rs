@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use astrid_kernel::audit::Audit;
 use astrid_kernel::authority::Gate;
+use astrid_kernel::blob::{BlobLimits, Blobs};
 use astrid_kernel::bus::Bus;
 use astrid_kernel::bus::inbox::Inbox;
 use astrid_kernel::bus::message::Ids;
@@ -63,6 +64,7 @@ pub(crate) struct Machine {
     linker: Linker<Guest>,
     parts: Vec<(Bundle, Component)>,
     home: Home,
+    blobs: Arc<Blobs>,
     _directory: tempfile::TempDir,
 }
 
@@ -83,6 +85,7 @@ impl Machine {
             engine,
             linker,
             parts: parts.into(),
+            blobs: Arc::new(Blobs::open(home.blobs_dir(), BlobLimits::default(), 0).unwrap()),
             home,
             _directory: directory,
         }
@@ -157,6 +160,7 @@ impl Kernel {
             own_uid: 0,
             topics,
             changed,
+            blobs: Arc::clone(&machine.blobs),
             children,
             connections: watch::channel(0).0,
             acting: watch::channel(Acting::NotYet).0,

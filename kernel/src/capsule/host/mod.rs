@@ -8,6 +8,7 @@
 //! told what it did wrong.
 
 mod actor;
+mod blob;
 pub(crate) mod bus;
 mod child;
 mod clock;

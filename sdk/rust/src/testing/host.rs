@@ -10,6 +10,7 @@ use std::time::Duration;
 use astrid_wire::manifest::Manifest;
 use astrid_wire::{Pattern, Problem, Topic};
 
+use super::blobs::Blobs;
 use super::children::Children;
 use super::connection::Connection;
 use super::files::Files;
@@ -126,6 +127,7 @@ pub(super) struct Host {
     /// Documents of the operator.
     pub(super) documents: BTreeMap<String, String>,
     pub(super) files: Files,
+    pub(super) blobs: Blobs,
     pub(super) table: Table,
     once: Once,
     pub(super) pinned: bool,

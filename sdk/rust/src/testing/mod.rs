@@ -54,6 +54,7 @@ use crate::context::Context;
 use crate::dispatch::Capsule;
 use crate::error::{Rollback, SendError};
 
+mod blobs;
 mod children;
 mod connection;
 mod files;

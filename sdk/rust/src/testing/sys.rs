@@ -383,3 +383,40 @@ pub(crate) mod fs {
         host(|host| host.fs_unwatch(watch))
     }
 }
+
+pub(crate) mod blob {
+    use super::host;
+    use crate::bindings::astrid::kernel::blob::{BlobError, Progress};
+
+    pub(crate) fn begin(size: u64, expected: Option<&str>) -> Result<u64, BlobError> {
+        host(|host| host.blob_begin(size, expected))
+    }
+
+    pub(crate) fn append(upload: u64, offset: u64, bytes: &[u8]) -> Result<u64, BlobError> {
+        host(|host| host.blob_append(upload, offset, bytes))
+    }
+
+    pub(crate) fn status(upload: u64) -> Result<Progress, BlobError> {
+        host(|host| host.blob_status(upload))
+    }
+
+    pub(crate) fn finish(upload: u64) -> Result<String, BlobError> {
+        host(|host| host.blob_finish(upload))
+    }
+
+    pub(crate) fn abort(upload: u64) -> Result<(), BlobError> {
+        host(|host| host.blob_abort(upload))
+    }
+
+    pub(crate) fn size(address: &str) -> Result<u64, BlobError> {
+        host(|host| host.blob_size(address))
+    }
+
+    pub(crate) fn read(address: &str, offset: u64, length: u32) -> Result<Vec<u8>, BlobError> {
+        host(|host| host.blob_read(address, offset, length))
+    }
+
+    pub(crate) fn release(address: &str) -> Result<(), BlobError> {
+        host(|host| host.blob_release(address))
+    }
+}

@@ -208,16 +208,16 @@ fn errors_have_place_words_and_hint() {
         ),
         (
             "[capabilities]\nfs = { read = [\"/workspace/>\"], reason = \"\" }",
-            "7:34: capabilities.fs.reason: it is empty\nhint: one sentence; people read it before they decide",
+            "7:33: capabilities.fs.reason: it is empty\nhint: one sentence; people read it before they decide",
         ),
         (
             "[capabilities]\nfs = { read = [\"/etc/passwd\"], reason = \"r\" }",
-            "7:16: `/etc/passwd` is not a path of files: write /workspace/..., /home/... or /tmp/..., where `*` is one segment \
+            "7:15: `/etc/passwd` is not a path of files: write /workspace/..., /home/... or /tmp/..., where `*` is one segment \
              and a final `>` all that follow",
         ),
         (
             "[capabilities]\nfs = { write = [\"/workspace/../etc\"], reason = \"r\" }",
-            "7:17: `/workspace/../etc` is not a path of files: write /workspace/..., /home/... or /tmp/..., where `*` is one \
+            "7:16: `/workspace/../etc` is not a path of files: write /workspace/..., /home/... or /tmp/..., where `*` is one \
              segment and a final `>` all that follow",
         ),
         (

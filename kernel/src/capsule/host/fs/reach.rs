@@ -140,7 +140,7 @@ impl Guest {
     /// A quota that refused is told as that, also to who asked for all of this.
     pub(super) fn over_storage(&mut self, failed: &FsError) {
         if matches!(failed, FsError::NoSpace(_))
-            && let Err(exceeded) = self.payer.account.hold(Limit::Storage, self.payer.account.storage_left() + 1)
+            && let Err(exceeded) = self.payer.account.hold(Limit::Storage, self.payer.account.storage_room() + 1)
         {
             self.over(exceeded);
         }

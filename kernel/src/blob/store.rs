@@ -1,0 +1,366 @@
+//! [`Blobs`]: what is kept, who has it, and what is being written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use astrid_wire::Principal;
+
+use super::disk::{self, Disk};
+use super::error::BlobError;
+use super::object::{PARTS_SUFFIX, Place};
+use super::parts::{Address, PART_BYTES, part_count};
+use super::upload::{About, Progress, Upload, UploadId};
+
+/// Uploads that a principal has open: a few streams at a time.
+pub const UPLOADS_PER_PRINCIPAL_MAX: usize = 16;
+
+/// How much is kept (A8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlobLimits {
+    /// Bytes of one blob.
+    pub blob_bytes_max: u64,
+    /// Bytes of all, and of all uploads as they were announced.
+    pub total_bytes_max: u64,
+}
+
+impl Default for BlobLimits {
+    fn default() -> Self {
+        Self {
+            blob_bytes_max: 100_000_000,
+            total_bytes_max: 10_000_000_000,
+        }
+    }
+}
+
+/// A blob, as it was found.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    pub(super) size: u64,
+    pub(super) holders: BTreeSet<Principal>,
+    /// What is wrong with it, if that was noticed.
+    pub(super) wrong: Option<String>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) kept: BTreeMap<Address, Kept>,
+    pub(super) uploads: BTreeMap<UploadId, (Principal, u64, Arc<Mutex<Upload>>)>,
+}
+
+impl State {
+    fn total(&self) -> u64 {
+        let kept: u64 = self.kept.values().map(|kept| kept.size).sum();
+        let coming: u64 = self.uploads.values().map(|(_, size, _)| size).sum();
+        kept + coming
+    }
+}
+
+/// The content store of a home. One of it at a time.
+///
+/// What is read and written is done on the caller's thread; reading one blob waits for nobody, writing only for what is written to the same upload.
+#[derive(Debug)]
+pub struct Blobs {
+    pub(super) root: PathBuf,
+    pub(super) limits: BlobLimits,
+    pub(super) disk: Disk,
+    pub(super) state: Mutex<State>,
+}
+
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Opening.
+impl Blobs {
+    /// Opens the store in that directory, which is made if it is not there; removes what crashes and uploads of long ago have left.
+    ///
+    /// # Errors
+    /// The disk refused.
+    pub fn open(root: PathBuf, limits: BlobLimits, now_ms: u64) -> Result<Self, BlobError> {
+        let blobs = Self {
+            root,
+            limits,
+            disk: Disk::default(),
+            state: Mutex::default(),
+        };
+        let opened = blobs.load(now_ms);
+        opened.map_err(BlobError::file("opening the content store"))?;
+        Ok(blobs)
+    }
+
+    fn load(&self, now_ms: u64) -> io::Result<()> {
+        for directory in [self.objects(), self.references(), self.uploads()] {
+            self.disk.make_dirs(&directory)?;
+        }
+        let mut state = State::default();
+        for (directory, _) in disk::names(&self.objects())? {
+            self.load_objects(&self.objects().join(directory), &mut state)?;
+        }
+        for (name, _) in disk::names(&self.references())? {
+            let directory = self.references().join(&name);
+            let Ok(principal) = Principal::stamped(&name) else {
+                continue;
+            };
+            for (address, _) in disk::names(&directory)? {
+                let kept = address
+                    .parse()
+                    .ok()
+                    .and_then(|address: Address| state.kept.get_mut(&address));
+                match kept {
+                    Some(kept) => _ = kept.holders.insert(principal.clone()),
+                    None => self.disk.remove(&directory.join(&address))?,
+                }
+            }
+        }
+        let nobodys: Vec<Address> = state
+            .kept
+            .iter()
+            .filter(|(_, kept)| kept.holders.is_empty())
+            .map(|(a, _)| *a)
+            .collect();
+        for address in nobodys {
+            self.remove_object(address)?;
+            state.kept.remove(&address);
+        }
+        for (name, _) in disk::names(&self.uploads())? {
+            let directory = self.uploads().join(&name);
+            let resumed = match name.parse::<UploadId>() {
+                Ok(id) => Upload::resume(&self.disk, &directory, now_ms)
+                    .ok()
+                    .flatten()
+                    .map(|upload| (id, upload)),
+                Err(()) => None,
+            };
+            match resumed {
+                Some((id, upload)) => {
+                    let (principal, size) = (upload.about.principal.clone(), upload.about.size);
+                    state
+                        .uploads
+                        .insert(id, (principal, size, Arc::new(Mutex::new(upload))));
+                }
+                None => self.disk.remove_dir(&directory)?,
+            }
+        }
+        *locked(&self.state) = state;
+        Ok(())
+    }
+
+    /// The blobs of one directory; a list of parts without its blob is left over.
+    fn load_objects(&self, directory: &Path, state: &mut State) -> io::Result<()> {
+        let names = disk::names(directory)?;
+        for (name, _) in &names {
+            let path = directory.join(name);
+            let address = name.strip_suffix(PARTS_SUFFIX).unwrap_or(name).parse::<Address>();
+            let Ok(address) = address.map_err(drop) else {
+                continue;
+            };
+            if *name != address.to_string() {
+                let whole = names.iter().any(|(other, _)| *other == address.to_string());
+                if !whole {
+                    self.disk.remove(&path)?;
+                }
+                continue;
+            }
+            let size = disk::reading(&path)?.metadata()?.len();
+            let kept = Kept {
+                size,
+                ..Kept::default()
+            };
+            state.kept.insert(address, kept);
+        }
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn objects(&self) -> PathBuf {
+        self.root.join("objects")
+    }
+
+    pub(super) fn references(&self) -> PathBuf {
+        self.root.join("references")
+    }
+
+    fn uploads(&self) -> PathBuf {
+        self.root.join("uploads")
+    }
+
+    pub(super) fn remove_object(&self, address: Address) -> io::Result<()> {
+        let place = Place::of(&self.objects(), address);
+        self.disk.remove(&place.object)?;
+        self.disk.remove(&place.parts)
+    }
+}
+
+/// Writing.
+impl Blobs {
+    /// Announces a blob of that size, and its address if that is known. `room`: bytes that the principal may still keep. The identity is good
+    /// until it is finished or given up, over starts of the daemon, for a day.
+    ///
+    /// # Errors
+    /// Too large, no space, too many uploads, or the disk refused.
+    pub fn begin(
+        &self,
+        principal: &Principal,
+        size: u64,
+        expected: Option<Address>,
+        room: u64,
+        now_ms: u64,
+    ) -> Result<UploadId, BlobError> {
+        if size > self.limits.blob_bytes_max {
+            return Err(BlobError::TooLarge(self.limits.blob_bytes_max));
+        }
+        let mut state = locked(&self.state);
+        let free = self.limits.total_bytes_max.saturating_sub(state.total());
+        for (free, whose) in [(room, format!("for {principal}")), (free, "in the store".to_owned())] {
+            if size > free {
+                return Err(BlobError::NoSpace { free, whose });
+            }
+        }
+        let open = state
+            .uploads
+            .values()
+            .filter(|(whose, _, _)| whose == principal)
+            .count();
+        if open >= UPLOADS_PER_PRINCIPAL_MAX {
+            return Err(BlobError::TooMany(UPLOADS_PER_PRINCIPAL_MAX as u32));
+        }
+        // By the clock, so that an identity of an upload that is over does not come back.
+        let mut id = UploadId(now_ms << 16);
+        while state.uploads.contains_key(&id) {
+            id.0 += 1;
+        }
+        let about = About {
+            principal: principal.clone(),
+            size,
+            expected,
+            begun_ms: now_ms,
+        };
+        let directory = self.uploads().join(id.to_string());
+        let upload = Upload::begin(&self.disk, directory, about)
+            .map_err(|error| super::upload::wrote(error, "beginning an upload"))?;
+        state
+            .uploads
+            .insert(id, (principal.clone(), size, Arc::new(Mutex::new(upload))));
+        Ok(id)
+    }
+
+    fn upload(&self, principal: &Principal, id: UploadId) -> Result<Arc<Mutex<Upload>>, BlobError> {
+        let state = locked(&self.state);
+        match state.uploads.get(&id) {
+            Some((whose, _, upload)) if whose == principal => Ok(Arc::clone(upload)),
+            _ => Err(BlobError::NoUpload),
+        }
+    }
+
+    /// How far an upload is: where to go on after a crash, or a connection that broke.
+    ///
+    /// # Errors
+    /// [`BlobError::NoUpload`].
+    pub fn progress(&self, principal: &Principal, id: UploadId) -> Result<Progress, BlobError> {
+        let upload = self.upload(principal, id)?;
+        let progress = locked(&upload).progress();
+        Ok(progress)
+    }
+
+    /// Writes at most [`PART_BYTES`] where the last ones ended. Returns the next offset.
+    ///
+    /// # Errors
+    /// [`BlobError::WrongOffset`] with the right one, more than was announced, or the disk refused; the upload is as it was.
+    pub fn append(&self, principal: &Principal, id: UploadId, offset: u64, bytes: &[u8]) -> Result<u64, BlobError> {
+        let upload = self.upload(principal, id)?;
+        let mut upload = locked(&upload);
+        if upload.over {
+            return Err(BlobError::NoUpload);
+        }
+        upload.append(&self.disk, offset, bytes)
+    }
+
+    /// Makes a blob of an upload, which the principal then has. It is on disk when this returns.
+    ///
+    /// # Errors
+    /// Incomplete, or the disk refused: the upload is as it was, and can be finished later. Not what was expected: the upload is over.
+    pub fn finish(&self, principal: &Principal, id: UploadId) -> Result<Address, BlobError> {
+        let shared = self.upload(principal, id)?;
+        let mut upload = locked(&shared);
+        if upload.over {
+            return Err(BlobError::NoUpload);
+        }
+        let address = upload.complete(&self.disk)?;
+        if let Some(expected) = upload.about.expected
+            && expected != address
+        {
+            self.end(id, &mut upload)?;
+            return Err(BlobError::Mismatch { is: address, expected });
+        }
+        let size = upload.about.size;
+        let failed = |error| super::upload::wrote(error, "keeping a blob");
+        // Others wait while the names are changed: a blob that its last holder gives up meanwhile is not lost for this one.
+        let mut state = locked(&self.state);
+        self.refer(principal, address).map_err(failed)?;
+        let kept = state.kept.get(&address).is_some_and(|kept| kept.wrong.is_none());
+        if !kept {
+            self.place(&upload, address, size).map_err(failed)?;
+        }
+        let kept = state.kept.entry(address).or_default();
+        (kept.size, kept.wrong) = (size, None);
+        kept.holders.insert(principal.clone());
+        drop(state);
+        // The blob is there: what is left of the upload is rubbish, of which the next start disposes if this cannot.
+        _ = self.end(id, &mut upload);
+        Ok(address)
+    }
+
+    /// Puts what was written into its place.
+    fn place(&self, upload: &Upload, address: Address, size: u64) -> io::Result<()> {
+        let place = Place::of(&self.objects(), address);
+        self.disk.make_dirs(&place.directory)?;
+        self.disk.sync_dir(&self.objects())?;
+        // The list first: a blob without it would be corrupted.
+        if part_count(size) > 0 {
+            self.copy_list(upload, &place)?;
+        }
+        self.disk.rename(&upload.data_path(), &place.object)?;
+        self.disk.sync_dir(&place.directory)
+    }
+
+    /// The list is copied and not moved, so that an upload that is interrupted after this can be finished.
+    fn copy_list(&self, upload: &Upload, place: &Place) -> io::Result<()> {
+        let bytes_max = usize::try_from(self.limits.blob_bytes_max).unwrap_or(usize::MAX) / 32 + 32;
+        let list = disk::small(&upload.list_path(), bytes_max.min(PART_BYTES))?;
+        let temporary = upload.directory.join("parts.copy");
+        self.disk.put(&temporary, &list)?;
+        self.disk.rename(&temporary, &place.parts)
+    }
+
+    /// Writes down that a principal has a blob.
+    pub(super) fn refer(&self, principal: &Principal, address: Address) -> io::Result<()> {
+        let directory = self.references().join(principal.as_str());
+        self.disk.make_dirs(&directory)?;
+        self.disk.sync_dir(&self.references())?;
+        self.disk.put(&directory.join(address.to_string()), b"")?;
+        self.disk.sync_dir(&directory)
+    }
+
+    fn end(&self, id: UploadId, upload: &mut Upload) -> Result<(), BlobError> {
+        upload.over = true;
+        locked(&self.state).uploads.remove(&id);
+        let removed = self.disk.remove_dir(&upload.directory);
+        removed.map_err(BlobError::file("removing an upload"))
+    }
+
+    /// Gives an upload up.
+    ///
+    /// # Errors
+    /// There is none, or the disk refused: then the next start removes it.
+    pub fn abort(&self, principal: &Principal, id: UploadId) -> Result<(), BlobError> {
+        let upload = self.upload(principal, id)?;
+        let mut upload = locked(&upload);
+        self.end(id, &mut upload)
+    }
+}
