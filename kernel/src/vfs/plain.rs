@@ -10,7 +10,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::beneath::{Beneath, FileType, Moment, Stat, open_in, stat_of};
+use super::beneath::{Beneath, FileType, Moment, Stat, extent_of, open_in, stat_of};
 use super::error::{At as _, Fault, FsError};
 use super::listing::{Gathering, Page};
 use super::opened::{Access, OpenFile, Replacing};
@@ -299,9 +299,9 @@ pub(super) fn flags_of(access: &Access) -> OFlags {
 
 /// Empties a file.
 pub(super) fn cut(file: &File, room: &mut Room) -> Result<(), Fault> {
-    let before = stat_of(file)?.allocated;
+    let before = extent_of(file)?.allocated;
     rustix::fs::ftruncate(file, 0)?;
-    room.changed(before, stat_of(file)?.allocated);
+    room.changed(before, extent_of(file)?.allocated);
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::beneath::{Beneath, FileType, Stat};
+use super::beneath::{Beneath, Extent, FileType, Stat};
 use super::error::Fault;
 
 /// Directories that are remembered to be looked into, at most: what bounds the memory of a walk.
@@ -92,14 +92,14 @@ impl Room {
 
 /// What a write of so many bytes at a place may allocate, at most.
 #[must_use]
-pub fn write_grows(stat: &Stat, offset: u64, bytes: u64) -> u64 {
+pub fn write_grows(file: Extent, offset: u64, bytes: u64) -> u64 {
     let blocks = |bytes: u64| bytes.div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES);
     if bytes == 0 {
         return 0;
     }
     let touched = blocks((offset % BLOCK_BYTES).saturating_add(bytes));
-    let dense = blocks(stat.size.max(offset.saturating_add(bytes)));
-    touched.min(dense.saturating_sub(stat.allocated))
+    let dense = blocks(file.size.max(offset.saturating_add(bytes)));
+    touched.min(dense.saturating_sub(file.allocated))
 }
 
 /// What is below a directory.

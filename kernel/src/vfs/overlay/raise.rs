@@ -74,11 +74,10 @@ impl<'o> Made<'o> {
 impl Drop for Made<'_> {
     fn drop(&mut self) {
         // Mostly there is nothing: it got its place.
-        match rustix::fs::unlinkat(&self.overlay.work, &self.name, AtFlags::empty()) {
-            Err(Errno::ISDIR) => {
-                super::space::remove_all(&self.overlay.work, Path::new(&self.name), &mut Room::unlimited()).ok();
-            }
-            _ => {}
+        let removed = rustix::fs::unlinkat(&self.overlay.work, &self.name, AtFlags::empty());
+        if removed == Err(Errno::ISDIR) {
+            let nobody = &mut Room::unlimited();
+            super::space::remove_all(&self.overlay.work, Path::new(&self.name), nobody).ok();
         }
     }
 }
