@@ -63,10 +63,16 @@ impl Access {
         }
     }
 
+    /// Whether a file that is there may become different by it.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        self.write || self.append || self.truncate
+    }
+
     /// Whether anything may become different by it.
     #[must_use]
     pub fn changes(&self) -> bool {
-        self.write || self.append || self.truncate || self.create
+        self.writes() || self.create
     }
 }
 

@@ -341,6 +341,22 @@ fn what_cannot_be_copied_stays() {
     assert_eq!(fingerprint(&bed.path("lower")), before);
 }
 
+/// What a guest wrote does not run as somebody else.
+#[test]
+fn what_is_written_has_no_set_id() {
+    let bed = bed();
+    for name in ["f", "d/f"] {
+        fs::set_permissions(bed.path("lower").join(name), fs::Permissions::from_mode(0o6755)).unwrap();
+    }
+    for tree in [bed.overlay(), bed.plain()] {
+        tree.write("f", &Access::writing(), 0, b"x").unwrap();
+        tree.put("d/f", b"x").unwrap();
+        tree.mode("d/e/f", 0o7777).unwrap();
+        let mode = |path| tree.stat(&tree.at(path, Follow::No).unwrap()).unwrap().stat.mode;
+        assert_eq!((mode("f"), mode("d/f"), mode("d/e/f")), (0o755, 0o755, 0o777));
+    }
+}
+
 /// A directory that may not be written in does not keep a file in it from being written, nor from being removed with it.
 #[test]
 fn closed_directories_are_copied() {
