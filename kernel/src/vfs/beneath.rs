@@ -84,6 +84,15 @@ pub struct Stat {
     pub born: Option<Moment>,
 }
 
+/// How large a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Bytes of its content.
+    pub size: u64,
+    /// Bytes that it takes on the disk.
+    pub allocated: u64,
+}
+
 impl From<Statx> for Stat {
     fn from(stat: Statx) -> Self {
         let moment = |at: &rustix::fs::StatxTimestamp| Moment {
@@ -116,6 +125,19 @@ impl From<Statx> for Stat {
 pub fn stat_of(file: impl AsFd) -> Answer<Stat> {
     let all = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
     Ok(rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, all)?.into())
+}
+
+/// How large an open file is, and nothing else of it: a file system that is asked for times as well has to make every later write tell itself
+/// from those before.
+///
+/// # Errors
+/// The system's.
+pub fn extent_of(file: impl AsFd) -> Answer<Extent> {
+    let stat = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::SIZE | StatxFlags::BLOCKS)?;
+    Ok(Extent {
+        size: stat.stx_size,
+        allocated: stat.stx_blocks.saturating_mul(512),
+    })
 }
 
 /// What is known about a name in a directory that is open; of a link, the link.

@@ -121,7 +121,9 @@ impl From<Errno> for Fault {
             Errno::NOTEMPTY => Self::NotEmpty,
             // Links are followed before a path is used.
             Errno::LOOP | Errno::STALE => Self::Changed,
-            Errno::XDEV => Self::Unsupported("it is on another file system"),
+            Errno::XDEV => {
+                Self::Unsupported("it is on another file system, or a directory that a mounted overlay cannot rename")
+            }
             Errno::NOTSUP | Errno::NXIO | Errno::NODEV => {
                 Self::Unsupported("neither a file, nor a directory, nor a link")
             }

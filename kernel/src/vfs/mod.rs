@@ -12,6 +12,7 @@
 //! for the disk: it is for threads that may.
 
 pub mod beneath;
+pub mod checkout;
 pub mod error;
 pub mod layer;
 pub mod listing;

@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use super::beneath::{Stat, stat_of};
+use super::beneath::{Extent, Stat, extent_of, stat_of};
 use super::error::{At as _, Fault, FsError};
 use super::path::{Place, VirtualPath};
 use super::space::{Room, write_grows};
@@ -63,10 +63,16 @@ impl Access {
         }
     }
 
+    /// Whether a file that is there may become different by it.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        self.write || self.append || self.truncate
+    }
+
     /// Whether anything may become different by it.
     #[must_use]
     pub fn changes(&self) -> bool {
-        self.write || self.append || self.truncate || self.create
+        self.writes() || self.create
     }
 }
 
@@ -106,7 +112,11 @@ impl OpenFile {
     /// # Errors
     /// The system's.
     pub fn len(&self) -> Result<u64, FsError> {
-        Ok(self.stat()?.size)
+        Ok(self.extent()?.size)
+    }
+
+    fn extent(&self) -> Result<Extent, FsError> {
+        extent_of(&self.file).at(&self.path)
     }
 
     /// Whether there is nothing in it.
@@ -142,7 +152,7 @@ impl OpenFile {
     /// # Errors
     /// [`Fault::NoSpace`], and the system's, which may come when some of it is written.
     pub fn write_at(&self, bytes: &[u8], offset: u64, room: &mut Room) -> Result<(), FsError> {
-        let before = self.stat()?;
+        let before = self.extent()?;
         let offset = if self.append { before.size } else { offset };
         if offset
             .checked_add(bytes.len() as u64)
@@ -150,10 +160,10 @@ impl OpenFile {
         {
             return Err(Fault::TooLarge(i64::MAX.unsigned_abs())).at(&self.path);
         }
-        room.need(write_grows(&before, offset, bytes.len() as u64))
+        room.need(write_grows(before, offset, bytes.len() as u64))
             .at(&self.path)?;
         let written = self.file.write_all_at(bytes, offset);
-        room.changed(before.allocated, self.stat()?.allocated);
+        room.changed(before.allocated, self.extent()?.allocated);
         written.at(&self.path)
     }
 
@@ -162,12 +172,12 @@ impl OpenFile {
     /// # Errors
     /// The system's.
     pub fn set_len(&self, bytes: u64, room: &mut Room) -> Result<(), FsError> {
-        let before = self.stat()?;
+        let before = self.extent()?;
         let cut = i64::try_from(bytes)
             .map_err(|_| Fault::TooLarge(i64::MAX.unsigned_abs()))
             .at(&self.path);
         cut.and_then(|_| self.file.set_len(bytes).at(&self.path))?;
-        room.changed(before.allocated, self.stat()?.allocated);
+        room.changed(before.allocated, self.extent()?.allocated);
         Ok(())
     }
 
@@ -211,8 +221,8 @@ impl Replacing {
     /// # Errors
     /// [`Fault::NoSpace`], and the system's.
     pub fn write(&mut self, bytes: &[u8], room: &mut Room) -> Result<(), FsError> {
-        let before = stat_of(self.temporary.file()).at(self.place.path())?;
-        room.need(write_grows(&before, self.written, bytes.len() as u64))
+        let before = extent_of(self.temporary.file()).at(self.place.path())?;
+        room.need(write_grows(before, self.written, bytes.len() as u64))
             .at(self.place.path())?;
         let written = self.temporary.file().write_all_at(bytes, self.written);
         room.changed(before.allocated, self.allocated()?);
@@ -234,6 +244,6 @@ impl Replacing {
     /// # Errors
     /// The system's.
     pub fn allocated(&self) -> Result<u64, FsError> {
-        Ok(stat_of(self.temporary.file()).at(self.place.path())?.allocated)
+        Ok(extent_of(self.temporary.file()).at(self.place.path())?.allocated)
     }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::beneath::{Beneath, FileType, Moment, Stat, open_in, stat_of};
+use super::beneath::{Beneath, FileType, Moment, Stat, extent_of, open_in, stat_of};
 use super::error::{At as _, Fault, FsError};
 use super::listing::{Gathering, Page};
 use super::opened::{Access, OpenFile, Replacing};
@@ -108,6 +108,7 @@ impl Plain {
     pub(super) fn open(&self, place: &Place, access: &Access, room: &mut Room) -> Result<OpenFile, FsError> {
         let path = place.path();
         let file = self.open_or_make(path, access).at(path)?;
+        drop_set_id(&file, access).at(path)?;
         if access.truncate {
             cut(&file, room).at(path)?;
         }
@@ -288,8 +289,7 @@ impl Plain {
 
 /// How the system is asked for it. What is made or emptied is so in steps of its own, when it is known to be a regular file.
 pub(super) fn flags_of(access: &Access) -> OFlags {
-    let writes = access.write || access.append || access.truncate;
-    let flags = match (access.read, writes) {
+    let flags = match (access.read, access.writes()) {
         (true, true) => OFlags::RDWR,
         (false, true) => OFlags::WRONLY,
         (_, false) => OFlags::RDONLY,
@@ -297,11 +297,23 @@ pub(super) fn flags_of(access: &Access) -> OFlags {
     if access.append { flags | OFlags::APPEND } else { flags }
 }
 
+/// What may be written runs as nobody else: the system sees to that when an ordinary user writes a file, and here also when root does.
+pub(super) fn drop_set_id(file: &File, access: &Access) -> Result<(), Fault> {
+    if !access.writes() {
+        return Ok(());
+    }
+    let mode = rustix::fs::fstat(file)?.st_mode & 0o7777;
+    if mode & 0o6000 != 0 {
+        rustix::fs::fchmod(file, Mode::from_raw_mode(mode & 0o1777))?;
+    }
+    Ok(())
+}
+
 /// Empties a file.
 pub(super) fn cut(file: &File, room: &mut Room) -> Result<(), Fault> {
-    let before = stat_of(file)?.allocated;
+    let before = extent_of(file)?.allocated;
     rustix::fs::ftruncate(file, 0)?;
-    room.changed(before, stat_of(file)?.allocated);
+    room.changed(before, extent_of(file)?.allocated);
     Ok(())
 }
 

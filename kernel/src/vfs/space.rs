@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::beneath::{Beneath, FileType, Stat};
+use super::beneath::{Beneath, Extent, FileType, Stat};
 use super::error::Fault;
 
 /// Directories that are remembered to be looked into, at most: what bounds the memory of a walk.
@@ -92,14 +92,14 @@ impl Room {
 
 /// What a write of so many bytes at a place may allocate, at most.
 #[must_use]
-pub fn write_grows(stat: &Stat, offset: u64, bytes: u64) -> u64 {
+pub fn write_grows(file: Extent, offset: u64, bytes: u64) -> u64 {
     let blocks = |bytes: u64| bytes.div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES);
     if bytes == 0 {
         return 0;
     }
     let touched = blocks((offset % BLOCK_BYTES).saturating_add(bytes));
-    let dense = blocks(stat.size.max(offset.saturating_add(bytes)));
-    touched.min(dense.saturating_sub(stat.allocated))
+    let dense = blocks(file.size.max(offset.saturating_add(bytes)));
+    touched.min(dense.saturating_sub(file.allocated))
 }
 
 /// What is below a directory.
@@ -147,20 +147,24 @@ pub(super) fn remove_all(root: &Beneath, path: &Path, room: &mut Room) -> Result
         room.removed(&stat);
         return Ok(());
     }
+    // It is on its way out: what a directory's mode says about what is in it is over.
+    let open = |path: &Path, stat: &Stat| match stat.mode & 0o700 {
+        0o700 => Ok(()),
+        _ => root.set_mode(path, 0o700),
+    };
+    open(path, &stat)?;
     each_below(root, path, |visit| {
         match visit {
             Visit::Entry(path, stat) if stat.kind != FileType::Directory => {
                 root.remove(path)?;
                 room.removed(stat);
             }
-            Visit::Entry(..) => {}
+            Visit::Entry(path, stat) => open(path, stat)?,
             Visit::Left(path) => {
                 let stat = root.stat(path)?;
                 root.remove_dir(path)?;
                 room.removed(&stat);
             }
-            // It is on its way out: what its mode says about looking into it is over.
-            Visit::Closed(path) => return Ok(root.set_mode(path, 0o700)?),
         }
         Ok(())
     })
@@ -172,11 +176,10 @@ pub(super) enum Visit<'p> {
     Entry(&'p Path, &'p Stat),
     /// A directory, of which everything was visited. The one that was begun with comes last.
     Left(&'p Path),
-    /// A directory that cannot be looked into. It is tried once more afterwards, and then left out.
-    Closed(&'p Path),
 }
 
-/// Visits everything below a directory, and no directory before what is in it is left. Holds one directory open.
+/// Visits everything below a directory, and no directory is left before what is in it is. Holds one directory open. One that is closed to us, or
+/// vanished, has nothing in it.
 pub(super) fn each_below(
     root: &Beneath,
     path: &Path,
@@ -189,13 +192,6 @@ pub(super) fn each_below(
             continue;
         }
         let dir = match root.dir(&path) {
-            Err(Errno::ACCESS) => {
-                visit(Visit::Closed(&path))?;
-                root.dir(&path)
-            }
-            answer => answer,
-        };
-        let dir = match dir {
             Ok(dir) => dir,
             Err(Errno::NOENT | Errno::ACCESS) => continue,
             Err(error) => return Err(error.into()),

@@ -21,16 +21,17 @@ pub(super) struct Args {
     #[arg(value_name = "DIR")]
     directory: PathBuf,
     /// To whom
-    #[arg(default_value_t = Principal::default_owner())]
-    principal: Principal,
+    #[arg(value_name = "PRINCIPAL", default_value_t = Principal::default_owner())]
+    name: Principal,
 }
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
-    let path = std::path::absolute(&args.directory).with_context(|| format!("cannot resolve {}", args.directory.display()))?;
+    let path =
+        std::path::absolute(&args.directory).with_context(|| format!("cannot resolve {}", args.directory.display()))?;
     let Some(directory) = path.to_str().map(str::to_owned) else {
         return Err(Failure::failed(format!("{} has a name that is not UTF-8", path.display())).into());
     };
-    let name = args.principal;
+    let name = args.name;
     let report: WorkspaceReport = ask(context, Admin::WorkspaceAttach, &Attach { name, directory })?;
     if context.output.is_json() {
         return Output::json(&report);

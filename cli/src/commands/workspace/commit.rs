@@ -20,8 +20,8 @@ use crate::output::{Output, printable};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Whose
-    #[arg(default_value_t = Principal::default_owner())]
-    principal: Principal,
+    #[arg(value_name = "PRINCIPAL", default_value_t = Principal::default_owner())]
+    name: Principal,
     /// Only these and what is below them; the rest stays in the workspace
     #[arg(value_name = "PATH")]
     paths: Vec<String>,
@@ -34,12 +34,12 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
-    let question = format!("Write what {} changed into the directory itself?", args.principal);
+    let question = format!("Write what {} changed into the directory itself?", args.name);
     if !args.yes && !confirmed(&question, "whether the directory shall be changed")? {
         return Err(Failure::failed("nothing was committed").into());
     }
     let asked = Commit {
-        name: args.principal,
+        name: args.name,
         paths: args.paths,
         force: args.force,
     };
@@ -52,9 +52,13 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     }
     if !context.output.is_json() {
         for path in &committed.left_out {
-            context.output.say(&format!("{path} is no file, directory or link, and stays in the workspace"));
+            context.output.say(&format!(
+                "{path} is no file, directory or link, and stays in the workspace"
+            ));
         }
-        context.output.say(&format!("committed: {}", counted(committed.changes)));
+        context
+            .output
+            .say(&format!("committed: {}", counted(committed.changes)));
     }
     Ok(())
 }
@@ -65,7 +69,9 @@ fn conflicts(context: &Context, committed: &Committed) -> anyhow::Error {
     for conflict in &committed.conflicts {
         let _ = writeln!(text, "{}: {}", printable(&conflict.path), conflict.why);
     }
-    let more = committed.conflicts_total.saturating_sub(committed.conflicts.len() as u64);
+    let more = committed
+        .conflicts_total
+        .saturating_sub(committed.conflicts.len() as u64);
     if more > 0 {
         let _ = writeln!(text, "and {more} more");
     }
@@ -74,8 +80,15 @@ fn conflicts(context: &Context, committed: &Committed) -> anyhow::Error {
     {
         return error;
     }
-    let things = if committed.conflicts_total == 1 { "path" } else { "paths" };
-    let failure = Failure::failed(format!("{} {things} changed in the directory meanwhile; nothing was committed", committed.conflicts_total));
+    let things = if committed.conflicts_total == 1 {
+        "path"
+    } else {
+        "paths"
+    };
+    let failure = Failure::failed(format!(
+        "{} {things} changed in the directory meanwhile; nothing was committed",
+        committed.conflicts_total
+    ));
     failure
         .coded(codes::CONFLICT)
         .hint("look at them with `astrid workspace diff`, then commit other paths, roll these back, or say --force")

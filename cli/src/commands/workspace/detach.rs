@@ -14,15 +14,15 @@ use crate::output::Output;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Whose
-    #[arg(default_value_t = Principal::default_owner())]
-    principal: Principal,
+    #[arg(value_name = "PRINCIPAL", default_value_t = Principal::default_owner())]
+    name: Principal,
     /// Drop what was not committed
     #[arg(long)]
     force: bool,
 }
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
-    let (name, force) = (args.principal, args.force);
+    let (name, force) = (args.name, args.force);
     let report: WorkspaceReport = ask(context, Admin::WorkspaceDetach, &Detach { name, force })?;
     if context.output.is_json() {
         return Output::json(&report);

@@ -20,8 +20,8 @@ const BAR_MAX: u64 = 40;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Whose
-    #[arg(default_value_t = Principal::default_owner())]
-    principal: Principal,
+    #[arg(value_name = "PRINCIPAL", default_value_t = Principal::default_owner())]
+    name: Principal,
     /// Only these and what is below them
     #[arg(value_name = "PATH")]
     paths: Vec<String>,
@@ -38,7 +38,7 @@ pub(super) struct Args {
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let mut asked = Diff {
-        name: args.principal,
+        name: args.name,
         paths: args.paths,
         after: None,
         names_only: args.names,
@@ -115,14 +115,21 @@ fn stat_line(file: &FileDiff, style: Style) -> String {
     let mut text = format!("{} | ", path(file));
     match (file.lines_added, file.lines_removed) {
         _ if file.binary => {
-            let size = |side: &Option<_>| side.as_ref().and_then(|side: &astrid_wire::control::workspace::Side| side.size);
+            let size = |side: &Option<_>| {
+                side.as_ref()
+                    .and_then(|side: &astrid_wire::control::workspace::Side| side.size)
+            };
             let (old, new) = (size(&file.before).unwrap_or(0), size(&file.after).unwrap_or(0));
             let _ = write!(text, "binary, {old} -> {new} bytes");
         }
         (Some(added), Some(removed)) if added + removed > 0 => {
             let all = added + removed;
             let width = |count: u64| {
-                let part = if all > BAR_MAX { (count * BAR_MAX).div_ceil(all) } else { count };
+                let part = if all > BAR_MAX {
+                    (count * BAR_MAX).div_ceil(all)
+                } else {
+                    count
+                };
                 usize::try_from(part).unwrap_or(0)
             };
             let _ = write!(

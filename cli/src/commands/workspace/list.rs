@@ -16,13 +16,14 @@ use crate::time;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Only this principal's
-    principal: Option<Principal>,
+    #[arg(value_name = "PRINCIPAL")]
+    name: Option<Principal>,
 }
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let mut workspaces = Vec::new();
     let mut asked = List {
-        name: args.principal,
+        name: args.name,
         after: None,
     };
     loop {
@@ -40,7 +41,10 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
 }
 
 fn text(workspaces: &[WorkspaceReport]) -> String {
-    let mut table = Table::new(&["PRINCIPAL", "DIRECTORY", "CHANGES", "DISK", "USERS", "SINCE"], &[3, 4]);
+    let mut table = Table::new(
+        &["PRINCIPAL", "DIRECTORY", "CHANGES", "DISK", "USERS", "SINCE"],
+        &[3, 4],
+    );
     for workspace in workspaces {
         table.row([
             workspace.name.to_string(),

@@ -64,13 +64,21 @@ fn ask<T: DeserializeOwned>(context: &Context, admin: Admin, body: &impl Seriali
 
 /// `3 added, 1 modified`; `nothing` when there is nothing.
 fn counted(counts: Counts) -> String {
-    let all = [(counts.added, "added"), (counts.modified, "modified"), (counts.removed, "removed")];
+    let all = [
+        (counts.added, "added"),
+        (counts.modified, "modified"),
+        (counts.removed, "removed"),
+    ];
     let said: Vec<String> = all
         .iter()
         .filter(|(count, _)| *count > 0)
         .map(|(count, what)| format!("{count} {what}"))
         .collect();
-    if said.is_empty() { "nothing".to_owned() } else { said.join(", ") }
+    if said.is_empty() {
+        "nothing".to_owned()
+    } else {
+        said.join(", ")
+    }
 }
 
 /// Says where somebody works.
@@ -84,7 +92,13 @@ mod tests {
 
     #[test]
     fn changes_are_counted_in_words() {
-        let counts = |added, modified, removed| counted(Counts { added, modified, removed });
+        let counts = |added, modified, removed| {
+            counted(Counts {
+                added,
+                modified,
+                removed,
+            })
+        };
         assert_eq!(counts(0, 0, 0), "nothing");
         assert_eq!(counts(3, 0, 1), "3 added, 1 removed");
     }

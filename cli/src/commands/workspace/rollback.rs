@@ -16,8 +16,8 @@ use crate::output::Output;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Whose
-    #[arg(default_value_t = Principal::default_owner())]
-    principal: Principal,
+    #[arg(value_name = "PRINCIPAL", default_value_t = Principal::default_owner())]
+    name: Principal,
     /// Only these and what is below them
     #[arg(value_name = "PATH", conflicts_with = "to")]
     paths: Vec<String>,
@@ -30,12 +30,12 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
-    let question = format!("Throw away what {} changed?", args.principal);
+    let question = format!("Throw away what {} changed?", args.name);
     if !args.yes && !confirmed(&question, "whether changes shall be thrown away")? {
         return Err(Failure::failed("nothing was rolled back").into());
     }
     let asked = Rollback {
-        name: args.principal,
+        name: args.name,
         paths: args.paths,
         to: args.to,
     };

@@ -14,8 +14,8 @@ pub(super) struct Args {
     /// Its name: 1 to 64 of a-z, 0-9, `.`, `_` and `-`, not with a dot first
     snapshot: String,
     /// Whose
-    #[arg(default_value_t = Principal::default_owner())]
-    principal: Principal,
+    #[arg(value_name = "PRINCIPAL", default_value_t = Principal::default_owner())]
+    name: Principal,
     /// Remove it
     #[arg(long)]
     remove: bool,
@@ -23,7 +23,7 @@ pub(super) struct Args {
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let asked = Snapshot {
-        name: args.principal,
+        name: args.name,
         snapshot: args.snapshot,
         remove: args.remove,
     };

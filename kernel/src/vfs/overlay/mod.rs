@@ -33,7 +33,7 @@ use super::error::{At as _, Fault, FsError};
 use super::layer::{self, Entry, Kind};
 use super::opened::{Access, OpenFile};
 use super::path::{Follow, Place, VirtualPath};
-use super::plain::{cut, flags_of};
+use super::plain::{cut, drop_set_id, flags_of};
 use super::space::{self, Room};
 use super::temporary::TEMPORARY;
 use super::walk::{self, Directories, Step};
@@ -238,7 +238,8 @@ impl Overlay {
         let left: Vec<_> = work.names()?.collect::<Result<_, _>>()?;
         for (name, _) in left {
             if name.as_bytes().starts_with(TEMPORARY.as_bytes()) {
-                space::remove_all(&work, Path::new(&name), &mut Room::unlimited())?;
+                // What cannot be removed is in nobody's way.
+                space::remove_all(&work, Path::new(&name), &mut Room::unlimited()).ok();
             }
         }
         Ok(Self {
@@ -410,7 +411,7 @@ impl Overlay {
         }
         regular(&spot.seen)?;
         let raised;
-        let level = if spot.seen.upper.is_none() && (access.write || access.append || access.truncate) {
+        let level = if spot.seen.upper.is_none() && access.writes() {
             raised = self.raise_file(path, &spot, !access.truncate, room)?;
             &raised
         } else {
@@ -418,6 +419,7 @@ impl Overlay {
         };
         let seen = level.look(spot.name)?;
         let file = file_in(level.holder(&seen)?, spot.name, flags_of(access), 0)?;
+        drop_set_id(&file, access)?;
         if access.truncate {
             cut(&file, room)?;
         }

@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, RenameFlags};
+use rustix::fs::{AtFlags, Mode, RenameFlags};
 use rustix::io::Errno;
 
 use super::super::beneath::stat_in;
@@ -74,20 +74,29 @@ impl<'o> Made<'o> {
 impl Drop for Made<'_> {
     fn drop(&mut self) {
         // Mostly there is nothing: it got its place.
-        match rustix::fs::unlinkat(&self.overlay.work, &self.name, AtFlags::empty()) {
-            Err(Errno::ISDIR) => {
-                super::space::remove_all(&self.overlay.work, Path::new(&self.name), &mut Room::unlimited()).ok();
-            }
-            _ => {}
+        let removed = rustix::fs::unlinkat(&self.overlay.work, &self.name, AtFlags::empty());
+        if removed == Err(Errno::ISDIR) {
+            let nobody = &mut Room::unlimited();
+            super::space::remove_all(&self.overlay.work, Path::new(&self.name), nobody).ok();
         }
     }
 }
 
-/// Does something in a directory that keeps its time: what is made there was there, for who looks at the view.
-pub(super) fn unseen<T>(dir: BorrowedFd<'_>, act: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-    let before = layer::look_at(dir)?.mtime_ns();
-    let done = act()?;
-    layer::set_mtime(dir, before)?;
+/// Does something in a directory that keeps its time: what is made there was there, for who looks at the view. For the same reason it does not
+/// matter whether we may make something in it.
+pub(super) fn unseen<T>(dir: BorrowedFd<'_>, mut act: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
+    let before = layer::look_at(dir)?;
+    let closed = before.mode() & 0o300 != 0o300;
+    let done = match act() {
+        Err(Fault::Denied) if closed => {
+            rustix::fs::fchmod(dir, Mode::from_raw_mode(before.mode() | 0o300))?;
+            let done = act();
+            rustix::fs::fchmod(dir, Mode::from_raw_mode(before.mode()))?;
+            done?
+        }
+        done => done?,
+    };
+    layer::set_mtime(dir, before.mtime_ns())?;
     Ok(done)
 }
 

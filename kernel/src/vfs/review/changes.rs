@@ -90,7 +90,7 @@ pub(super) fn tally(counts: &mut Counts, how: How) {
 ///
 /// # Errors
 /// The file system's, and too many names.
-pub(super) fn names(directory: impl AsFd, path: &[u8]) -> Result<Vec<OsString>, ReviewError> {
+pub(in super::super) fn names(directory: impl AsFd, path: &[u8]) -> Result<Vec<OsString>, ReviewError> {
     let read = || -> Result<Vec<OsString>, rustix::io::Errno> {
         let mut names = Vec::new();
         for entry in Entries::read_from(&directory)? {

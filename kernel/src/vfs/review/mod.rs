@@ -126,7 +126,7 @@ pub fn shown(path: &[u8]) -> String {
 }
 
 /// `directory/name`.
-fn joined(directory: &[u8], name: &OsStr) -> Vec<u8> {
+pub(super) fn joined(directory: &[u8], name: &OsStr) -> Vec<u8> {
     let mut path = Vec::with_capacity(directory.len() + 1 + name.len());
     path.extend_from_slice(directory);
     if !directory.is_empty() {

@@ -17,6 +17,7 @@ use crate::vfs::layer;
 
 mod crash;
 mod look;
+mod plain;
 mod undo;
 mod view;
 

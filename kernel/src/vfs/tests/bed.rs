@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stderr, reason = "a test that cannot run here says so")]
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
@@ -90,6 +91,25 @@ pub(super) const RENAMING: Renaming = Renaming {
     entries_max: 100_000,
 };
 
+thread_local! {
+    /// What this thread's overlay grew by, as its operations say.
+    static GROWN: Cell<i64> = const { Cell::new(0) };
+}
+
+/// What the overlay grew by since this was asked last.
+pub(super) fn grown() -> i64 {
+    GROWN.take()
+}
+
+fn spending<T>(tree: &Tree, act: impl FnOnce(&mut Room) -> Result<T, FsError>) -> Result<T, FsError> {
+    let mut room = Room::unlimited();
+    let done = act(&mut room);
+    if tree.has_layers() {
+        GROWN.set(GROWN.get() + room.grown());
+    }
+    done
+}
+
 impl Use for Tree {
     fn at(&self, text: &str, follow: Follow) -> Result<Place, FsError> {
         self.resolve(&path(text), follow)
@@ -104,43 +124,55 @@ impl Use for Tree {
     }
 
     fn put(&self, text: &str, bytes: &[u8]) -> Result<(), FsError> {
-        let mut room = Room::unlimited();
         let mut replacing = self.begin_replace(&self.at(text, Follow::Yes)?, 0o644)?;
-        replacing.write(bytes, &mut room)?;
-        self.publish(replacing, &mut room)
+        spending(self, |room| {
+            replacing.write(bytes, room)?;
+            let taken = replacing.allocated()?;
+            let published = self.publish(replacing, room);
+            if published.is_err() {
+                room.gave_up(taken);
+            }
+            published
+        })
     }
 
     fn write(&self, text: &str, access: &Access, offset: u64, bytes: &[u8]) -> Result<(), FsError> {
-        let mut room = Room::unlimited();
-        let file = self.open(&self.at(text, Follow::Yes)?, access, &mut room)?;
-        file.write_at(bytes, offset, &mut room)
+        let place = self.at(text, Follow::Yes)?;
+        spending(self, |room| {
+            self.open(&place, access, room)?.write_at(bytes, offset, room)
+        })
     }
 
     fn cut(&self, text: &str, length: u64) -> Result<(), FsError> {
-        let mut room = Room::unlimited();
-        let file = self.open(&self.at(text, Follow::Yes)?, &Access::writing(), &mut room)?;
-        file.set_len(length, &mut room)
+        let place = self.at(text, Follow::Yes)?;
+        spending(self, |room| {
+            self.open(&place, &Access::writing(), room)?.set_len(length, room)
+        })
     }
 
     fn dir(&self, text: &str) -> Result<(), FsError> {
-        self.make_dir(&self.at(text, Follow::No)?, 0o755, &mut Room::unlimited())
+        let place = self.at(text, Follow::No)?;
+        spending(self, |room| self.make_dir(&place, 0o755, room))
     }
 
     fn gone(&self, text: &str, removal: Removal) -> Result<(), FsError> {
-        self.remove(&self.at(text, Follow::No)?, removal, &mut Room::unlimited())
+        let place = self.at(text, Follow::No)?;
+        spending(self, |room| self.remove(&place, removal, room))
     }
 
     fn moved(&self, from: &str, to: &str) -> Result<(), FsError> {
         let (from, to) = (self.at(from, Follow::No)?, self.at(to, Follow::No)?);
-        self.rename(&from, &to, &RENAMING, &mut Room::unlimited())
+        spending(self, |room| self.rename(&from, &to, &RENAMING, room))
     }
 
     fn link(&self, text: &str, target: &str) -> Result<(), FsError> {
-        self.make_link(&self.at(text, Follow::No)?, target, &mut Room::unlimited())
+        let place = self.at(text, Follow::No)?;
+        spending(self, |room| self.make_link(&place, target, room))
     }
 
     fn mode(&self, text: &str, mode: u32) -> Result<(), FsError> {
-        self.set_mode(&self.at(text, Follow::Yes)?, mode, &mut Room::unlimited())
+        let place = self.at(text, Follow::Yes)?;
+        spending(self, |room| self.set_mode(&place, mode, room))
     }
 
     fn time(&self, text: &str, seconds: i64) -> Result<(), FsError> {
@@ -148,7 +180,8 @@ impl Use for Tree {
             seconds,
             nanoseconds: 7,
         };
-        self.set_modified(&self.at(text, Follow::No)?, at, &mut Room::unlimited())
+        let place = self.at(text, Follow::No)?;
+        spending(self, |room| self.set_modified(&place, at, room))
     }
 
     fn names(&self, text: &str) -> Result<Vec<String>, FsError> {

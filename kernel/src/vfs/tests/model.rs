@@ -7,9 +7,10 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use super::super::Removal;
+use super::super::beneath::Beneath;
 use super::super::opened::Access;
-use super::bed::{Bed, Use, also_as_user, fault, fingerprint, is_again, name_of, view_of};
+use super::super::{Removal, space};
+use super::bed::{Bed, Use, also_as_user, fault, fingerprint, grown, is_again, name_of, view_of};
 
 /// A few names, so that operations meet.
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -169,16 +170,30 @@ pub(super) fn known(tree: &impl Use) -> Vec<String> {
     paths(&tree.view(false))
 }
 
+/// What the upper layer takes on the disk.
+fn used(bed: &Bed) -> i64 {
+    let upper = Beneath::open(&bed.path("upper")).unwrap();
+    i64::try_from(space::usage(&upper, u64::MAX).unwrap().bytes).unwrap()
+}
+
 fn run(seed: u64) -> usize {
     let mut rng = StdRng::seed_from_u64(seed);
     let bed = Bed::new(|lower| prepare(lower, seed));
     let (mut overlay, plain) = (bed.overlay(), bed.plain());
     let before = fingerprint(&bed.path("lower"));
     let (mut succeeded, mut known) = (0, Vec::new());
+    grown();
+    let mut taken = used(&bed);
     for number in 0..STEPS {
         if number % COMPARED_EVERY == 0 {
             let view = overlay.view(true);
             assert_eq!(view, plain.view(true), "seed {seed}, before step {number}");
+            taken += grown();
+            assert_eq!(
+                taken,
+                used(&bed),
+                "seed {seed}, before step {number}: it takes what its operations said"
+            );
             known = paths(&view);
         }
         let step = any_step(&mut rng, &known);

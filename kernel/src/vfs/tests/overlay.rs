@@ -16,7 +16,7 @@ use super::super::path::{Follow, Place};
 use super::super::space::{self, Room};
 use super::super::temporary::TEMPORARY;
 use super::super::{Removal, Renaming, Tree};
-use super::bed::{Bed, RENAMING, Use, fault, fingerprint, view_of};
+use super::bed::{Bed, RENAMING, Use, also_as_user, fault, fingerprint, name_of, view_of};
 
 const ALL: Removal = Removal::Tree { entries_max: 1000 };
 
@@ -339,6 +339,45 @@ fn what_cannot_be_copied_stays() {
     tree.gone("d/p", Removal::File).unwrap();
     tree.moved("d", "x").unwrap();
     assert_eq!(fingerprint(&bed.path("lower")), before);
+}
+
+/// What a guest wrote does not run as somebody else.
+#[test]
+fn what_is_written_has_no_set_id() {
+    let bed = bed();
+    for name in ["f", "d/f"] {
+        fs::set_permissions(bed.path("lower").join(name), fs::Permissions::from_mode(0o6755)).unwrap();
+    }
+    for tree in [bed.overlay(), bed.plain()] {
+        tree.write("f", &Access::writing(), 0, b"x").unwrap();
+        tree.put("d/f", b"x").unwrap();
+        tree.mode("d/e/f", 0o7777).unwrap();
+        let mode = |path| tree.stat(&tree.at(path, Follow::No).unwrap()).unwrap().stat.mode;
+        assert_eq!((mode("f"), mode("d/f"), mode("d/e/f")), (0o755, 0o755, 0o777));
+    }
+}
+
+/// A directory that may not be written in does not keep a file in it from being written, nor from being removed with it.
+#[test]
+fn closed_directories_are_copied() {
+    let bed = bed();
+    for name in ["lower/d/e", "lower/d"] {
+        fs::set_permissions(bed.path(name), fs::Permissions::from_mode(0o555)).unwrap();
+    }
+    let tree = bed.overlay();
+    tree.write("d/e/f", &Access::writing(), 0, b"UP").unwrap();
+    tree.put("d/f", b"new")
+        .map_err(|error| error.fault)
+        .or_else(|fault| if fault == Fault::Denied { Ok(()) } else { Err(fault) })
+        .unwrap();
+    assert_eq!(&tree.read("d/e/f").unwrap()[..3], b"UP\x07");
+    assert_eq!(fs::metadata(bed.path("upper/d/e")).unwrap().mode() & 0o777, 0o555);
+    tree.gone("d", ALL).unwrap();
+    assert_eq!(fs::read_dir(bed.path("work")).unwrap().count(), 0);
+    for name in ["lower/d", "lower/d/e"] {
+        fs::set_permissions(bed.path(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    also_as_user(name_of(closed_directories_are_copied));
 }
 
 /// What is open stays what it was; what is watched is what both layers have.

@@ -17,7 +17,7 @@ use super::super::{Removal, Tree};
 use super::bed::{Use, fault, fingerprint};
 
 /// Times that everything is tried on each kind of tree.
-const ROUNDS: usize = 2000;
+const ROUNDS: usize = 1000;
 
 /// Who stops the other thread, however it goes.
 struct Stop<'a>(&'a AtomicBool);

@@ -327,7 +327,7 @@ impl Host {
 
     pub(in crate::testing) fn fs_watch(&mut self, path: &str) -> Result<PortId, FsError> {
         let key = self.permitted(Action::FsRead, path, true)?;
-        let node = self.files.tree.get(&key).ok_or(FsError::NotFound)?;
+        self.files.tree.get(&key).ok_or(FsError::NotFound)?;
         if self.files.watches.len() >= WATCHES_MAX {
             return Err(FsError::TooMany(WATCHES_MAX as u32));
         }

@@ -1,0 +1,329 @@
+//! A workspace as plain files, for machines where nothing can be mounted for a child: the merged view is copied into a directory, a child works
+//! there, and what differs afterwards goes into the upper.
+//!
+//! A copy shares its blocks where the file system can. It is bounded by bytes; nobody else may use the workspace between [`make`] and [`import`],
+//! or what they wrote would be taken for gone. Devices, fifos and sockets are not taken over.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, RenameFlags};
+
+use super::layer::{self, Entry, Kind};
+use super::review::changes::{names, same_content};
+use super::review::{DEPTH_MAX, Layers, ReviewError, joined, shown, tree};
+
+/// Where something waits for its place in the upper, beside it.
+const ASIDE: &str = "aside";
+
+/// Why there is no checkout.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckoutError {
+    /// It would be larger than was allowed.
+    #[error("the workspace has more than {0} bytes")]
+    TooLarge(u64),
+    /// The file systems'.
+    #[error(transparent)]
+    Review(#[from] ReviewError),
+}
+
+/// What an import found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Paths that went into the upper.
+    pub written: u64,
+    /// Paths that are gone.
+    pub removed: u64,
+}
+
+fn failed(action: &'static str, path: &[u8]) -> impl Fn(io::Error) -> ReviewError {
+    let path = shown(path);
+    move |source| ReviewError::Io {
+        action,
+        path: path.clone(),
+        source,
+    }
+}
+
+/// A directory of the merged view: what each layer has of it.
+struct Level {
+    upper: Option<OwnedFd>,
+    lower: Option<OwnedFd>,
+}
+
+impl Level {
+    fn root(layers: &Layers) -> Result<Self, ReviewError> {
+        let open = |layer: &super::beneath::Beneath| layer.dir(Path::new(""));
+        let open = |layer| open(layer).map_err(|error| failed("open", b"")(error.into()));
+        let (upper, lower) = (open(&layers.upper)?, open(&layers.lower)?);
+        let fd = |layer: super::beneath::Beneath| layer.as_fd().try_clone_to_owned();
+        Ok(Self {
+            upper: Some(fd(upper).map_err(failed("open", b""))?),
+            lower: Some(fd(lower).map_err(failed("open", b""))?),
+        })
+    }
+
+    /// What is shown under a name, and in which layer it is.
+    fn look(&self, name: &OsStr) -> io::Result<Option<(Entry, BorrowedFd<'_>)>> {
+        if let Some(upper) = &self.upper
+            && let Some(entry) = layer::look(upper, name)?
+        {
+            let gone = entry.kind == Kind::Whiteout
+                || layer::has_whiteout_files(upper)? && layer::stands_for_whiteout(upper, name, &entry)?;
+            return Ok((!gone).then(|| (entry, upper.as_fd())));
+        }
+        self.look_below(name)
+    }
+
+    /// What the lower shows under a name where nothing is above.
+    fn look_below(&self, name: &OsStr) -> io::Result<Option<(Entry, BorrowedFd<'_>)>> {
+        let Some(lower) = &self.lower else { return Ok(None) };
+        Ok(layer::look(lower, name)?.map(|entry| (entry, lower.as_fd())))
+    }
+
+    fn names(&self, path: &[u8]) -> Result<Vec<OsString>, ReviewError> {
+        let mut all = Vec::new();
+        for layer in [&self.upper, &self.lower].into_iter().flatten() {
+            all.extend(names(layer, path)?);
+        }
+        all.sort_unstable();
+        all.dedup();
+        Ok(all)
+    }
+
+    /// The directory of that name. What an opaque one hides is not a part of it.
+    fn enter(&self, name: &OsStr) -> io::Result<Self> {
+        let open = |layer: &Option<OwnedFd>| match layer {
+            Some(layer) if layer::look(layer, name)?.is_some_and(|entry| entry.kind == Kind::Directory) => {
+                layer::open_directory(layer, name).map(Some)
+            }
+            _ => Ok(None),
+        };
+        let upper = open(&self.upper)?;
+        let covered = match (&upper, &self.upper) {
+            (Some(upper), _) => layer::is_opaque(upper)?,
+            (None, Some(above)) => layer::look(above, name)?.is_some(),
+            (None, None) => false,
+        };
+        let lower = if covered { None } else { open(&self.lower)? };
+        Ok(Self { upper, lower })
+    }
+}
+
+/// Copies what a workspace shows into an empty directory. Returns the bytes of its files.
+///
+/// # Errors
+/// [`CheckoutError::TooLarge`], and the file systems'. Who calls removes what is there by then.
+pub fn make(layers: &Layers, into: impl AsFd, bytes_max: u64) -> Result<u64, CheckoutError> {
+    let mut left = bytes_max;
+    let level = Level::root(layers)?;
+    fill(&level, into.as_fd(), &[], 0, &mut left).map_err(|error| match error {
+        CheckoutError::TooLarge(_) => CheckoutError::TooLarge(bytes_max),
+        error => error,
+    })?;
+    Ok(bytes_max - left)
+}
+
+fn fill(level: &Level, into: BorrowedFd<'_>, path: &[u8], depth: usize, left: &mut u64) -> Result<(), CheckoutError> {
+    deep(path, depth)?;
+    for name in level.names(path)? {
+        let path = joined(path, &name);
+        let failed = failed("copy", &path);
+        let Some((entry, from)) = level.look(&name).map_err(&failed)? else {
+            continue;
+        };
+        match entry.kind {
+            Kind::Whiteout | Kind::Other => {}
+            Kind::Directory => {
+                let below = level.enter(&name).map_err(&failed)?;
+                let like = layer::open_directory(from, &name).map_err(&failed)?;
+                let made = layer::copy_directory(&like, into, &name).map_err(&failed)?;
+                fill(&below, made.as_fd(), &path, depth + 1, left)?;
+                layer::set_mtime(&made, entry.mtime_ns()).map_err(&failed)?;
+            }
+            Kind::File | Kind::Symlink => {
+                *left = left.checked_sub(entry.size()).ok_or(CheckoutError::TooLarge(0))?;
+                layer::copy_entry(from, &name, into, &name).map_err(&failed)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn deep(path: &[u8], depth: usize) -> Result<(), ReviewError> {
+    if depth > DEPTH_MAX {
+        return Err(ReviewError::TooDeep { path: shown(path) });
+    }
+    Ok(())
+}
+
+/// Makes the upper show what a directory has. `overlay` is the directory that the upper is in.
+///
+/// # Errors
+/// The file systems', naming the path. What is taken over by then stays; doing it again takes over the rest.
+pub fn import(overlay: &Path, layers: &Layers, from: impl AsFd) -> Result<Imported, ReviewError> {
+    let aside = layer::open_root(overlay).map_err(failed("open", b""))?;
+    tree::remove(&aside, OsStr::new(ASIDE), ASIDE.as_bytes())?;
+    let mut import = Import {
+        aside,
+        done: Imported::default(),
+    };
+    let level = Level::root(layers)?;
+    import.directory(&level, from.as_fd(), &[], 0)?;
+    Ok(import.done)
+}
+
+struct Import {
+    aside: OwnedFd,
+    done: Imported,
+}
+
+impl Import {
+    fn directory(&mut self, level: &Level, from: BorrowedFd<'_>, path: &[u8], depth: usize) -> Result<(), ReviewError> {
+        deep(path, depth)?;
+        let Some(upper) = &level.upper else { return Ok(()) };
+        let mut all = level.names(path)?;
+        all.extend(names(from, path)?);
+        all.sort_unstable();
+        all.dedup();
+        for name in all {
+            let path = joined(path, &name);
+            let failed = failed("take over", &path);
+            let new = layer::look(from, &name).map_err(&failed)?;
+            let new = new.filter(|entry| matches!(entry.kind, Kind::File | Kind::Directory | Kind::Symlink));
+            let old = level.look(&name).map_err(&failed)?;
+            match (old, new) {
+                (None, None) => {}
+                (Some(_), None) => self.remove(level, upper.as_fd(), &name, &path)?,
+                (Some((old, _)), Some(new)) if old.kind == Kind::Directory && new.kind == Kind::Directory => {
+                    let below = self.shared(level, upper.as_fd(), &name, (from, &new), &path)?;
+                    let from = layer::open_directory(from, &name).map_err(&failed)?;
+                    self.directory(&below, from.as_fd(), &path, depth + 1)?;
+                }
+                (Some((old, at)), Some(new)) if is_same(&old, at, &new, from, &name).map_err(&failed)? => {}
+                (_, Some(new)) => self.put(level, upper.as_fd(), &name, (from, &new), &path)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A directory that both have: in the upper as well, with the mode that it has now.
+    fn shared(
+        &mut self,
+        level: &Level,
+        upper: BorrowedFd<'_>,
+        name: &OsStr,
+        (from, new): (BorrowedFd<'_>, &Entry),
+        path: &[u8],
+    ) -> Result<Level, ReviewError> {
+        let failed = failed("take over", path);
+        let below = level.enter(name).map_err(&failed)?;
+        let had = below
+            .upper
+            .as_ref()
+            .or(below.lower.as_ref())
+            .map(layer::look_at)
+            .transpose()
+            .map_err(&failed)?;
+        if below.upper.is_none() {
+            let like = layer::open_directory(from, name).map_err(&failed)?;
+            layer::copy_directory(like, upper, name).map_err(&failed)?;
+        }
+        let now = level.enter(name).map_err(&failed)?;
+        if let Some(made) = &now.upper {
+            rustix::fs::fchmod(made, Mode::from_raw_mode(new.mode())).map_err(|error| failed(error.into()))?;
+        }
+        self.done.written += u64::from(had.is_some_and(|had| had.mode() != new.mode()));
+        Ok(now)
+    }
+
+    /// What was there is gone: a whiteout, if the lower has something there.
+    fn remove(&mut self, level: &Level, upper: BorrowedFd<'_>, name: &OsStr, path: &[u8]) -> Result<(), ReviewError> {
+        let failed = failed("take over", path);
+        let aside = OsStr::new(ASIDE);
+        if level.look_below(name).map_err(&failed)?.is_some() {
+            layer::make_whiteout(&self.aside, aside).map_err(&failed)?;
+        }
+        self.done.removed += 1;
+        self.place(upper, name, path)
+    }
+
+    /// Something new, or something else than there was.
+    fn put(
+        &mut self,
+        level: &Level,
+        upper: BorrowedFd<'_>,
+        name: &OsStr,
+        (from, new): (BorrowedFd<'_>, &Entry),
+        path: &[u8],
+    ) -> Result<(), ReviewError> {
+        let failed = failed("take over", path);
+        let aside = OsStr::new(ASIDE);
+        let below = level.look_below(name).map_err(&failed)?;
+        match new.kind {
+            Kind::Directory => {
+                let like = layer::open_directory(from, name).map_err(&failed)?;
+                let made = layer::copy_directory(&like, &self.aside, aside).map_err(&failed)?;
+                let mut left = u64::MAX;
+                let all = Level {
+                    upper: None,
+                    lower: Some(like),
+                };
+                fill(&all, made.as_fd(), path, 0, &mut left).map_err(|error| match error {
+                    CheckoutError::Review(error) => error,
+                    CheckoutError::TooLarge(_) => ReviewError::TooDeep { path: shown(path) },
+                })?;
+                layer::set_mtime(&made, new.mtime_ns()).map_err(&failed)?;
+                if below.is_some_and(|(entry, _)| entry.kind == Kind::Directory) {
+                    layer::make_opaque(&made).map_err(&failed)?;
+                }
+            }
+            Kind::File => {
+                let file = layer::open_file(from, name).map_err(&failed)?;
+                let (copy, _) = layer::copy_file(&file, &self.aside, aside).map_err(&failed)?;
+                if below.is_some_and(|(entry, _)| entry.kind == Kind::File) {
+                    layer::mark_origin(copy).map_err(&failed)?;
+                }
+            }
+            _ => drop(layer::copy_entry(from, name, &self.aside, aside).map_err(&failed)?),
+        }
+        self.done.written += 1;
+        self.place(upper, name, path)
+    }
+
+    /// What waits, or nothing, takes the place of what the upper has.
+    fn place(&self, upper: BorrowedFd<'_>, name: &OsStr, path: &[u8]) -> Result<(), ReviewError> {
+        let failed = failed("take over", path);
+        let aside = OsStr::new(ASIDE);
+        let there = layer::look(&self.aside, aside).map_err(&failed)?.is_some();
+        let here = layer::look(upper, name).map_err(&failed)?.is_some();
+        match (there, here) {
+            (true, true) => rustix::fs::renameat_with(&self.aside, aside, upper, name, RenameFlags::EXCHANGE),
+            (true, false) => rustix::fs::renameat(&self.aside, aside, upper, name),
+            (false, true) => rustix::fs::renameat(upper, name, &self.aside, aside),
+            (false, false) => Ok(()),
+        }
+        .map_err(|error| failed(error.into()))?;
+        tree::remove(&self.aside, aside, ASIDE.as_bytes())
+    }
+}
+
+/// Whether a file or link is what it was. One that has its size and its time is not read.
+fn is_same(old: &Entry, at: BorrowedFd<'_>, new: &Entry, from: BorrowedFd<'_>, name: &OsStr) -> io::Result<bool> {
+    if old.kind != new.kind {
+        return Ok(false);
+    }
+    if new.kind == Kind::Symlink {
+        let target = |layer| rustix::fs::readlinkat(layer, name, Vec::new());
+        return Ok(target(at)? == target(from)?);
+    }
+    if old.mode() != new.mode() || old.size() != new.size() {
+        return Ok(false);
+    }
+    if old.mtime_ns() == new.mtime_ns() {
+        return Ok(true);
+    }
+    same_content(&layer::open_file(at, name)?, &layer::open_file(from, name)?)
+}
