@@ -275,7 +275,10 @@ fn a_confined_child_has_what_it_was_given() {
         for path in [format!("{home}/etc"), "/no/such".to_owned()] {
             yard.run(json!({ "program": "true", "write": [path] })).await;
             let failed = yard.event("failed").await;
-            assert!(failed["code"] == "child.sandbox" && failed.to_string().contains(&path), "{failed}");
+            assert!(
+                failed["code"] == "child.sandbox" && failed.to_string().contains(&path),
+                "{failed}"
+            );
         }
     });
 }
@@ -315,7 +318,10 @@ impl Workspaces for Workshop {
 fn children_share_a_workspace() {
     run(async {
         let yard = Yard::new().await;
-        let place = tempfile::Builder::new().prefix("workshop").tempdir_in("/var/tmp").unwrap();
+        let place = tempfile::Builder::new()
+            .prefix("workshop")
+            .tempdir_in("/var/tmp")
+            .unwrap();
         for name in ["lower", "upper", "work"] {
             fs::create_dir(place.path().join(name)).unwrap();
         }
@@ -326,7 +332,10 @@ fn children_share_a_workspace() {
         let confined = json!({ "write": ["workspace://"], "overlay": true });
         let script = "echo after >>file; echo made >new; (echo x >../outside) 2>/dev/null; pwd; sleep 1000000";
         let mut first = json!({ "program": "sh", "args": ["-c", script], "messages": true });
-        first.as_object_mut().unwrap().extend(confined.as_object().unwrap().clone());
+        first
+            .as_object_mut()
+            .unwrap()
+            .extend(confined.as_object().unwrap().clone());
         let port = yard.run(first).await;
         assert_eq!(yard.event("output").await["text"], format!("{}\n", lower.display()));
         let default: Principal = "default".parse().unwrap();
@@ -336,7 +345,10 @@ fn children_share_a_workspace() {
             let file = rustix::fs::openat(&root, name, flags, rustix::fs::Mode::empty()).unwrap();
             std::io::read_to_string(fs::File::from(file)).unwrap()
         };
-        assert_eq!((read("file").as_str(), read("new").as_str()), ("before\nafter\n", "made\n"));
+        assert_eq!(
+            (read("file").as_str(), read("new").as_str()),
+            ("before\nafter\n", "made\n")
+        );
         assert_eq!(fs::read_to_string(lower.join("file")).unwrap(), "before\n");
         // Not beside a child that still runs, and one that is not confined sees the same.
         let second = json!({ "program": "sh", "args": ["-c", "cat file"], "messages": true, "overlay": true });
@@ -348,7 +360,10 @@ fn children_share_a_workspace() {
         yard.event("exited").await;
         assert!(children.mounts().of(&default).is_none());
         assert!(!place.path().join("outside").exists() && !lower.join("new").exists());
-        assert_eq!(yard.refused(json!({ "program": "true", "copy": 5 })).await, "child.unsupported");
+        assert_eq!(
+            yard.refused(json!({ "program": "true", "copy": 5 })).await,
+            "child.unsupported"
+        );
         // What cannot be mounted is a failure of the child, and the next one tries again.
         drop(root);
         fs::rename(place.path().join("upper"), place.path().join("gone")).unwrap();

@@ -34,7 +34,11 @@ impl Confined {
             (None, Some(cwd)) => cwd,
             (None, None) => "/",
         };
-        let default = if workspace.is_some() { Profile::Project } else { Profile::Home };
+        let default = if workspace.is_some() {
+            Profile::Project
+        } else {
+            Profile::Home
+        };
         let kept = match &definition.sandbox {
             None => named(default, place),
             Some(Confinement::Named(profile)) => named(*profile, place),

@@ -2,7 +2,9 @@
 
 use astrid_wire::manifest::Time;
 
-use crate::definition::{Backoff, Confinement, Definition, Profile, Reachable, Growth, Health, HealthKind, Log, Restart, Stop};
+use crate::definition::{
+    Backoff, Confinement, Definition, Growth, Health, HealthKind, Log, Profile, Reachable, Restart, Stop,
+};
 use crate::signals;
 
 /// Bytes of a name: it becomes part of tags and of names of files.
@@ -118,8 +120,10 @@ fn confined(definition: &Definition) -> Checked {
     };
     let writes_place = matches!(profile, Some(Profile::Project | Profile::Sealed));
     if writes_place && definition.cwd.is_none() && definition.workspace.is_none() {
-        return Err(broken(&["sandbox"], "it writes its working directory, and none is named")
-            .hint("add `cwd`, or `workspace = \"overlay\"`"));
+        return Err(
+            broken(&["sandbox"], "it writes its working directory, and none is named")
+                .hint("add `cwd`, or `workspace = \"overlay\"`"),
+        );
     }
     if let Some(given) = given {
         if profile == Some(Profile::None) {
@@ -129,7 +133,8 @@ fn confined(definition: &Definition) -> Checked {
             for one in list.iter().flatten() {
                 let known = one == astrid_sdk::child::WORKSPACE || (name == "write" && one == astrid_sdk::child::TMP);
                 if !known && !one.starts_with('/') {
-                    return Err(broken(&["sandbox", name], format!("`{one}` is not an absolute path")).hint("begin it with `/`"));
+                    return Err(broken(&["sandbox", name], format!("`{one}` is not an absolute path"))
+                        .hint("begin it with `/`"));
                 }
                 path(&["sandbox", name], one)?;
             }
@@ -145,8 +150,11 @@ fn confined(definition: &Definition) -> Checked {
     };
     let kind = definition.health.as_ref().map(|health| health.kind).unwrap_or_default();
     if unreachable && matches!(kind, HealthKind::Tcp | HealthKind::Http) {
-        return Err(broken(&["health", "kind"], format!("its sandbox lets nobody reach it over `{}`", kind.as_str()))
-            .hint("use `script`, which runs in the same sandbox, or network = \"full\""));
+        return Err(broken(
+            &["health", "kind"],
+            format!("its sandbox lets nobody reach it over `{}`", kind.as_str()),
+        )
+        .hint("use `script`, which runs in the same sandbox, or network = \"full\""));
     }
     Ok(())
 }

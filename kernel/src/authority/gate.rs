@@ -382,7 +382,12 @@ impl Gate {
     /// [`Denied`] names the rule.
     pub fn loosens(&self, subject: Subject<'_>, path: &str, sandbox: Floor) -> Result<(), Denied> {
         if sandbox < subject.acl.sandbox {
-            return Err(undeclared(subject, "run with so loose a sandbox", path, "[capabilities] child.sandbox"));
+            return Err(undeclared(
+                subject,
+                "run with so loose a sandbox",
+                path,
+                "[capabilities] child.sandbox",
+            ));
         }
         Ok(())
     }

@@ -728,11 +728,17 @@ fn a_manifest_bounds_the_sandbox() {
             standing: &standing,
             socket: None,
         };
-        gate.loosens(subject, "/bin/sh", sandbox).map_err(|denied| denied.to_string())
+        gate.loosens(subject, "/bin/sh", sandbox)
+            .map_err(|denied| denied.to_string())
     };
     assert!(decide("", Floor::None).is_ok());
-    assert!(decide(", sandbox = \"home\"", Floor::Home).is_ok() && decide(", sandbox = \"home\"", Floor::Sealed).is_ok());
+    assert!(
+        decide(", sandbox = \"home\"", Floor::Home).is_ok() && decide(", sandbox = \"home\"", Floor::Sealed).is_ok()
+    );
     let denied = decide(", sandbox = \"project\"", Floor::Home).unwrap_err();
-    assert!(denied.contains("child.sandbox") && denied.contains("/bin/sh"), "{denied}");
+    assert!(
+        denied.contains("child.sandbox") && denied.contains("/bin/sh"),
+        "{denied}"
+    );
     assert!(decide(", sandbox = \"sealed\"", Floor::Project).is_err());
 }

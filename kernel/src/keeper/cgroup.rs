@@ -73,7 +73,9 @@ impl Groups {
             _ => group,
         };
         let there = fs::read_to_string(group.join("cgroup.controllers")).map_err(|_| GroupError::Missing)?;
-        let lacking = CONTROLLERS.iter().filter(|name| !there.split_whitespace().any(|one| one == **name));
+        let lacking = CONTROLLERS
+            .iter()
+            .filter(|name| !there.split_whitespace().any(|one| one == **name));
         let lacking: Vec<&str> = lacking.copied().collect();
         if !lacking.is_empty() {
             return Err(GroupError::Controllers {
@@ -111,7 +113,9 @@ impl Groups {
                 done => return done.map_err(failed("share controllers", group)),
             }
         }
-        Err(failed("share controllers", group)(io::Error::from_raw_os_error(libc::EBUSY)))
+        Err(failed("share controllers", group)(io::Error::from_raw_os_error(
+            libc::EBUSY,
+        )))
     }
 
     /// A group for one program.
@@ -230,7 +234,11 @@ mod tests {
         assert_eq!(said("astrid-child-7.1/memory.max"), "1048576");
         assert!(!fake.service.join("astrid-child-7.1/pids.max").exists());
         assert_eq!((group.killed_for_memory(), group.refused_processes()), (0, 0));
-        fs::write(fake.service.join("astrid-child-7.1/memory.events"), "oom 1\noom_kill 3\n").unwrap();
+        fs::write(
+            fake.service.join("astrid-child-7.1/memory.events"),
+            "oom 1\noom_kill 3\n",
+        )
+        .unwrap();
         fs::write(fake.service.join("astrid-child-7.1/pids.events"), "max 2\n").unwrap();
         assert_eq!((group.killed_for_memory(), group.refused_processes()), (3, 2));
         group.kill();

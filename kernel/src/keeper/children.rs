@@ -23,8 +23,8 @@ use super::launcher::LAUNCHER_ARGUMENT;
 use super::mark;
 use super::merging::Merging;
 use super::protocol::{
-    ChildId, Connection, Errors, Failure, Launch, Launched, NOTES_BYTES_MAX, Order, ProtocolError, Spec, Stage, Streams,
-    TreeLimit,
+    ChildId, Connection, Errors, Failure, Launch, Launched, NOTES_BYTES_MAX, Order, ProtocolError, Spec, Stage,
+    Streams, TreeLimit,
 };
 use super::tree;
 
@@ -129,8 +129,12 @@ impl Child {
                 Ok((Launched::Ready(lacking), _)) => *ready = Some(lacking),
                 Ok((Launched::Failed(failure), _)) => return Launching::Failed(failure),
                 Err(ProtocolError::WouldBlock) => return Launching::Waits,
-                Err(ProtocolError::Closed) if ready.is_some() => return Launching::Runs(ready.take().unwrap_or_default()),
-                Ok((Launched::Merged(_), _)) | Err(_) => return Launching::Failed(machine("it ended before its program was started", 0)),
+                Err(ProtocolError::Closed) if ready.is_some() => {
+                    return Launching::Runs(ready.take().unwrap_or_default());
+                }
+                Ok((Launched::Merged(_), _)) | Err(_) => {
+                    return Launching::Failed(machine("it ended before its program was started", 0));
+                }
             }
         }
     }
@@ -355,7 +359,10 @@ fn start(id: ChildId, mut spec: Box<Spec>, within: &[OwnedFd], common: &Common) 
         lacking: without,
         spec,
     };
-    let beside: Vec<BorrowedFd<'_>> = std::iter::once(&theirs.input).chain(within).map(|fd| fd.as_fd()).collect();
+    let beside: Vec<BorrowedFd<'_>> = std::iter::once(&theirs.input)
+        .chain(within)
+        .map(|fd| fd.as_fd())
+        .collect();
     tell(&control, &Order::Launch(launch), &beside)?;
     let pid = fork(launcher, Stdio::from(theirs.output), Stdio::from(theirs.errors))?;
     // Its end frees its number only when it is waited for, so this is the right process.

@@ -270,7 +270,9 @@ fn give_tmp(spec: &Spec) -> Result<(), NamespaceError> {
 
 /// What it reads and writes.
 fn paths(spec: &Spec, lacking: &mut Lacking) -> Result<(), Failure> {
-    let Some(directories) = &spec.protect else { return Ok(()) };
+    let Some(directories) = &spec.protect else {
+        return Ok(());
+    };
     let refused = |error: landlock::SandboxError| Failure {
         stage: Stage::Sandbox,
         errno: 0,

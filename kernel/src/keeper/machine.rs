@@ -3,7 +3,10 @@
 //! What a process enters it does not leave, so each thing is tried by a process of its own: this program once more, which says
 //! what went wrong and ends. What is told besides is what follows for whoever wants it.
 
-#![allow(clippy::disallowed_methods, reason = "tries what is done with files, in a directory made for that")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tries what is done with files, in a directory made for that"
+)]
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -27,7 +30,10 @@ pub const MACHINE_ARGUMENT: &str = "__machine";
 /// What of Landlock came with which version, and what is not kept without it.
 const LANDLOCK: [(u8, &str); 4] = [
     (2, "files are not moved from one directory to another"),
-    (3, "sandboxes with `write` need best_effort: files could be cut (Linux 6.2)"),
+    (
+        3,
+        "sandboxes with `write` need best_effort: files could be cut (Linux 6.2)",
+    ),
     (5, "commands to devices are not restricted (Linux 6.10)"),
     (
         6,
@@ -66,7 +72,10 @@ const TRIED: [(&str, &str); 8] = [
         "mounts",
         "confined sandboxes need best_effort: /tmp is everybody's, and modes of the daemon's files can be changed",
     ),
-    ("network", "network = \"loopback\" needs best_effort, and is `full` then"),
+    (
+        "network",
+        "network = \"loopback\" needs best_effort, and is `full` then",
+    ),
     ("overlay", "workspace = \"overlay\" is an error"),
     ("whiteout", "what is removed in a workspace cannot be marked so"),
     ("reflink", "files are copied byte by byte, and take their room twice"),
@@ -119,8 +128,9 @@ pub fn attempt(what: &str, place: &Path) -> Result<(), String> {
             .and_then(|_| namespaces::loopback_up())
             .map_err(io::Error::other),
         "overlay" => overlay(place),
-        "whiteout" => mknodat(CWD, place.join("whiteout"), FileType::CharacterDevice, Mode::empty(), 0)
-            .map_err(io::Error::from),
+        "whiteout" => {
+            mknodat(CWD, place.join("whiteout"), FileType::CharacterDevice, Mode::empty(), 0).map_err(io::Error::from)
+        }
         "reflink" => reflink(place),
         "openat2" => openat2(CWD, place, OFlags::PATH, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
             .map(drop)
@@ -141,7 +151,11 @@ fn in_a_process(program: &Path, what: &str, place: &Path) -> Result<(), String> 
         return Ok(());
     }
     let said = String::from_utf8_lossy(&tried.stdout).trim().to_owned();
-    Err(if said.is_empty() { tried.status.to_string() } else { said })
+    Err(if said.is_empty() {
+        tried.status.to_string()
+    } else {
+        said
+    })
 }
 
 /// A directory that is gone again afterwards.

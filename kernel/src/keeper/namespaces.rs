@@ -7,7 +7,10 @@
 //! What keeps a namespace alive are its processes, or descriptors of it: a mount that several programs share is made by a process that
 //! ends, and held by the daemon.
 
-#![allow(clippy::disallowed_methods, reason = "namespaces are files in /proc, and mounts have paths")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "namespaces are files in /proc, and mounts have paths"
+)]
 
 use std::fs::{self, File};
 use std::io;
@@ -146,11 +149,12 @@ fn bind(from: &Path, to: &Path) -> Result<(), NamespaceError> {
 
 /// Puts a directory in the place of `/tmp`. Of what is there now only these paths are there afterwards.
 pub(super) fn own_tmp(tmp: &Path, kept: &[&Path]) -> Result<(), NamespaceError> {
-    let there = kept.iter().filter(|path| path.starts_with("/tmp") && **path != Path::new("/tmp"));
+    let there = kept
+        .iter()
+        .filter(|path| path.starts_with("/tmp") && **path != Path::new("/tmp"));
     // By a descriptor, for the path leads elsewhere in a moment.
-    let opened = there.filter_map(|path| {
-        Some((*path, open(*path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?))
-    });
+    let opened =
+        there.filter_map(|path| Some((*path, open(*path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?)));
     let opened: Vec<(&Path, OwnedFd)> = opened.collect();
     bind(tmp, Path::new("/tmp"))?;
     for (path, file) in opened {

@@ -368,7 +368,10 @@ pub enum Stage {
 pub(super) enum Order {
     Launch(Launch),
     /// To merge directories, and to end.
-    Merge { keeper: i32, layers: Layers },
+    Merge {
+        keeper: i32,
+        layers: Layers,
+    },
 }
 
 /// A program; with the child's standard input, and the namespaces that it starts in.

@@ -12,8 +12,8 @@
 use std::collections::BTreeMap;
 
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
-    apply_filter,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch, apply_filter,
 };
 
 use super::confine::Network;
@@ -234,7 +234,11 @@ mod tests {
     }
 
     fn run(filter: &BpfProgram, call: i64, arguments: &[u64]) -> u32 {
-        let architecture = if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7_u32 };
+        let architecture = if cfg!(target_arch = "x86_64") {
+            0xc000_003e
+        } else {
+            0xc000_00b7_u32
+        };
         let mut data = u32::try_from(call).unwrap().to_ne_bytes().to_vec();
         data.extend(architecture.to_ne_bytes());
         data.extend([0; 8]);
@@ -314,7 +318,11 @@ mod tests {
         ] {
             for family in 0..50_i32 {
                 let found = answer(network, libc::SYS_socket, &[u64::from(family.unsigned_abs()), 1, 0]);
-                let expected = if allowed.contains(&family) { libc::SECCOMP_RET_ALLOW } else { refused(libc::EACCES) };
+                let expected = if allowed.contains(&family) {
+                    libc::SECCOMP_RET_ALLOW
+                } else {
+                    refused(libc::EACCES)
+                };
                 assert_eq!(found, expected, "{network:?} {family}");
             }
             assert_eq!(answer(network, libc::SYS_socketpair, &[1]), libc::SECCOMP_RET_ALLOW);

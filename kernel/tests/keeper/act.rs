@@ -10,9 +10,7 @@ use std::time::Duration;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket, socketpair,
-};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket, socketpair};
 use rustix::process::{Pid, kill_process, test_kill_process};
 
 /// The word that makes this program one that tries.
@@ -24,7 +22,12 @@ pub fn act(words: &[&str]) {
         let line = match act_one(what, with) {
             Ok(text) => text,
             Err(error) => match error.raw_os_error() {
-                Some(number) => nix::errno::Errno::from_raw(number).to_string().split(':').next().unwrap().to_owned(),
+                Some(number) => nix::errno::Errno::from_raw(number)
+                    .to_string()
+                    .split(':')
+                    .next()
+                    .unwrap()
+                    .to_owned(),
                 None => error.to_string(),
             },
         };
@@ -43,20 +46,40 @@ fn act_one(what: &str, with: &str) -> io::Result<String> {
             return Ok(text.trim_end().to_owned());
         }
         "list" => drop(fs::read_dir(with)?),
-        "write" => OpenOptions::new().create(true).append(true).open(with)?.write_all(b"x")?,
+        "write" => OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(with)?
+            .write_all(b"x")?,
         "cut" => rustix::fs::ftruncate(OpenOptions::new().write(true).open(with)?, 0)?,
         "make" => fs::create_dir(with)?,
         "chmod" => fs::set_permissions(with, fs::Permissions::from_mode(0o777))?,
-        "device" => mknodat(CWD, with, FileType::BlockDevice, Mode::RUSR, rustix::fs::makedev(254, 0))?,
-        "socket" => drop(socket(AddressFamily::from_raw(number()), SocketType::RAW, None).or_else(|error| match error {
-            // Of that family others: it is the family that counts.
-            rustix::io::Errno::PROTONOSUPPORT | rustix::io::Errno::PERM | rustix::io::Errno::SOCKTNOSUPPORT => {
-                socket(AddressFamily::from_raw(number()), SocketType::STREAM, None)
-            }
-            other => Err(other),
-        })?),
-        "pair" => drop(socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?),
-        "tcp" => drop(TcpStream::connect_timeout(&with.parse().unwrap(), Duration::from_secs(10))?),
+        "device" => mknodat(
+            CWD,
+            with,
+            FileType::BlockDevice,
+            Mode::RUSR,
+            rustix::fs::makedev(254, 0),
+        )?,
+        "socket" => drop(
+            socket(AddressFamily::from_raw(number()), SocketType::RAW, None).or_else(|error| match error {
+                // Of that family others: it is the family that counts.
+                rustix::io::Errno::PROTONOSUPPORT | rustix::io::Errno::PERM | rustix::io::Errno::SOCKTNOSUPPORT => {
+                    socket(AddressFamily::from_raw(number()), SocketType::STREAM, None)
+                }
+                other => Err(other),
+            })?,
+        ),
+        "pair" => drop(socketpair(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )?),
+        "tcp" => drop(TcpStream::connect_timeout(
+            &with.parse().unwrap(),
+            Duration::from_secs(10),
+        )?),
         "itself" => {
             let listener = TcpListener::bind("127.0.0.1:0")?;
             drop(TcpStream::connect(listener.local_addr()?)?);
@@ -73,13 +96,16 @@ fn act_one(what: &str, with: &str) -> io::Result<String> {
         "setns" => setns(fs::File::open(with)?, CloneFlags::empty())?,
         "mount" => mount(Some("none"), "/mnt", Some("tmpfs"), MsFlags::empty(), None::<&str>)?,
         "umount" => umount2(with, MntFlags::MNT_DETACH)?,
-        "exists" => drop(fs::metadata(with)?),
+        "exists" => fs::metadata(with).map(|_| ())?,
         "signal" => test_kill_process(pid())?,
         "kill" => kill_process(pid(), rustix::process::Signal::KILL)?,
         "memory" => drop(fs::File::open(format!("/proc/{with}/mem"))?),
         "raise" => drop(rustix::process::setrlimit(
             rustix::process::Resource::Nofile,
-            rustix::process::Rlimit { current: Some(1 << 20), maximum: Some(1 << 20) },
+            rustix::process::Rlimit {
+                current: Some(1 << 20),
+                maximum: Some(1 << 20),
+            },
         )?),
         other => return Err(io::Error::other(format!("{anything}: {other}"))),
     }

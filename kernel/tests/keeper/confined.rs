@@ -9,7 +9,9 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
-use astrid_kernel::keeper::protocol::{Confined, FromKeeper, Layers, Network, Spec, Stage, ToKeeper, TreeLimit, Within};
+use astrid_kernel::keeper::protocol::{
+    Confined, FromKeeper, Layers, Network, Spec, Stage, ToKeeper, TreeLimit, Within,
+};
 
 use crate::act::ACT;
 use crate::bed::{Daemon, Running, code, daemon, program, shell};
@@ -149,7 +151,15 @@ pub fn speaks_only_with_whom_it_may() {
     let name = format!("astrid-test-{}", std::process::id());
     let _nameless = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
     let nameless = format!("abstract {name}");
-    let families = ["socket 1", "socket 2", "socket 10", "socket 16", "socket 17", "socket 38", "socket 40"];
+    let families = [
+        "socket 1",
+        "socket 2",
+        "socket 10",
+        "socket 16",
+        "socket 17",
+        "socket 38",
+        "socket 40",
+    ];
     for (network, made, to_tcp, to_unix, itself) in [
         (Network::None, &[][..], "EACCES", "EACCES", "EACCES"),
         (Network::Local, &families[..1], "EACCES", "ok", "EACCES"),
@@ -295,12 +305,7 @@ fn merged(daemon: &mut Daemon, layers: &Layers) -> (Within, Vec<OwnedFd>) {
         layers: layers.clone(),
     });
     match daemon.hear() {
-        (FromKeeper::Merged { id: 5, result }, descriptors) => (
-            Within {
-                user: result.unwrap(),
-            },
-            descriptors,
-        ),
+        (FromKeeper::Merged { id: 5, result }, descriptors) => (Within { user: result.unwrap() }, descriptors),
         other => panic!("{other:?}"),
     }
 }
@@ -405,7 +410,10 @@ pub fn without_namespaces() {
     let spec = trying(&daemon, Some(confined.clone()), &[]);
     let failure = daemon.failure(spec);
     assert_eq!((&failure.stage, failure.errno), (&Stage::Sandbox, 1));
-    assert!(failure.message.contains("mounts of its own") && failure.message.contains("astrid doctor"), "{failure}");
+    assert!(
+        failure.message.contains("mounts of its own") && failure.message.contains("astrid doctor"),
+        "{failure}"
+    );
     daemon.say(&ToKeeper::Mount {
         id: 7,
         layers: Layers {
@@ -431,7 +439,10 @@ pub fn without_namespaces() {
         ) if id == asked => (Running::new(id, pid, streams, descriptors), lacking),
         other => panic!("{other:?}"),
     };
-    assert!(lacking.len() == 2 && lacking[0].starts_with("mounts") && lacking[1].starts_with("a network"), "{lacking:?}");
+    assert!(
+        lacking.len() == 2 && lacking[0].starts_with("mounts") && lacking[1].starts_with("a network"),
+        "{lacking:?}"
+    );
     // The rest holds.
     assert_eq!(child.rest(), "EACCES\nEACCES");
     daemon.exit(&child);
@@ -449,7 +460,11 @@ pub fn as_an_ordinary_user() {
     let own = place.path().join("keeper");
     fs::copy(std::env::current_exe().unwrap(), &own).unwrap();
     let mut all = std::process::Command::new(&own);
-    all.args(ALL).uid(NOBODY).gid(NOBODY).current_dir("/").stdout(std::process::Stdio::null());
+    all.args(ALL)
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .current_dir("/")
+        .stdout(std::process::Stdio::null());
     assert!(all.status().unwrap().success());
 }
 
@@ -510,7 +525,10 @@ pub fn a_tree_has_limits_or_it_is_said() {
     let asked = daemon.ask(spec.clone());
     match daemon.hear() {
         (FromKeeper::Failed { id, failure }, _) if id == asked => {
-            assert!(failure.stage == Stage::Limit("tree".to_owned()) && failure.message.contains("Delegate=yes"), "{failure}");
+            assert!(
+                failure.stage == Stage::Limit("tree".to_owned()) && failure.message.contains("Delegate=yes"),
+                "{failure}"
+            );
             spec.args = vec!["-c".to_owned(), "exit 0".to_owned()];
             spec.confined = Some(Confined {
                 best_effort: true,
@@ -518,7 +536,9 @@ pub fn a_tree_has_limits_or_it_is_said() {
             });
             let asked = daemon.ask(spec);
             match daemon.hear().0 {
-                FromKeeper::Started { id, lacking, .. } if id == asked => assert!(lacking[0].contains("tree"), "{lacking:?}"),
+                FromKeeper::Started { id, lacking, .. } if id == asked => {
+                    assert!(lacking[0].contains("tree"), "{lacking:?}")
+                }
                 other => panic!("{other:?}"),
             }
             daemon.hear();

@@ -89,10 +89,22 @@ fn tests(filter: &[&str]) -> ExitCode {
         ("what_cannot_be_given_is_named", confined::what_cannot_be_given_is_named),
         ("modes_of_the_home_are_kept", confined::modes_of_the_home_are_kept),
         ("a_merged_directory_is_shared", confined::a_merged_directory_is_shared),
-        ("what_cannot_be_merged_is_named", confined::what_cannot_be_merged_is_named),
-        ("only_its_own_is_merged_without_root", confined::only_its_own_is_merged_without_root),
-        ("what_this_machine_cannot_is_named", confined::what_this_machine_cannot_is_named),
-        ("a_tree_has_limits_or_it_is_said", confined::a_tree_has_limits_or_it_is_said),
+        (
+            "what_cannot_be_merged_is_named",
+            confined::what_cannot_be_merged_is_named,
+        ),
+        (
+            "only_its_own_is_merged_without_root",
+            confined::only_its_own_is_merged_without_root,
+        ),
+        (
+            "what_this_machine_cannot_is_named",
+            confined::what_this_machine_cannot_is_named,
+        ),
+        (
+            "a_tree_has_limits_or_it_is_said",
+            confined::a_tree_has_limits_or_it_is_said,
+        ),
         ("a_machine_is_looked_at", confined::a_machine_is_looked_at),
         ("as_an_ordinary_user", confined::as_an_ordinary_user),
         (

@@ -411,14 +411,35 @@ mod tests {
     fn sandboxes() {
         let of = |line: &[&str]| {
             let defined = define(&[&["web"], line, &["--", "x"]].concat()).unwrap();
-            (defined["sandbox"].clone(), defined["cwd"].clone(), defined["workspace"].clone())
+            (
+                defined["sandbox"].clone(),
+                defined["cwd"].clone(),
+                defined["workspace"].clone(),
+            )
         };
         let (me, nothing) = (json!("/home/me"), Value::Null);
-        assert_eq!(of(&["--sandbox", "sealed"]), (json!("sealed"), me.clone(), nothing.clone()));
-        let line = ["--network", "none", "--read", "src", "--write", "/tmp", "--write", "tmp://", "--best-effort"];
-        let given = json!({ "network": "none", "read": ["/home/me/src"], "write": ["/tmp", "tmp://"], "best_effort": true });
+        assert_eq!(
+            of(&["--sandbox", "sealed"]),
+            (json!("sealed"), me.clone(), nothing.clone())
+        );
+        let line = [
+            "--network",
+            "none",
+            "--read",
+            "src",
+            "--write",
+            "/tmp",
+            "--write",
+            "tmp://",
+            "--best-effort",
+        ];
+        let given =
+            json!({ "network": "none", "read": ["/home/me/src"], "write": ["/tmp", "tmp://"], "best_effort": true });
         assert_eq!(of(&line), (given, me, nothing.clone()));
-        assert_eq!(of(&["--workspace", "overlay"]), (nothing.clone(), nothing.clone(), json!("overlay")));
+        assert_eq!(
+            of(&["--workspace", "overlay"]),
+            (nothing.clone(), nothing.clone(), json!("overlay"))
+        );
         let copy = of(&["--workspace", "checkout=2G", "--cwd", "/srv"]);
         assert_eq!(copy, (nothing, json!("/srv"), json!({ "checkout": "2GiB" })));
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::bindings::astrid::kernel::child::{
     ChildError, Host, Limits as GuestLimits, LogFile as GuestLogFile, Network as GuestNetwork, Period as GuestPeriod,
-    Reach as GuestReach, Sandbox as GuestSandbox, Signal as GuestSignal, Sink as GuestSink, SpawnError, Spec, TailError,
-    Usage, Workspace,
+    Reach as GuestReach, Sandbox as GuestSandbox, Signal as GuestSignal, Sink as GuestSink, SpawnError, Spec,
+    TailError, Usage, Workspace,
 };
 use crate::authority::Permit;
 use crate::capsule::actor::ScopeKey;

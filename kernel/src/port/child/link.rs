@@ -356,9 +356,12 @@ impl Children {
         {
             let mut table = self.table.lock();
             table.ending = true;
-            table.requests.push_back(ToKeeper::End {
-                grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
-            }.into());
+            table.requests.push_back(
+                ToKeeper::End {
+                    grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
+                }
+                .into(),
+            );
         }
         self.wanted.notify_one();
         let mut ended = self.ended.subscribe();
@@ -444,11 +447,7 @@ impl Children {
                         started_at_ms,
                         lacking,
                     };
-                    self.started(
-                        &child,
-                        &started,
-                        split(descriptors, streams, child.is_terminal()),
-                    );
+                    self.started(&child, &started, split(descriptors, streams, child.is_terminal()));
                 }
             }
             FromKeeper::Merged { id, result } => self.merged(id, result, descriptors),

@@ -336,7 +336,8 @@ impl Children {
         let layers = workspaces.layers(principal)?;
         let mount = self.mounts.hold(principal, &layers);
         mount.ok_or_else(|| {
-            "programs that still run see another workspace of this principal; it is free when they have ended".to_owned()
+            "programs that still run see another workspace of this principal; it is free when they have ended"
+                .to_owned()
         })
     }
 
@@ -355,7 +356,9 @@ impl Children {
     /// [`LaunchError`] when it cannot be.
     pub fn tmp_of(&self, principal: &Principal) -> Result<PathBuf, LaunchError> {
         if !launch::is_log_name(principal.as_str()) {
-            return Err(LaunchError::Invalid(format!("sandbox: {principal} has no directory for /tmp")));
+            return Err(LaunchError::Invalid(format!(
+                "sandbox: {principal} has no directory for /tmp"
+            )));
         }
         let path = self.home.root().join("var/tmp").join(principal.as_str());
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
@@ -475,9 +478,14 @@ impl Children {
             notes,
         };
         // What is refused already is not about to happen.
-        let intent = refused
-            .is_none()
-            .then(|| self.audit.seal(record::intent(&child, &program.path, &launch.sandbox, launch.workspace.is_some())));
+        let intent = refused.is_none().then(|| {
+            self.audit.seal(record::intent(
+                &child,
+                &program.path,
+                &launch.sandbox,
+                launch.workspace.is_some(),
+            ))
+        });
         *child.progress.lock() = self::held::Progress {
             program: Some(program),
             hold: Some(launch.hold),
@@ -504,7 +512,9 @@ impl Children {
         };
         if let Some(mount) = request.mount.as_ref().filter(|mount| mount.ask()) {
             let layers = mount.layers().clone();
-            table.requests.push_back(ToKeeper::Mount { id: mount.id, layers }.into());
+            table
+                .requests
+                .push_back(ToKeeper::Mount { id: mount.id, layers }.into());
         }
         match &request.mount {
             Some(mount) if mount.within().is_none() => table.waiting.push(request),

@@ -6,8 +6,8 @@ use astrid_wire::child::Exit;
 
 use super::held::Child;
 use super::sandbox::Sandbox;
-use crate::keeper::protocol::TreeLimit;
 use crate::audit::{Audit, Entry, Kind, Outcome};
+use crate::keeper::protocol::TreeLimit;
 
 /// What is intended.
 const SPAWN: &str = "child.spawn";
@@ -41,12 +41,7 @@ pub(super) fn exited(audit: &Audit, child: &Child, exit: &Exit, violation: Optio
 }
 
 /// What the system ended it for, as far as that can be told from how it ended.
-pub(super) fn violation(
-    exit: &Exit,
-    cpu_ms: u64,
-    cpu_seconds: Option<u64>,
-    exceeded: &[TreeLimit],
-) -> Option<String> {
+pub(super) fn violation(exit: &Exit, cpu_ms: u64, cpu_seconds: Option<u64>, exceeded: &[TreeLimit]) -> Option<String> {
     let of_tree = exceeded.first().map(|limit| match limit {
         TreeLimit::Memory => "the memory of its whole tree was over (limits.tree-memory-bytes)",
         TreeLimit::Processes => "its whole tree was refused another process (limits.tree-processes)",
@@ -83,7 +78,10 @@ mod tests {
         };
         assert!(of("SIGSYS", 0).contains("system call") && of("SIGXFSZ", 0).contains("file"));
         assert!(of("SIGXCPU", 0).contains("cpu-seconds") && of("SIGKILL", 2000).contains("cpu-seconds"));
-        assert_eq!((of("SIGKILL", 1999), of("SIGTERM", 2000)), (String::new(), String::new()));
+        assert_eq!(
+            (of("SIGKILL", 1999), of("SIGTERM", 2000)),
+            (String::new(), String::new())
+        );
         assert_eq!(violation(&Exit::Code(1), 9000, Some(1), &[]), None);
         let of_tree = violation(&Exit::Code(1), 0, None, &[TreeLimit::Memory]).unwrap_or_default();
         assert!(of_tree.contains("tree-memory-bytes"), "{of_tree}");

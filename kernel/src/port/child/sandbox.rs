@@ -48,7 +48,11 @@ impl Asked {
     /// [`LaunchError::Invalid`] names the path.
     pub fn resolve(self, workspace: Option<&Path>, tmp: &Path) -> Result<Sandbox, LaunchError> {
         let lists = [("read", &self.read), ("write", &self.write)];
-        let bytes: usize = lists.iter().flat_map(|(_, list)| list.iter().flatten()).map(String::len).sum();
+        let bytes: usize = lists
+            .iter()
+            .flat_map(|(_, list)| list.iter().flatten())
+            .map(String::len)
+            .sum();
         let count = lists.iter().map(|(_, list)| list.iter().flatten().count()).max();
         if bytes > PATH_BYTES_MAX || count > Some(PATHS_MAX) {
             return Err(LaunchError::Invalid(format!(
@@ -159,7 +163,10 @@ mod tests {
     fn names_stand_for_places() {
         let all = asked(Network::None, Some(&["/a"]), Some(&["tmp://", "workspace://", "/b"]));
         let shown = resolve(all.clone(), Some("/srv/w")).unwrap();
-        assert_eq!(shown.to_string(), "confined network=none read=/a write=/srv/w:/b own-tmp");
+        assert_eq!(
+            shown.to_string(),
+            "confined network=none read=/a write=/srv/w:/b own-tmp"
+        );
         let wrong = |asked, part: &str| {
             let error = resolve(asked, None).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
