@@ -180,6 +180,7 @@ fn hint(error: &BootError) -> Option<String> {
         BootError::Unreadable(_) => {
             Some("see `var/store` of the home; a backup can be restored into an empty one".to_owned())
         }
+        BootError::Blobs(_) => Some("make var/blobs of the home readable and writable for this user".to_owned()),
         BootError::Engine(_) | BootError::Io { .. } | BootError::Topic(_) => None,
     }
 }

@@ -116,6 +116,25 @@ fn hash_of(file: &OpenFile) -> Result<blake3::Hash, FsError> {
     }
 }
 
+/// Whether a link there leads to below the root, as far as its text says it: a link on its way may lead elsewhere, and is looked at when it is
+/// followed.
+fn stays_inside(link: &Place, target: &str) -> bool {
+    let mut depth = link.path().names().count().saturating_sub(1);
+    let inside = |part: &str| match part {
+        "" | "." => true,
+        ".." if depth == 0 => false,
+        ".." => {
+            depth -= 1;
+            true
+        }
+        _ => {
+            depth += 1;
+            true
+        }
+    };
+    !target.starts_with('/') && target.split('/').all(inside)
+}
+
 /// That what is there is what is expected.
 fn check_expected(tree: &Tree, place: &Place, expected: &Expected) -> Result<(), FsError> {
     let present = || tree.open(place, &Access::reading(), &mut Room::of(0));
@@ -274,6 +293,9 @@ impl Host for Guest {
 
     async fn make_link(&mut self, path: String, target: String) -> Result<(), FsError> {
         let (place, reached) = self.found(&path, Follow::No, (Action::FsWrite, Extent::One))?;
+        if !stays_inside(place.object(), &target) {
+            return Err(FsError::Escapes);
+        }
         let detail = format!("to {target}");
         self.change(("fs.make-link", &detail), place, &reached, |tree, place, spending| {
             tree.make_link(place, &target, &mut spending.room)
