@@ -71,6 +71,29 @@ fn a_child_is_never_taken_for_its_owner() {
     }
 }
 
+/// A18: a program is confined as its definition says, and status shows how; what cannot be given is said at once.
+#[test]
+fn a_program_is_confined_as_its_definition_says() {
+    let astrid = Astrid::started();
+    let place = astrid.scratch().join("place");
+    fs::create_dir(&place).unwrap();
+    let cwd = place.to_str().unwrap();
+    let script = "echo x >made; (echo x >../outside) 2>/dev/null; echo done; sleep 1000000";
+    let kept = ["--sandbox", "sealed", "--cwd", cwd];
+    let run = [&["process", "run", "kept"][..], &kept, &["--", "sh", "-c", script]].concat();
+    let _ = astrid.run(&run).ok();
+    let mut logs = astrid.spawn(&["process", "logs", "kept", "-f"]);
+    logs.stdout.take().unwrap().wait_for("done");
+    assert!(place.join("made").exists() && !astrid.scratch().join("outside").exists());
+    let shown = process(&astrid, &["status", "kept"])["sandbox"].clone();
+    assert_eq!(shown, format!("sealed, network none, writes {cwd} tmp://"));
+    let refused = astrid.run(&["process", "run", "bad", "--write", "/no/such", "--", "true"]);
+    assert!(
+        refused.code() == 1 && refused.stderr.contains("/no/such"),
+        "{refused:?}"
+    );
+}
+
 /// A11: many that fail at once are given up, each says why, and others do not notice.
 #[test]
 fn many_that_fail_are_given_up_and_others_go_on() {

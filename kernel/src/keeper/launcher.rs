@@ -243,6 +243,7 @@ fn views(spec: &Spec, lacking: &mut Lacking) -> Result<(), Failure> {
     let mounted = namespaces::enter(kinds)
         .and_then(|_| namespaces::own_mounts())
         .and_then(|()| give_tmp(spec))
+        .and_then(|()| narrow(spec))
         .and_then(|()| {
             // What its own /tmp hides is out of reach already.
             let mut there = protect.iter().filter(|directory| directory.exists());
@@ -266,6 +267,16 @@ fn give_tmp(spec: &Spec) -> Result<(), NamespaceError> {
     let given: Vec<&Path> = given.chain([&spec.cwd, &spec.program]).map(AsRef::as_ref).collect();
     namespaces::own_tmp(tmp, &given)?;
     namespaces::own_shared_memory()
+}
+
+/// Where it does not write, it changes no modes either, which Landlock does not know.
+fn narrow(spec: &Spec) -> Result<(), NamespaceError> {
+    let Some(confined) = &spec.confined else { return Ok(()) };
+    let Some(write) = &confined.write else { return Ok(()) };
+    let own = [Path::new("/tmp"), Path::new("/dev/shm")];
+    let own = own.iter().copied().filter(|_| confined.tmp.is_some());
+    let kept: Vec<&Path> = write.iter().map(AsRef::as_ref).chain(own).collect();
+    namespaces::read_only_but(&kept)
 }
 
 /// What it reads and writes.

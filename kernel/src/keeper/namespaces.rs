@@ -12,9 +12,11 @@
     reason = "namespaces are files in /proc, and mounts have paths"
 )]
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -170,9 +172,64 @@ pub(super) fn own_tmp(tmp: &Path, kept: &[&Path]) -> Result<(), NamespaceError> 
     Ok(())
 }
 
+/// Makes everything that is mounted read-only, modes, owners and times included, but these paths and all below.
+pub(super) fn read_only_but(paths: &[&Path]) -> Result<(), NamespaceError> {
+    let doing = || "cannot make the rest read-only".to_owned();
+    let mut kept = Vec::new();
+    for path in paths {
+        // What is not there is said by who allows it.
+        let Ok(path) = fs::canonicalize(path) else { continue };
+        let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+        mount(Some(&path), &path, None::<&str>, flags, None::<&str>).map_err(system(doing()))?;
+        kept.push(path);
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(system(doing()))?;
+    for line in mounts.lines() {
+        let Some(point) = line.split(' ').nth(4).map(unescaped) else {
+            continue;
+        };
+        if kept.iter().any(|path| point.starts_with(path)) {
+            continue;
+        }
+        match remount_read_only(&point) {
+            // Another mount hides it, or nobody may go there.
+            Err(NamespaceError::System { source, .. })
+                if matches!(source.raw_os_error(), Some(libc::ENOENT | libc::EACCES | libc::EINVAL))
+                    && point != Path::new("/") => {}
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
+/// A path as the system writes it into a table: blanks and the like as octal numbers.
+fn unescaped(text: &str) -> PathBuf {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, more)) = rest.split_first() {
+        let number = more.get(..3).filter(|_| *first == b'\\');
+        let number = number.and_then(|digits| std::str::from_utf8(digits).ok());
+        match number.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &more[3..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = more;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
 /// Makes a directory read-only: also modes, owners and times.
 pub(super) fn read_only(directory: &Path) -> Result<(), NamespaceError> {
     bind(directory, directory)?;
+    remount_read_only(directory)
+}
+
+fn remount_read_only(directory: &Path) -> Result<(), NamespaceError> {
     let doing = || format!("cannot make {} read-only", directory.display());
     let present = statvfs(directory).map_err(system(doing()))?.f_flag;
     // What was set before must not be taken back.
@@ -297,5 +354,7 @@ mod tests {
     fn names_are_escaped() {
         assert_eq!(escaped(Path::new("/a,b:c\\d")).unwrap(), "/a\\,b\\:c\\\\d");
         assert_eq!(link_up().len(), 32);
+        assert_eq!(unescaped("/a\\040b\\134"), Path::new("/a b\\"));
+        assert_eq!(unescaped("/a\\04"), Path::new("/a\\04"));
     }
 }

@@ -17,13 +17,27 @@ const MANY: usize = 1_000;
 /// How long they are left alone.
 const REST: Duration = Duration::from_secs(10);
 
+/// What programs are kept from, and how that is said.
+const SANDBOXES: [(&str, &str); 5] = [
+    ("", "\"home\""),
+    (", sandbox none", "\"none\""),
+    (", sandbox project", "\"project\""),
+    (", sandbox sealed", "\"sealed\""),
+    (
+        ", sandbox project with a network of its own",
+        "{ profile = \"project\", network = \"loopback\" }",
+    ),
+];
+
 pub fn run() {
-    respawn();
+    for (name, sandbox) in SANDBOXES {
+        respawn(name, sandbox);
+    }
     many();
 }
 
 /// From the end of a program to the first line of the next one, without a pause in between; beside a shell that this process starts.
-fn respawn() {
+fn respawn(name: &str, sandbox: &str) {
     let astrid = Astrid::started();
     let pipe = astrid.scratch().join("pipe");
     rustix::fs::mknodat(
@@ -40,7 +54,8 @@ fn respawn() {
     let script = format!("echo $$ >{}; exec sleep 1000000", pipe.display());
     let definition = format!(
         "[[processes]]\nname = \"crash\"\ncommand = \"/bin/sh\"\nargs = [\"-c\", \"{script}\"]\nrestart = \"always\"\n\
-         max_restarts = 1000\nmin_uptime = \"1ms\"\nbackoff = {{ policy = \"fixed\", base = \"0s\" }}\n"
+         cwd = \"{}\"\nsandbox = {sandbox}\nmax_restarts = 1000\nmin_uptime = \"1ms\"\nbackoff = {{ policy = \"fixed\", base = \"0s\" }}\n",
+        astrid.scratch().display()
     );
     apply(&astrid, &definition);
     let mut pid: u32 = lines.next().unwrap().parse().unwrap();
@@ -58,7 +73,7 @@ fn respawn() {
         end(&mut shell);
     }
     line(
-        "crash to respawn, no back-off (until its first line)",
+        &format!("crash to respawn, no back-off (until its first line){name}"),
         median(ours),
         "fork and exec of the same shell",
         median(limit),
