@@ -119,7 +119,7 @@ const FUNCTIONS: &[(&str, &str)] = &[
 ];
 
 /// Host functions that need nobody's leave: they act on what the actor holds already, tell it something, or take something away.
-const FREE: [&str; 32] = [
+const FREE: [&str; 31] = [
     "actor.unpin",
     "bus.reply",
     "bus.refuse",

@@ -149,6 +149,8 @@ fn a_commit_is_recorded() {
     let place = Place::new(&[]);
     place.above("a", "content\n");
     let committed = place.json(&["commit", "--yes"]);
+    // What is sealed has what was said before it on disk as well.
+    let _ = place.astrid.run(&["agent", "create", "later"]).ok();
     let entries = |kind| {
         let entries = place.astrid.run(&["audit", "tail", "--kind", kind, "--format", "json"]).ok().json();
         entries["entries"].as_array().unwrap().clone()

@@ -10,7 +10,7 @@ use astrid_kernel::authority::{Authority, Policy};
 use astrid_kernel::bus::inbox::Inbox;
 use astrid_kernel::bus::message::Body;
 use astrid_tests::bed::{Bed, PATIENCE, Settings, answer, refusal};
-use astrid_wire::Principal;
+use astrid_wire::{Principal, Quota};
 use astrid_wire::authority::{GroupsFile, Profile};
 use serde_json::{Value, json};
 
@@ -357,9 +357,12 @@ async fn changes_are_recorded() {
 /// K12: what files take counts, what does not fit is not written, and what is removed makes room.
 #[tokio::test]
 async fn storage_is_limited() {
-    let mut limited = everything();
-    limited.quota.storage = Some("1MiB".parse().unwrap());
-    let office = Office::open(&[("ada", limited), ("bob", everything())]).await;
+    let office = Office::open(&[("ada", everything()), ("bob", everything())]).await;
+    let quota = Quota {
+        storage: Some("1MiB".parse().unwrap()),
+        ..Quota::default()
+    };
+    office.bed.host.ledger.set_quota(&Principal::stamped("ada").unwrap(), &quota);
     let fill = |path: &str, bytes: u64| json!([{ "fill": { "path": path, "bytes": bytes } }]);
     for root in ["home://", "tmp://", "workspace://"] {
         let first = office.steps("ada", fill(&format!("{root}half"), 600 << 10)).await;
@@ -406,6 +409,7 @@ async fn files_of_any_size() {
 
 async fn next(inbox: &Arc<Inbox>) -> (String, Value) {
     let delivery = tokio::time::timeout(PATIENCE, inbox.next()).await.unwrap().unwrap();
+    eprintln!("DEBUG {} {:?}", delivery.message.topic, delivery.message.body.bytes);
     let body = serde_json::from_slice(&delivery.message.body.bytes).unwrap();
     (delivery.message.topic.as_str().rsplit('.').next().unwrap().to_owned(), body)
 }

@@ -9,7 +9,6 @@ use std::process::Command;
 use astrid_tests::daemon::Astrid;
 use astrid_tests::process::Outcome;
 use astrid_tests::programs::becomes;
-use serde_json::Value;
 
 /// A daemon, and a directory that is attached for the owner.
 struct Desk {
@@ -73,7 +72,7 @@ impl Desk {
         let options = [&["--workspace", "overlay"], options].concat();
         let _ = self.run(name, &options, script).ok();
         let ended = becomes(&self.astrid, name, |instance| instance["pid"].is_null());
-        let log = self.astrid.run(&["process", "logs", name, "-n", "1000"]).ok().stdout;
+        let log = self.log(name);
         (ended["code"].as_i64().unwrap_or_else(|| panic!("{ended}\n{log}")), log)
     }
 
@@ -84,8 +83,11 @@ impl Desk {
         log
     }
 
-    fn diff(&self) -> Value {
-        self.workspace(&["diff", "--format", "json"]).ok().json()
+    /// What a program wrote, without its name before each line.
+    fn log(&self, name: &str) -> String {
+        let log = self.astrid.run(&["process", "logs", name, "-n", "1000"]).ok().stdout;
+        let lines = log.lines().map(|line| line.split_once(" | ").map_or(line, |(_, said)| said));
+        lines.collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -163,7 +165,7 @@ fn one_workspace_for_all_of_a_principal() {
     assert_eq!((code, log.trim()), (0, "first"), "{log}");
     let ended = becomes(&desk.astrid, "one", |instance| instance["pid"].is_null());
     assert_eq!(ended["code"], 0);
-    let log = desk.astrid.run(&["process", "logs", "one"]).ok().stdout;
+    let log = desk.log("one");
     assert!(log.contains("from below") && log.contains("second"), "{log}");
     assert!(desk.project.join("shared").exists() && !desk.project.join("answer").exists());
     let busy = ["--workspace", "overlay", "--sandbox", "project"];
@@ -182,7 +184,8 @@ fn thrown_away() {
     let desk = Desk::new();
     fs::write(desk.project.join("keep"), "kept\n").unwrap();
     let _ = desk.works("one", &["--sandbox", "project"], "echo gone > keep; mkdir new; echo x > new/x");
-    assert!(desk.diff().to_string().contains("new/x"), "{}", desk.diff());
+    let diff = desk.workspace(&["diff"]).ok().stdout;
+    assert!(diff.contains("+gone") && diff.contains("b/new/x"), "{diff}");
     let _ = desk.workspace(&["rollback", "--yes"]).ok();
     let log = desk.works("two", &["--sandbox", "project"], "cat keep; ls");
     assert_eq!(log.split_whitespace().collect::<Vec<_>>(), ["kept", "keep"]);

@@ -363,6 +363,8 @@ impl Gate {
                     (itself, _) if revoked(&itself) => itself?,
                     (_, names) if revoked(&names) => names?,
                     (Err(_), Ok(epoch)) => epoch,
+                    // The manifest may declare what is in it, and not the directory.
+                    (Err(Denied::Manifest { .. }), Err(denied)) => return Err(denied),
                     (itself, _) => itself?,
                 }
             }

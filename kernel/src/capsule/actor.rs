@@ -241,10 +241,7 @@ impl Actor {
         Arc::new(actor)
     }
 
-    /// Takes from the store what waits for it, in place of what it had of that, and whether it is pinned.
-    ///
-    /// # Errors
-    /// The store cannot be read.
+    /// Takes from the store what waits for it, in place of what it had of that, and whether it is pinned. Fails when that cannot be read.
     pub fn look_again(&self) -> Result<(), EngineError> {
         let Some(owner) = &self.owner else { return Ok(()) };
         if self.capsule.manifest.capabilities.pin.is_some() {
@@ -442,8 +439,7 @@ impl Actor {
         }
     }
 
-    /// Milliseconds of the daemon's life when it last did something; `None` while it does, or must stay because something of the
-    /// world is in its hands.
+    /// Milliseconds of the daemon's life when it last did something; `None` while it does, or holds something of the world.
     pub fn idle_since(&self) -> Option<u64> {
         (!self.is_in_outbox() && self.holds_nothing()).then(|| self.last_active.load(Ordering::Relaxed))
     }
@@ -451,8 +447,8 @@ impl Actor {
     /// Whether it has nothing to do, and nothing of the world in its hands.
     fn holds_nothing(&self) -> bool {
         let ports = !self.timers.is_empty() || !self.children.is_empty() || !self.watches.is_empty();
-        let pinned = self.pinned.load(Ordering::Relaxed);
-        let held = self.connection().is_some() || ports || pinned || self.open_asks.count() > 0;
+        let pinned = self.pinned.load(Ordering::Relaxed) || self.open_asks.count() > 0;
+        let held = self.connection().is_some() || ports || pinned;
         let busy = self.busy.load(Ordering::Relaxed) || self.state() != ActorState::Up;
         !held && !busy && self.inbox.is_empty()
     }
