@@ -409,7 +409,6 @@ async fn files_of_any_size() {
 
 async fn next(inbox: &Arc<Inbox>) -> (String, Value) {
     let delivery = tokio::time::timeout(PATIENCE, inbox.next()).await.unwrap().unwrap();
-    eprintln!("DEBUG {} {:?}", delivery.message.topic, delivery.message.body.bytes);
     let body = serde_json::from_slice(&delivery.message.body.bytes).unwrap();
     (delivery.message.topic.as_str().rsplit('.').next().unwrap().to_owned(), body)
 }

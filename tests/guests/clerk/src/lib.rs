@@ -109,8 +109,8 @@ impl Clerk {
 
     /// Passes on that it ended.
     #[on("port.v1.watch.ended")]
-    fn ended(&mut self, ctx: &mut Context, reason: String) -> Result<()> {
-        ctx.publish("clerk.v1.event.ended", json!(reason))?;
+    fn ended(&mut self, ctx: &mut Context, reason: Body) -> Result<()> {
+        ctx.publish("clerk.v1.event.ended", json!(String::from_utf8_lossy(&reason.bytes)))?;
         Ok(())
     }
 }
