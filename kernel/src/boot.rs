@@ -27,6 +27,7 @@ use crate::capsule::aot::{Aot, Compiler};
 use crate::capsule::census::Census;
 use crate::capsule::discover::{self, Embedded};
 use crate::capsule::durable::{self, Durable};
+use crate::capsule::files::{Files, Lender, lent};
 use crate::capsule::graph;
 use crate::capsule::guards::Guards;
 use crate::capsule::manager::Manager;
@@ -46,15 +47,14 @@ use crate::notify;
 use crate::port::child::{Children, ChildrenOptions};
 use crate::port::listener::Caps;
 use crate::port::watch::Watches;
-use crate::vfs::review::commit::Recovered;
-use crate::vfs::workspaces::{Workspaces, directory};
-use crate::capsule::files::{Files, Lender, lent};
 use crate::status::StatusFile;
 use crate::store::engine::{EngineError, Open};
 use crate::store::memory::Memory;
 use crate::store::surreal::Disk;
 use crate::store::thread::StoreThread;
 use crate::store::{self, Store};
+use crate::vfs::review::commit::Recovered;
+use crate::vfs::workspaces::{Workspaces, directory};
 
 /// How long the whole stop may take (K4).
 const STOP_TIME_MAX: Duration = Duration::from_secs(15);
@@ -480,9 +480,18 @@ fn begin_files(host: &Host) {
     }
     for (principal, recovered) in host.files.workspaces.recover_all() {
         let (outcome, detail) = match recovered {
-            Ok(Recovered::Completed) => (audit::Outcome::Done, "cut short by an earlier end of the daemon, and completed".to_owned()),
-            Ok(_) => (audit::Outcome::Failed, "cut short by an earlier end of the daemon, and undone".to_owned()),
-            Err(error) => (audit::Outcome::Failed, format!("cut short by an earlier end of the daemon: {error}")),
+            Ok(Recovered::Completed) => (
+                audit::Outcome::Done,
+                "cut short by an earlier end of the daemon, and completed".to_owned(),
+            ),
+            Ok(_) => (
+                audit::Outcome::Failed,
+                "cut short by an earlier end of the daemon, and undone".to_owned(),
+            ),
+            Err(error) => (
+                audit::Outcome::Failed,
+                format!("cut short by an earlier end of the daemon: {error}"),
+            ),
         };
         tracing::warn!(%principal, detail, "a commit of a workspace");
         let entry = Entry::new(Kind::Outcome, principal.as_str(), "workspace.commit").outcome(outcome);

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use astrid_tests::daemon::Astrid;
-use astrid_tests::programs::{becomes, instances, process};
 use astrid_tests::process::{ends, send};
+use astrid_tests::programs::{becomes, instances, process};
 use rustix::process::Signal;
 use serde_json::Value;
 

@@ -124,18 +124,39 @@ fn a_copy_is_looked_at_and_committed() {
     let patch = place.ok(&["diff", "default", "a.txt", "dir", "old"]);
     assert!(patch.contains("@@ -1,3 +1,3 @@\n one\n-two\n+2\n three\n"), "{patch}");
     let copy = place.astrid.scratch().join("copy");
-    assert!(Command::new("cp").arg("-a").arg(&place.project).arg(&copy).status().unwrap().success());
+    assert!(
+        Command::new("cp")
+            .arg("-a")
+            .arg(&place.project)
+            .arg(&copy)
+            .status()
+            .unwrap()
+            .success()
+    );
     fs::write(place.astrid.scratch().join("patch"), &patch).unwrap();
-    let git = Command::new("git").current_dir(&copy).args(["apply", "../patch"]).output().unwrap();
+    let git = Command::new("git")
+        .current_dir(&copy)
+        .args(["apply", "../patch"])
+        .output()
+        .unwrap();
     assert!(git.status.success(), "{}", String::from_utf8_lossy(&git.stderr));
     let stat = place.ok(&["diff", "--stat"]);
-    assert!(stat.ends_with("4 paths, +2 -2 lines\n") && stat.contains("bin | binary, 0 -> 3 bytes\n"), "{stat}");
+    assert!(
+        stat.ends_with("4 paths, +2 -2 lines\n") && stat.contains("bin | binary, 0 -> 3 bytes\n"),
+        "{stat}"
+    );
     let lines = place.ok(&["diff", "--format", "json"]);
     let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
     assert_eq!((&first["path"], &first["how"]), (&"a.txt".into(), &"modified".into()));
-    assert_eq!(first["after"]["hash"], blake3::hash(b"one\n2\nthree\n").to_hex().as_str());
+    assert_eq!(
+        first["after"]["hash"],
+        blake3::hash(b"one\n2\nthree\n").to_hex().as_str()
+    );
     let committed = place.json(&["commit", "--yes", "default", "a.txt", "dir", "old"]);
-    assert_eq!(committed["changes"], serde_json::json!({ "added": 1, "modified": 1, "removed": 1 }));
+    assert_eq!(
+        committed["changes"],
+        serde_json::json!({ "added": 1, "modified": 1, "removed": 1 })
+    );
     assert_eq!(tree(&place.project), tree(&copy));
     assert_eq!(place.names(), ["A bin"]);
     place.ok(&["commit", "--yes"]);
@@ -152,7 +173,11 @@ fn a_commit_is_recorded() {
     // What is sealed has what was said before it on disk as well.
     let _ = place.astrid.run(&["agent", "create", "later"]).ok();
     let entries = |kind| {
-        let entries = place.astrid.run(&["audit", "tail", "--kind", kind, "--format", "json"]).ok().json();
+        let entries = place
+            .astrid
+            .run(&["audit", "tail", "--kind", kind, "--format", "json"])
+            .ok()
+            .json();
         entries["entries"].as_array().unwrap().clone()
     };
     let written = entries("file-write");
@@ -162,7 +187,11 @@ fn a_commit_is_recorded() {
     let digest = committed["digest"].as_str().unwrap();
     let told = |entry: &Value| entry["detail"].as_str().unwrap().contains(digest);
     assert!(entries("outcome").iter().any(told));
-    assert!(entries("admin").iter().any(|entry| entry["action"] == "admin:workspace.commit"));
+    assert!(
+        entries("admin")
+            .iter()
+            .any(|entry| entry["action"] == "admin:workspace.commit")
+    );
 }
 
 /// What changed meanwhile is named, all of it, and nothing is written until that is forced.
@@ -180,8 +209,14 @@ fn conflicts_stop_a_commit() {
     let old = tree(&place.project);
     let refused = place.run(&["commit", "--yes"]);
     assert_eq!(refused.code(), 1, "{refused:?}");
-    assert_eq!(refused.stdout, "a: it was changed meanwhile\nd: it was changed meanwhile\n");
-    assert!(refused.stderr.contains("2 paths changed") && refused.stderr.contains("hint: "), "{refused:?}");
+    assert_eq!(
+        refused.stdout,
+        "a: it was changed meanwhile\nd: it was changed meanwhile\n"
+    );
+    assert!(
+        refused.stderr.contains("2 paths changed") && refused.stderr.contains("hint: "),
+        "{refused:?}"
+    );
     let refused = place.run(&["commit", "--yes", "--format", "json"]);
     assert_eq!(refused.json()["conflicts"].as_array().unwrap().len(), 2);
     assert_eq!(refused.json_error()["error"]["problem"], "conflict");
@@ -211,7 +246,10 @@ fn changes_are_thrown_away() {
     let list = place.json(&["list"]);
     let workspace = &list["workspaces"][0];
     assert_eq!(workspace["directory"], place.project.to_str().unwrap());
-    assert_eq!(workspace["changes"], serde_json::json!({ "added": 1, "modified": 2, "removed": 0 }));
+    assert_eq!(
+        workspace["changes"],
+        serde_json::json!({ "added": 1, "modified": 2, "removed": 0 })
+    );
     assert_eq!(workspace["snapshots"][0]["name"], "one");
     assert!(place.ok(&["list"]).contains("snapshot of default: one"));
     place.ok(&["snapshot", "--remove", "one"]);
@@ -230,7 +268,9 @@ fn changes_are_thrown_away() {
 fn a_directory_is_given_by_who_holds_everything() {
     let place = Place::new(&[]);
     let astrid = &place.astrid;
-    let _ = astrid.run(&["agent", "create", "ann", "--grant", "admin:workspace.attach"]).ok();
+    let _ = astrid
+        .run(&["agent", "create", "ann", "--grant", "admin:workspace.attach"])
+        .ok();
     let home = astrid.home().to_str().unwrap();
     let around = astrid.home().parent().unwrap().to_str().unwrap();
     for directory in ["/", home, around, "/etc/passwd", "/nonexistent", &format!("{home}/etc")] {
@@ -238,14 +278,26 @@ fn a_directory_is_given_by_who_holds_everything() {
         assert_eq!(refused.code(), 1, "{directory}: {refused:?}");
     }
     let missing = place.run(&["diff", "ann"]);
-    assert!(missing.code() == 1 && missing.stderr.contains("ann has no workspace"), "{missing:?}");
+    assert!(
+        missing.code() == 1 && missing.stderr.contains("ann has no workspace"),
+        "{missing:?}"
+    );
     place.ok(&["attach", place.project.to_str().unwrap(), "ann"]);
-    assert_eq!(place.run(&["attach", place.project.to_str().unwrap(), "nobody"]).code(), 1);
+    assert_eq!(
+        place.run(&["attach", place.project.to_str().unwrap(), "nobody"]).code(),
+        1
+    );
     let shown = astrid.run(&["agent", "list", "--format", "json"]).ok().json();
     let ann = &shown["agents"][0];
-    assert_eq!((&ann["name"], &ann["workspace"]), (&"ann".into(), &place.project.to_str().unwrap().into()));
+    assert_eq!(
+        (&ann["name"], &ann["workspace"]),
+        (&"ann".into(), &place.project.to_str().unwrap().into())
+    );
     let profile = fs::read_to_string(astrid.home().join("etc/profiles/ann.toml")).unwrap();
-    assert!(profile.contains(&format!("workspace = \"{}\"", place.project.display())), "{profile}");
+    assert!(
+        profile.contains(&format!("workspace = \"{}\"", place.project.display())),
+        "{profile}"
+    );
     // What was not committed is not lost by accident.
     fs::write(astrid.home().join("var/overlays/ann/upper/x"), "x").unwrap();
     assert_eq!(place.run(&["detach", "ann"]).code(), 1);
@@ -277,7 +329,11 @@ fn a_commit_that_is_killed_is_whole_or_never_was() {
         let old = tree(&place.project);
         let pid = rustix::process::Pid::from_raw(place.astrid.pid().cast_signed()).unwrap();
         let mut commit = place.astrid.command(&["workspace", "commit", "--yes"]);
-        let mut commit = commit.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+        let mut commit = commit
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
         let plan = place.overlay().join("journal/plan");
         while !plan.exists() && commit.try_wait().unwrap().is_none() {
             std::hint::spin_loop();

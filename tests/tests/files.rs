@@ -1,6 +1,8 @@
 //! Files as capsules reach them: what is read and written, who may, what it takes, and what is recorded of it. The test guest `clerk` does one
 //! call after another.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -10,8 +12,8 @@ use astrid_kernel::authority::{Authority, Policy};
 use astrid_kernel::bus::inbox::Inbox;
 use astrid_kernel::bus::message::Body;
 use astrid_tests::bed::{Bed, PATIENCE, Settings, answer, refusal};
-use astrid_wire::{Principal, Quota};
 use astrid_wire::authority::{GroupsFile, Profile};
+use astrid_wire::{Principal, Quota};
 use serde_json::{Value, json};
 
 /// A kernel, and a directory that is attached for everybody who is in the policy.
@@ -47,7 +49,9 @@ fn everything() -> Profile {
 fn policy(profiles: &[(&str, Profile)]) -> Arc<Authority> {
     let mut policy = Policy::with_groups(&GroupsFile::default()).unwrap();
     for (name, profile) in profiles {
-        policy.insert(Principal::stamped(name).unwrap(), profile.clone()).unwrap();
+        policy
+            .insert(Principal::stamped(name).unwrap(), profile.clone())
+            .unwrap();
     }
     Authority::fixed(policy)
 }
@@ -95,14 +99,19 @@ impl Office {
     /// Details of what was recorded of that action.
     fn recorded(&self, action: &str) -> Vec<(String, String)> {
         let all = self.bed.host.audit.recorded();
-        let of = all.iter().filter(|entry| entry.kind == "file-write" && &*entry.action == action);
-        of.map(|entry| (entry.resource.to_string(), entry.detail.to_string())).collect()
+        let of = all
+            .iter()
+            .filter(|entry| entry.kind == "file-write" && &*entry.action == action);
+        of.map(|entry| (entry.resource.to_string(), entry.detail.to_string()))
+            .collect()
     }
 }
 
 #[track_caller]
 fn error(value: &Value) -> &str {
-    value["error"].as_str().unwrap_or_else(|| panic!("no error, but {value}"))
+    value["error"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no error, but {value}"))
 }
 
 /// Whatever can be done, in each root; the attached directory stays as it is.
@@ -167,8 +176,12 @@ async fn all_that_can_be_done() {
     }
     assert!(!office.lower("a").exists() && !office.lower("b").exists());
     let names = office.step("ada", json!({ "list": { "path": "workspace://" } })).await;
-    let names: Vec<(&str, bool)> =
-        names.as_array().unwrap().iter().map(|e| (e[0].as_str().unwrap(), e[1]["changed"].as_bool().unwrap())).collect();
+    let names: Vec<(&str, bool)> = names
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| (e[0].as_str().unwrap(), e[1]["changed"].as_bool().unwrap()))
+        .collect();
     assert_eq!(names, [("README", false), ("a", true), ("src", false)]);
     // A file of the directory is written, in the overlay, with what it was else.
     let written = office
@@ -184,9 +197,15 @@ async fn all_that_can_be_done() {
         )
         .await;
     assert_eq!(written[1], "FN main() {}\n");
-    assert_eq!((&written[2]["mode"], &written[2]["changed"]), (&json!(0o755), &json!(true)));
+    assert_eq!(
+        (&written[2]["mode"], &written[2]["changed"]),
+        (&json!(0o755), &json!(true))
+    );
     assert_eq!(error(&written[4]), "NotFound");
-    assert_eq!(fs::read_to_string(office.lower("src/main.rs")).unwrap(), "fn main() {}\n");
+    assert_eq!(
+        fs::read_to_string(office.lower("src/main.rs")).unwrap(),
+        "fn main() {}\n"
+    );
     assert!(office.lower("README").exists());
 }
 
@@ -195,8 +214,14 @@ async fn all_that_can_be_done() {
 async fn who_may_what() {
     let office = Office::open(&[
         ("nobody", profile(&[], &[])),
-        ("reader", profile(&["fs.read:/workspace/>"], &["fs.read:/workspace/secret/>"])),
-        ("writer", profile(&["fs.read:/workspace/>", "fs.write:/workspace/src/>"], &[])),
+        (
+            "reader",
+            profile(&["fs.read:/workspace/>"], &["fs.read:/workspace/secret/>"]),
+        ),
+        (
+            "writer",
+            profile(&["fs.read:/workspace/>", "fs.write:/workspace/src/>"], &[]),
+        ),
         ("ada", everything()),
     ])
     .await;
@@ -207,27 +232,71 @@ async fn who_may_what() {
         (json!({ "read": { "path": "workspace://README" } }), "nobody", false),
         (json!({ "read": { "path": "workspace://missing" } }), "nobody", false),
         (json!({ "list": { "path": "workspace://" } }), "nobody", false),
-        (json!({ "replace": { "path": "home://x", "text": "" } }), "nobody", false),
+        (
+            json!({ "replace": { "path": "home://x", "text": "" } }),
+            "nobody",
+            false,
+        ),
         (json!({ "watch": { "path": "workspace://" } }), "nobody", false),
         (json!({ "read": { "path": "workspace://README" } }), "reader", true),
         (json!({ "list": { "path": "workspace://" } }), "reader", true),
         (json!({ "list": { "path": "workspace://secret" } }), "reader", false),
         (json!({ "read": { "path": "workspace://secret/key" } }), "reader", false),
-        (json!({ "read": { "path": "workspace://secret/missing" } }), "reader", false),
+        (
+            json!({ "read": { "path": "workspace://secret/missing" } }),
+            "reader",
+            false,
+        ),
         // By another name it is the same.
         (json!({ "read": { "path": "workspace://alias" } }), "reader", false),
         (json!({ "hash": { "path": "workspace://alias" } }), "reader", false),
         (json!({ "read-link": { "path": "workspace://alias" } }), "reader", true),
-        (json!({ "replace": { "path": "workspace://README", "text": "" } }), "reader", false),
+        (
+            json!({ "replace": { "path": "workspace://README", "text": "" } }),
+            "reader",
+            false,
+        ),
         (json!({ "read": { "path": "home://x" } }), "reader", false),
-        (json!({ "replace": { "path": "workspace://src/x", "text": "" } }), "writer", true),
-        (json!({ "replace": { "path": "workspace://alias", "text": "" } }), "writer", false),
-        (json!({ "rename": { "path": "workspace://src/x", "to": "workspace://x", "overwrite": true } }), "writer", false),
-        (json!({ "rename": { "path": "workspace://src/x", "to": "workspace://src/y", "overwrite": true } }), "writer", true),
-        (json!({ "remove": { "path": "workspace://src", "recursive": true } }), "writer", false),
-        (json!({ "remove": { "path": "workspace://src/deep", "recursive": true } }), "writer", true),
-        (json!({ "make-dir": { "path": "workspace://src/a/b", "parents": true } }), "writer", true),
-        (json!({ "make-dir": { "path": "workspace://a", "parents": true } }), "writer", false),
+        (
+            json!({ "replace": { "path": "workspace://src/x", "text": "" } }),
+            "writer",
+            true,
+        ),
+        (
+            json!({ "replace": { "path": "workspace://alias", "text": "" } }),
+            "writer",
+            false,
+        ),
+        (
+            json!({ "rename": { "path": "workspace://src/x", "to": "workspace://x", "overwrite": true } }),
+            "writer",
+            false,
+        ),
+        (
+            json!({ "rename": { "path": "workspace://src/x", "to": "workspace://src/y", "overwrite": true } }),
+            "writer",
+            true,
+        ),
+        (
+            json!({ "remove": { "path": "workspace://src", "recursive": true } }),
+            "writer",
+            false,
+        ),
+        (
+            json!({ "remove": { "path": "workspace://src/deep", "recursive": true } }),
+            "writer",
+            true,
+        ),
+        (
+            json!({ "make-dir": { "path": "workspace://src/a/b", "parents": true } }),
+            "writer",
+            true,
+        ),
+        (
+            json!({ "make-dir": { "path": "workspace://a", "parents": true } }),
+            "writer",
+            false,
+        ),
     ] {
         let done = office.step(who, step.clone()).await;
         let denied = done["error"].as_str().is_some_and(|error| error.starts_with("Denied"));
@@ -238,7 +307,9 @@ async fn who_may_what() {
         }
     }
     // Roots are one's own.
-    let _ = office.step("ada", json!({ "replace": { "path": "home://mine", "text": "m" } })).await;
+    let _ = office
+        .step("ada", json!({ "replace": { "path": "home://mine", "text": "m" } }))
+        .await;
     assert!(office.home_of("ada").join("mine").exists() && !office.home_of("reader").join("mine").exists());
 }
 
@@ -250,7 +321,9 @@ async fn nothing_leads_out() {
     fs::write(outside.path().join("secret"), "outside").unwrap();
     let home = office.home_of("ada");
     // The home is there once something was done in it.
-    let _ = office.step("ada", json!({ "replace": { "path": "home://x", "text": "x" } })).await;
+    let _ = office
+        .step("ada", json!({ "replace": { "path": "home://x", "text": "x" } }))
+        .await;
     for place in [office.project.path(), &home] {
         symlink(outside.path(), place.join("out")).unwrap();
         symlink(outside.path().join("secret"), place.join("file-out")).unwrap();
@@ -258,14 +331,36 @@ async fn nothing_leads_out() {
         symlink("loop", place.join("loop")).unwrap();
         symlink("/proc/self/root", place.join("proc")).unwrap();
         symlink("out", place.join("twice")).unwrap();
-        let made = std::process::Command::new("mkfifo").arg(place.join("fifo")).status().unwrap();
+        let made = std::process::Command::new("mkfifo")
+            .arg(place.join("fifo"))
+            .status()
+            .unwrap();
         assert!(made.success() && fs::metadata(place.join("fifo")).unwrap().file_type().is_fifo());
         drop(std::os::unix::net::UnixListener::bind(place.join("socket")).unwrap());
     }
     for root in ["workspace://", "home://"] {
         for path in [
-            "out/secret", "file-out", "up/passwd", "loop", "proc/etc/passwd", "twice/secret", "out", "up", "fifo", "socket", "../x", "..",
-            "./x", "/etc/passwd", "a//b", "a\u{0}b", "a\nb", "con/../../etc", "x/passwd", "~/x", "%2e%2e/x",
+            "out/secret",
+            "file-out",
+            "up/passwd",
+            "loop",
+            "proc/etc/passwd",
+            "twice/secret",
+            "out",
+            "up",
+            "fifo",
+            "socket",
+            "../x",
+            "..",
+            "./x",
+            "/etc/passwd",
+            "a//b",
+            "a\u{0}b",
+            "a\nb",
+            "con/../../etc",
+            "x/passwd",
+            "~/x",
+            "%2e%2e/x",
         ] {
             let at = format!("{root}{path}");
             let steps = json!([
@@ -294,7 +389,10 @@ async fn nothing_leads_out() {
     for (name, kind) in [("out", "link"), ("fifo", "other"), ("socket", "other")] {
         let at = format!("home://{name}");
         let done = office
-            .steps("ada", json!([{ "stat": { "path": at, "follow": false } }, { "remove": { "path": at, "recursive": false } }]))
+            .steps(
+                "ada",
+                json!([{ "stat": { "path": at, "follow": false } }, { "remove": { "path": at, "recursive": false } }]),
+            )
             .await;
         assert_eq!((&done[0]["kind"], &done[1]), (&json!(kind), &Value::Null), "{name}");
     }
@@ -320,7 +418,10 @@ async fn handles_end_with_the_handling() {
     assert_eq!(error(&done[1]), "TooMany(64)");
     assert_eq!(done[3], 8);
     let done = office
-        .steps("ada", json!([{ "open-many": { "path": "workspace://src/main.rs", "count": 10 } }, "use-kept"]))
+        .steps(
+            "ada",
+            json!([{ "open-many": { "path": "workspace://src/main.rs", "count": 10 } }, "use-kept"]),
+        )
         .await;
     assert_eq!(error(&done[1]), "Closed");
 }
@@ -340,18 +441,39 @@ async fn changes_are_recorded() {
     ]);
     let mut steps = steps.as_array().unwrap().clone();
     let _ = office.steps("ada", json!(steps)).await;
-    assert_eq!(office.recorded("fs.replace"), [("/workspace/a".into(), format!("bytes=4 blake3={hash}"))]);
+    assert_eq!(
+        office.recorded("fs.replace"),
+        [("/workspace/a".into(), format!("bytes=4 blake3={hash}"))]
+    );
     let mut writes = blake3::Hasher::new();
-    writes.update(&2_u64.to_le_bytes()).update(&3_u64.to_le_bytes()).update(b"xyz");
+    writes
+        .update(&2_u64.to_le_bytes())
+        .update(&3_u64.to_le_bytes())
+        .update(b"xyz");
     let detail = format!("writes=1 bytes=3 blake3-of-writes={}", writes.finalize().to_hex());
     assert_eq!(office.recorded("fs.written"), [("/workspace/README".into(), detail)]);
-    assert_eq!(office.recorded("fs.remove"), [("/workspace/src".into(), "recursive".into())]);
-    assert_eq!(office.recorded("fs.rename"), [("/workspace/a".into(), "to /workspace/b".into())]);
-    steps = vec![json!({ "replace": { "path": "workspace://z", "text": "text" } }), json!("panic")];
-    let done = office.bed.ask_as("ada", "clerk.v1.do.steps", Body::json(&json!(steps))).await;
+    assert_eq!(
+        office.recorded("fs.remove"),
+        [("/workspace/src".into(), "recursive".into())]
+    );
+    assert_eq!(
+        office.recorded("fs.rename"),
+        [("/workspace/a".into(), "to /workspace/b".into())]
+    );
+    steps = vec![
+        json!({ "replace": { "path": "workspace://z", "text": "text" } }),
+        json!("panic"),
+    ];
+    let done = office
+        .bed
+        .ask_as("ada", "clerk.v1.do.steps", Body::json(&json!(steps)))
+        .await;
     assert!(refusal(done).starts_with("capsule.fault"));
     assert_eq!(office.recorded("fs.replace").len(), 2);
-    assert_eq!(office.step("ada", json!({ "read": { "path": "workspace://z" } })).await, "text");
+    assert_eq!(
+        office.step("ada", json!({ "read": { "path": "workspace://z" } })).await,
+        "text"
+    );
 }
 
 /// K12: what files take counts, what does not fit is not written, and what is removed makes room.
@@ -362,7 +484,11 @@ async fn storage_is_limited() {
         storage: Some("1MiB".parse().unwrap()),
         ..Quota::default()
     };
-    office.bed.host.ledger.set_quota(&Principal::stamped("ada").unwrap(), &quota);
+    office
+        .bed
+        .host
+        .ledger
+        .set_quota(&Principal::stamped("ada").unwrap(), &quota);
     let fill = |path: &str, bytes: u64| json!([{ "fill": { "path": path, "bytes": bytes } }]);
     for root in ["home://", "tmp://", "workspace://"] {
         let first = office.steps("ada", fill(&format!("{root}half"), 600 << 10)).await;
@@ -377,9 +503,19 @@ async fn storage_is_limited() {
     }
     // All three count together, and so does what is copied.
     fs::write(office.lower("large"), vec![7; 2 << 20]).unwrap();
-    let copied = office.step("ada", json!({ "write": { "path": "workspace://large", "offset": 0, "text": "x" } })).await;
+    let copied = office
+        .step(
+            "ada",
+            json!({ "write": { "path": "workspace://large", "offset": 0, "text": "x" } }),
+        )
+        .await;
     assert!(error(&copied).starts_with("NoSpace"), "{copied}");
-    let replaced = office.step("ada", json!({ "replace": { "path": "workspace://large", "text": "small" } })).await;
+    let replaced = office
+        .step(
+            "ada",
+            json!({ "replace": { "path": "workspace://large", "text": "small" } }),
+        )
+        .await;
     assert!(replaced.is_string(), "{replaced}");
     let others = office.steps("bob", fill("home://x", 3 << 20)).await;
     assert_eq!(others[0], 3 << 20);
@@ -402,7 +538,10 @@ async fn files_of_any_size() {
             ]),
         )
         .await;
-    assert_eq!((&done[0], &done[1], &done[2]), (&json!(bytes), &json!(bytes), &json!(bytes)));
+    assert_eq!(
+        (&done[0], &done[1], &done[2]),
+        (&json!(bytes), &json!(bytes), &json!(bytes))
+    );
     assert_eq!(error(&done[3]), "TooLarge(1048576)");
     assert!(error(&done[4]).starts_with("TooLarge"));
 }
@@ -410,7 +549,10 @@ async fn files_of_any_size() {
 async fn next(inbox: &Arc<Inbox>) -> (String, Value) {
     let delivery = tokio::time::timeout(PATIENCE, inbox.next()).await.unwrap().unwrap();
     let body = serde_json::from_slice(&delivery.message.body.bytes).unwrap();
-    (delivery.message.topic.as_str().rsplit('.').next().unwrap().to_owned(), body)
+    (
+        delivery.message.topic.as_str().rsplit('.').next().unwrap().to_owned(),
+        body,
+    )
 }
 
 /// What changes is told, whoever changes it; not when it is not watched any more.
@@ -418,31 +560,55 @@ async fn next(inbox: &Arc<Inbox>) -> (String, Value) {
 async fn changes_are_told() {
     let office = Office::usual().await;
     let (events, _heard) = office.bed.hear("clerk.v1.event.>");
-    let port = office.step("ada", json!({ "watch": { "path": "workspace://src" } })).await;
+    let port = office
+        .step("ada", json!({ "watch": { "path": "workspace://src" } }))
+        .await;
     let port = port.as_u64().unwrap();
     // In the overlay, and in the directory itself.
-    let _ = office.step("ada", json!({ "replace": { "path": "workspace://src/new", "text": "x" } })).await;
+    let _ = office
+        .step(
+            "ada",
+            json!({ "replace": { "path": "workspace://src/new", "text": "x" } }),
+        )
+        .await;
     let (kind, body) = next(&events).await;
-    assert_eq!((kind.as_str(), &body["paths"]), ("changed", &json!(["workspace://src/new"])));
+    assert_eq!(
+        (kind.as_str(), &body["paths"]),
+        ("changed", &json!(["workspace://src/new"]))
+    );
     fs::write(office.lower("src/other"), "y").unwrap();
     loop {
         let (kind, body) = next(&events).await;
         assert_eq!(kind, "changed");
-        if body["paths"].as_array().unwrap().contains(&json!("workspace://src/other")) {
+        if body["paths"]
+            .as_array()
+            .unwrap()
+            .contains(&json!("workspace://src/other"))
+        {
             break;
         }
     }
     let done = office
-        .steps("ada", json!([{ "unwatch": { "port": port } }, { "unwatch": { "port": port + 1000 } }]))
+        .steps(
+            "ada",
+            json!([{ "unwatch": { "port": port } }, { "unwatch": { "port": port + 1000 } }]),
+        )
         .await;
     assert_eq!(done, [json!(true), json!(false)]);
     // Another watch hears of its end.
     let _ = office.step("ada", json!({ "watch": { "path": "home://" } })).await;
-    let _ = office.step("ada", json!({ "replace": { "path": "workspace://src/third", "text": "x" } })).await;
+    let _ = office
+        .step(
+            "ada",
+            json!({ "replace": { "path": "workspace://src/third", "text": "x" } }),
+        )
+        .await;
     fs::remove_dir_all(office.home_of("ada")).unwrap();
     let (kind, _) = next(&events).await;
     assert_eq!(kind, "ended");
-    let too_many: Vec<Value> = (0..17).map(|_| json!({ "watch": { "path": "workspace://" } })).collect();
+    let too_many: Vec<Value> = (0..17)
+        .map(|_| json!({ "watch": { "path": "workspace://" } }))
+        .collect();
     let done = office.steps("ada", json!(too_many)).await;
     assert_eq!(error(&done[16]), "TooMany(16)");
     assert!(done[15].is_u64());
@@ -459,8 +625,15 @@ async fn large_directories() {
     }
     let odd: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"\xff\xfe");
     fs::write(many.join(odd), "").unwrap();
-    let listed = office.step("ada", json!({ "list": { "path": "workspace://many" } })).await;
-    let names: Vec<&str> = listed.as_array().unwrap().iter().map(|entry| entry[0].as_str().unwrap()).collect();
+    let listed = office
+        .step("ada", json!({ "list": { "path": "workspace://many" } }))
+        .await;
+    let names: Vec<&str> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry[0].as_str().unwrap())
+        .collect();
     assert_eq!(names.len(), 2_500);
     assert!(names.is_sorted());
     assert!(Path::new(&many).exists());

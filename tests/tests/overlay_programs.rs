@@ -1,6 +1,8 @@
 //! Real programs in a workspace: they work as in any directory, the directory that is attached stays as it is until it is committed, and what
 //! they did is then in it. Where a machine has no such program, that is said.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stderr, reason = "tests")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,7 +41,9 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 fn is_there(program: &str) -> bool {
-    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
+    let found = Command::new("sh")
+        .args(["-c", &format!("command -v {program}")])
+        .output();
     let there = found.is_ok_and(|output| output.status.success());
     if !there {
         eprintln!("not tried: this machine has no {program}");
@@ -63,7 +67,8 @@ impl Desk {
 
     fn run(&self, name: &str, options: &[&str], script: &str) -> Outcome {
         let head = ["process", "run", name, "--restart", "never"];
-        self.astrid.run(&[&head[..], options, &["--", "sh", "-euc", script]].concat())
+        self.astrid
+            .run(&[&head[..], options, &["--", "sh", "-euc", script]].concat())
     }
 
     /// Runs a script in the workspace to its end. Its code, and what it wrote.
@@ -86,7 +91,9 @@ impl Desk {
     /// What a program wrote, without its name before each line.
     fn log(&self, name: &str) -> String {
         let log = self.astrid.run(&["process", "logs", name, "-n", "1000"]).ok().stdout;
-        let lines = log.lines().map(|line| line.split_once(" | ").map_or(line, |(_, said)| said));
+        let lines = log
+            .lines()
+            .map(|line| line.split_once(" | ").map_or(line, |(_, said)| said));
         lines.collect::<Vec<_>>().join("\n")
     }
 }
@@ -139,11 +146,20 @@ fn programs_that_people_run() {
     let _ = desk.workspace(&["commit", "--yes"]).ok();
     assert_ne!(tree(&desk.project), before);
     if is_there("git") {
-        let log = Command::new("git").args(["-C"]).arg(desk.project.join("copy")).args(["fsck", "--strict"]).output().unwrap();
+        let log = Command::new("git")
+            .args(["-C"])
+            .arg(desk.project.join("copy"))
+            .args(["fsck", "--strict"])
+            .output()
+            .unwrap();
         assert!(log.status.success(), "{log:?}");
     }
     if is_there("sqlite3") {
-        let checked = Command::new("sqlite3").arg(desk.project.join("data.db")).arg("select count(*) from t").output().unwrap();
+        let checked = Command::new("sqlite3")
+            .arg(desk.project.join("data.db"))
+            .arg("select count(*) from t")
+            .output()
+            .unwrap();
         assert_eq!(String::from_utf8_lossy(&checked.stdout).trim(), "3");
     }
     let after = desk.workspace(&["list", "--format", "json"]).ok().json();
@@ -156,7 +172,9 @@ fn one_workspace_for_all_of_a_principal() {
     let desk = Desk::new();
     fs::write(desk.project.join("shared"), "from below\n").unwrap();
     let talk = "cat shared; echo first > ready; until [ -e answer ]; do sleep 0.05; done; cat answer";
-    let _ = desk.run("one", &["--workspace", "overlay", "--sandbox", "project"], talk).ok();
+    let _ = desk
+        .run("one", &["--workspace", "overlay", "--sandbox", "project"], talk)
+        .ok();
     let (code, log) = desk.does(
         "two",
         &["--sandbox", "project"],
@@ -169,7 +187,13 @@ fn one_workspace_for_all_of_a_principal() {
     assert!(log.contains("from below") && log.contains("second"), "{log}");
     assert!(desk.project.join("shared").exists() && !desk.project.join("answer").exists());
     let busy = ["--workspace", "overlay", "--sandbox", "project"];
-    let _ = desk.run("three", &busy, "echo more > more; until [ -e stop ]; do sleep 0.05; done").ok();
+    let _ = desk
+        .run(
+            "three",
+            &busy,
+            "echo more > more; until [ -e stop ]; do sleep 0.05; done",
+        )
+        .ok();
     let refused = desk.workspace(&["commit", "--yes"]);
     assert_ne!(refused.code(), 0, "{}", refused.stdout);
     let _ = desk.astrid.run(&["process", "stop", "three"]).ok();
@@ -183,7 +207,11 @@ fn one_workspace_for_all_of_a_principal() {
 fn thrown_away() {
     let desk = Desk::new();
     fs::write(desk.project.join("keep"), "kept\n").unwrap();
-    let _ = desk.works("one", &["--sandbox", "project"], "echo gone > keep; mkdir new; echo x > new/x");
+    let _ = desk.works(
+        "one",
+        &["--sandbox", "project"],
+        "echo gone > keep; mkdir new; echo x > new/x",
+    );
     let diff = desk.workspace(&["diff"]).ok().stdout;
     assert!(diff.contains("+gone") && diff.contains("b/new/x"), "{diff}");
     let _ = desk.workspace(&["rollback", "--yes"]).ok();

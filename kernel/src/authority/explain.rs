@@ -149,9 +149,7 @@ impl Acl {
             Action::Guard => (covered(&self.guards), "[capabilities] guard"),
             Action::FsRead => (files(&self.reads), "[capabilities] fs"),
             Action::FsWrite => (files(&self.writes), "[capabilities] fs"),
-            Action::ActAs | Action::NetConnect | Action::Secret => {
-                (false, "something that no capsule can declare yet")
-            }
+            Action::ActAs | Action::NetConnect | Action::Secret => (false, "something that no capsule can declare yet"),
         };
         if declared { Ok(()) } else { Err(section) }
     }

@@ -354,9 +354,7 @@ impl Gate {
         let epoch = match *path {
             FileScope::One(path) => decide(Object::Name(path))?,
             FileScope::Names(path) => {
-                let revoked = |decided: &Result<u64, Denied>| {
-                    matches!(decided, Err(Denied::Principal(refusal)) if matches!(refusal.reason, Reason::Revoked(_)))
-                };
+                let revoked = |decided: &Result<u64, Denied>| matches!(decided, Err(Denied::Principal(refusal)) if matches!(refusal.reason, Reason::Revoked(_)));
                 let itself = decide(Object::Name(path));
                 let names = decide(Object::Name(&format!("{path}/*")));
                 match (itself, names) {

@@ -113,7 +113,9 @@ impl Files {
         for scheme in [Scheme::Home, Scheme::Tmp] {
             let counted = match Beneath::open(&self.directory(principal, scheme)) {
                 Err(rustix::io::Errno::NOENT) => continue,
-                opened => opened.map_err(Fault::from).and_then(|root| space::usage(&root, COUNTED_MAX)),
+                opened => opened
+                    .map_err(Fault::from)
+                    .and_then(|root| space::usage(&root, COUNTED_MAX)),
             };
             let counted = counted.map_err(|fault| FsError::new(&VirtualPath::root(scheme).to_string(), fault))?;
             bytes = bytes.saturating_add(counted.bytes);
@@ -158,7 +160,9 @@ pub struct Spending<'a> {
 
 impl std::fmt::Debug for Spending<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Spending").field("room", &self.room).finish_non_exhaustive()
+        f.debug_struct("Spending")
+            .field("room", &self.room)
+            .finish_non_exhaustive()
     }
 }
 

@@ -44,7 +44,9 @@ const EVENTS: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::MOVE_SELF);
 
 /// What ends a watch.
-const GONE: ReadFlags = ReadFlags::DELETE_SELF.union(ReadFlags::MOVE_SELF).union(ReadFlags::UNMOUNT);
+const GONE: ReadFlags = ReadFlags::DELETE_SELF
+    .union(ReadFlags::MOVE_SELF)
+    .union(ReadFlags::UNMOUNT);
 
 /// Finds what is to be watched: each directory, or file, that changes when the view of it does.
 pub type Places = Box<dyn Fn() -> io::Result<Vec<OwnedFd>> + Send + Sync>;
@@ -130,7 +132,9 @@ pub struct Watching {
 
 impl std::fmt::Debug for Watching {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watching").field("what", &self.what).finish_non_exhaustive()
+        f.debug_struct("Watching")
+            .field("what", &self.what)
+            .finish_non_exhaustive()
     }
 }
 

@@ -221,7 +221,9 @@ pub struct Workspace {
 
 impl std::fmt::Debug for Workspace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Workspace").field("lower", &self.lower).finish_non_exhaustive()
+        f.debug_struct("Workspace")
+            .field("lower", &self.lower)
+            .finish_non_exhaustive()
     }
 }
 
@@ -242,7 +244,12 @@ impl Drop for Alone<'_> {
 }
 
 impl Workspace {
-    fn open(overlay: PathBuf, lower: PathBuf, (principal, probe): (Principal, Arc<Probe>), earlier: bool) -> Result<Self, Fault> {
+    fn open(
+        overlay: PathBuf,
+        lower: PathBuf,
+        (principal, probe): (Principal, Arc<Probe>),
+        earlier: bool,
+    ) -> Result<Self, Fault> {
         let found = fs::metadata(&lower)?;
         if !found.is_dir() {
             return Err(Fault::NotADirectory);

@@ -15,6 +15,7 @@ use astrid_kernel::capsule::actors::Actors;
 use astrid_kernel::capsule::bundle::Bundle;
 use astrid_kernel::capsule::census::Census;
 use astrid_kernel::capsule::durable::{self, Durable};
+use astrid_kernel::capsule::files::Files;
 use astrid_kernel::capsule::guards::Guards;
 use astrid_kernel::capsule::guest::Guest;
 use astrid_kernel::capsule::loaded::Capsule;
@@ -28,11 +29,10 @@ use astrid_kernel::keys::BootToken;
 use astrid_kernel::ledger::Ledger;
 use astrid_kernel::port::child::{Children, ChildrenOptions};
 use astrid_kernel::port::watch::Watches;
-use astrid_kernel::vfs::workspaces::Workspaces;
-use astrid_kernel::capsule::files::Files;
 use astrid_kernel::store::engine::EngineError;
 use astrid_kernel::store::seal::Step;
 use astrid_kernel::store::{Phase, Store};
+use astrid_kernel::vfs::workspaces::Workspaces;
 use astrid_tests::bed::read_bundle;
 use astrid_wire::manifest::Overflow;
 use tokio::sync::watch;
@@ -142,7 +142,10 @@ impl Kernel {
             engine: machine.engine.clone(),
             durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
             store,
-            files: Arc::new(Files::new(&machine.home, Arc::new(Workspaces::new("/nonexistent".into(), Box::new(|_| None))))),
+            files: Arc::new(Files::new(
+                &machine.home,
+                Arc::new(Workspaces::new("/nonexistent".into(), Box::new(|_| None))),
+            )),
             watches: Arc::new(Watches::new(Arc::clone(&ids), Arc::clone(&topics.watch))),
             bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
             gate: Gate::new(astrid_kernel::authority::Authority::fixed(

@@ -87,7 +87,8 @@ impl Guest {
             let open = move |tree: &Tree, place: &Place, spending: &mut Spending<'_>| {
                 Ok(tree.open(place, &access, &mut spending.room)?)
             };
-            self.change_elsewhere(("fs.open", "to be written"), place, &reached, open).await?
+            self.change_elsewhere(("fs.open", "to be written"), place, &reached, open)
+                .await?
         } else {
             tree.open(&place.into_object(), &access, &mut Room::of(0))?
         };
@@ -225,7 +226,8 @@ impl Host for Guest {
             let done = written.and_then(|()| tree.publish(replacing, room));
             Ok(done.inspect_err(|_| room.gave_up(taken))?)
         };
-        self.change_elsewhere(("fs.replace", &detail), place, &reached, replace).await?;
+        self.change_elsewhere(("fs.replace", &detail), place, &reached, replace)
+            .await?;
         Ok(hash)
     }
 
@@ -257,7 +259,8 @@ impl Host for Guest {
         let remove = move |tree: &Tree, place: &Place, spending: &mut Spending<'_>| {
             Ok(tree.remove(place, removal, &mut spending.room)?)
         };
-        self.change_elsewhere(("fs.remove", "recursive"), place, &reached, remove).await
+        self.change_elsewhere(("fs.remove", "recursive"), place, &reached, remove)
+            .await
     }
 
     async fn rename(&mut self, source: String, target: String, overwrite: bool) -> Result<(), FsError> {
@@ -270,7 +273,9 @@ impl Host for Guest {
         let (to, other) = self.found(&target, Follow::No, (Action::FsWrite, extent))?;
         let to = to.into_object();
         if to.path().scheme() != from.object().path().scheme() {
-            return Err(FsError::Unsupported("rename: the two are in different roots; copy, and remove".to_owned()));
+            return Err(FsError::Unsupported(
+                "rename: the two are in different roots; copy, and remove".to_owned(),
+            ));
         }
         drop(other);
         let how = Renaming {
@@ -282,7 +287,8 @@ impl Host for Guest {
         let rename = move |tree: &Tree, from: &Place, spending: &mut Spending<'_>| {
             Ok(tree.rename(from, &to, &how, &mut spending.room)?)
         };
-        self.change_elsewhere(("fs.rename", &detail), from, &reached, rename).await
+        self.change_elsewhere(("fs.rename", &detail), from, &reached, rename)
+            .await
     }
 
     async fn read_link(&mut self, path: String) -> Result<String, FsError> {
@@ -312,7 +318,8 @@ impl Host for Guest {
         let set = move |tree: &Tree, place: &Place, spending: &mut Spending<'_>| {
             Ok(tree.set_modified(place, at, &mut spending.room)?)
         };
-        self.change_elsewhere(("fs.set-modified", &detail), place, &reached, set).await
+        self.change_elsewhere(("fs.set-modified", &detail), place, &reached, set)
+            .await
     }
 
     async fn set_mode(&mut self, path: String, mode: u32) -> Result<(), FsError> {
@@ -324,16 +331,21 @@ impl Host for Guest {
         let set = move |tree: &Tree, place: &Place, spending: &mut Spending<'_>| {
             Ok(tree.set_mode(place, mode, &mut spending.room)?)
         };
-        self.change_elsewhere(("fs.set-mode", &detail), place, &reached, set).await
+        self.change_elsewhere(("fs.set-mode", &detail), place, &reached, set)
+            .await
     }
 
     async fn watch(&mut self, path: String) -> Result<u64, FsError> {
         let held = self.actor.watches().len() + self.commands.watches();
         if held >= WATCHES_PER_ACTOR_MAX || self.commands.room(0).is_err() {
-            return Err(FsError::TooMany(u32::try_from(WATCHES_PER_ACTOR_MAX).unwrap_or(u32::MAX)));
+            return Err(FsError::TooMany(
+                u32::try_from(WATCHES_PER_ACTOR_MAX).unwrap_or(u32::MAX),
+            ));
         }
         if self.actor.connection().is_some() {
-            return Err(FsError::Unsupported("watch: nothing of a connection outlives it".to_owned()));
+            return Err(FsError::Unsupported(
+                "watch: nothing of a connection outlives it".to_owned(),
+            ));
         }
         let (place, reached) = self.found(&path, Follow::Yes, (Action::FsRead, Extent::Names))?;
         let directory = reached.tree.stat(place.object())?.stat.kind == FileType::Directory;
@@ -345,7 +357,9 @@ impl Host for Guest {
         let (at, files, principal) = (place.object().clone(), reached.files, self.principal.clone());
         // Found anew when the view moves.
         let places: Places = Box::new(move || {
-            let tree = files.tree(&principal, at.path().scheme()).map_err(std::io::Error::other)?;
+            let tree = files
+                .tree(&principal, at.path().scheme())
+                .map_err(std::io::Error::other)?;
             tree.watched(&at).map_err(std::io::Error::other)
         });
         let watching = self.host().watches.watch(watched, places)?;
@@ -386,12 +400,15 @@ impl Guest {
             }
             let to = place.path().clone();
             let place = self.decide(Action::FsWrite, &to, Extent::One, place)?;
-            self.change(("fs.make-dir", ""), place, &reached, |tree, place, spending| {
-                match tree.make_dir(place, NEW_DIRECTORY, &mut spending.room) {
+            self.change(
+                ("fs.make-dir", ""),
+                place,
+                &reached,
+                |tree, place, spending| match tree.make_dir(place, NEW_DIRECTORY, &mut spending.room) {
                     Err(failed) if failed.fault == Fault::Exists => Ok(()),
                     done => done,
-                }
-            })?;
+                },
+            )?;
         }
         Ok(())
     }

@@ -47,7 +47,9 @@ pub(super) fn is_mounted(upper: &Path) -> io::Result<bool> {
             continue;
         };
         let mut mounts = Vec::new();
-        if io::Read::read_to_end(&mut io::Read::take(file, MOUNTS_BYTES_MAX), &mut mounts).is_ok() && has(&mounts, &upper) {
+        if io::Read::read_to_end(&mut io::Read::take(file, MOUNTS_BYTES_MAX), &mut mounts).is_ok()
+            && has(&mounts, &upper)
+        {
             return Ok(true);
         }
     }
@@ -60,7 +62,9 @@ mod tests {
 
     #[test]
     fn mounts_are_told_apart() {
-        let line = |upper: &str| format!("36 35 0:40 / /p rw - overlay overlay rw,lowerdir=/p,upperdir={upper},workdir=/w,userxattr\n");
+        let line = |upper: &str| {
+            format!("36 35 0:40 / /p rw - overlay overlay rw,lowerdir=/p,upperdir={upper},workdir=/w,userxattr\n")
+        };
         let upper = escaped(Path::new("/h/var/a b,c/upper"));
         assert!(has(line("/h/var/a\\040b\\054c/upper").as_bytes(), &upper));
         let upper = escaped(Path::new("/h/var/a b/upper"));

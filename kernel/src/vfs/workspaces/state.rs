@@ -84,10 +84,7 @@ impl State {
             return Err(UseError::Broken(why.clone()));
         }
         let hands = self.tree.as_ref().map_or(0, |tree| Arc::strong_count(tree) as u64 - 1);
-        let users = self
-            .users
-            .max(hands)
-            .max(u64::from(self.lent || self.alone));
+        let users = self.users.max(hands).max(u64::from(self.lent || self.alone));
         if users > 0 {
             Err(UseError::Busy { users })
         } else {

@@ -80,7 +80,8 @@ fn meta(meta: &Meta) -> Value {
 }
 
 fn entries(list: impl Iterator<Item = Result<Entry, FsError>>) -> Result<Vec<Value>, FsError> {
-    list.map(|entry| entry.map(|entry| json!([entry.name, meta(&entry.meta)]))).collect()
+    list.map(|entry| entry.map(|entry| json!([entry.name, meta(&entry.meta)])))
+        .collect()
 }
 
 fn writing(create: Creation) -> OpenOptions {
@@ -97,7 +98,10 @@ impl Clerk {
     /// Does the steps in order, each whatever became of the others.
     #[on("clerk.v1.do.steps")]
     fn steps(&mut self, ctx: &mut Context, steps: Vec<Step>) -> Vec<Value> {
-        steps.into_iter().map(|step| self.step(ctx, step).unwrap_or_else(told)).collect()
+        steps
+            .into_iter()
+            .map(|step| self.step(ctx, step).unwrap_or_else(told))
+            .collect()
     }
 
     /// Passes on what a watch tells.

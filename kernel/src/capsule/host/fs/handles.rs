@@ -100,7 +100,11 @@ impl Guest {
             let (bytes, hash) = (written.bytes, written.hasher.finalize().to_hex());
             let detail = format!("writes={} bytes={bytes} blake3-of-writes={hash}", written.writes);
             // That it was opened to be written is in the log already.
-            drop(self.host().audit.write(self.entry("fs.written", &handle.place).detail(&detail)));
+            drop(
+                self.host()
+                    .audit
+                    .write(self.entry("fs.written", &handle.place).detail(&detail)),
+            );
         }
     }
 
@@ -224,7 +228,10 @@ impl HostDir for Guest {
     }
 
     async fn passed_over(&mut self, this: Resource<Dir>) -> u64 {
-        self.handles.dirs.get(&this.rep()).map_or(0, |reading| reading.passed_over)
+        self.handles
+            .dirs
+            .get(&this.rep())
+            .map_or(0, |reading| reading.passed_over)
     }
 
     async fn drop(&mut self, this: Resource<Dir>) -> wasmtime::Result<()> {

@@ -61,16 +61,27 @@ impl Guest {
         self.look_at_clocks();
         match done {
             Ok(Ok(done)) => done,
-            Ok(Err(_)) => Err(FsError::Failed("it was not done: the daemon stops, or failed".to_owned())),
+            Ok(Err(_)) => Err(FsError::Failed(
+                "it was not done: the daemon stops, or failed".to_owned(),
+            )),
             Err(_) => Err(FsError::Failed(
                 "the time of this handling is over; what was begun may still be done".to_owned(),
             )),
         }
     }
 
-    pub(super) fn decide<T>(&self, action: Action, path: &VirtualPath, extent: Extent, found: T) -> Result<Permit<T>, FsError> {
+    pub(super) fn decide<T>(
+        &self,
+        action: Action,
+        path: &VirtualPath,
+        extent: Extent,
+        found: T,
+    ) -> Result<Permit<T>, FsError> {
         let resource = path.resource();
-        let decided = self.host().gate.file(self.subject(), action, &extent.of(&resource), found);
+        let decided = self
+            .host()
+            .gate
+            .file(self.subject(), action, &extent.of(&resource), found);
         Ok(decided.map_err(|denied| self.refused(denied))?)
     }
 
@@ -140,7 +151,10 @@ impl Guest {
     /// A quota that refused is told as that, also to who asked for all of this.
     pub(super) fn over_storage(&mut self, failed: &FsError) {
         if matches!(failed, FsError::NoSpace(_))
-            && let Err(exceeded) = self.payer.account.hold(Limit::Storage, self.payer.account.storage_room() + 1)
+            && let Err(exceeded) = self
+                .payer
+                .account
+                .hold(Limit::Storage, self.payer.account.storage_room() + 1)
         {
             self.over(exceeded);
         }
@@ -157,7 +171,9 @@ impl Guest {
         let place = place.into_object();
         self.record(action, &place, detail)?;
         self.count(Action::FsWrite);
-        let done = reached.spend().and_then(|mut spending| change(&reached.tree, &place, &mut spending));
+        let done = reached
+            .spend()
+            .and_then(|mut spending| change(&reached.tree, &place, &mut spending));
         let done = done.map_err(FsError::from);
         if let Err(failed) = &done {
             self.over_storage(failed);

@@ -73,7 +73,9 @@ pub(super) fn meta(stat: &Stat, changed: bool) -> Meta {
             FileType::RegularFile | FileType::Symlink => stat.size,
             _ => 0,
         },
-        modified_ms: seconds.saturating_mul(1000).saturating_add(i64::from(nanoseconds / 1_000_000)),
+        modified_ms: seconds
+            .saturating_mul(1000)
+            .saturating_add(i64::from(nanoseconds / 1_000_000)),
         mode: stat.mode & 0o777,
         changed,
     }

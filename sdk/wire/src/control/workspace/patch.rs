@@ -101,10 +101,12 @@ impl FileDiff {
     fn remarks(&self, text: &mut String) {
         let name = quoted("", &self.path);
         match (&self.before, &self.after) {
-            (Some(old), Some(new)) if old.kind == new.kind && old.mode != new.mode => {
-                if git_mode(old) == git_mode(new) || old.kind == EntryKind::Directory {
-                    let _ = writeln!(text, "# mode {:04o} becomes {:04o}: {name}", old.mode, new.mode);
-                }
+            (Some(old), Some(new))
+                if old.kind == new.kind
+                    && old.mode != new.mode
+                    && (git_mode(old) == git_mode(new) || old.kind == EntryKind::Directory) =>
+            {
+                let _ = writeln!(text, "# mode {:04o} becomes {:04o}: {name}", old.mode, new.mode);
             }
             (Some(old), Some(new)) if old.kind != new.kind => {
                 let _ = writeln!(text, "# {} becomes {}: {name}", word(old.kind), word(new.kind));
