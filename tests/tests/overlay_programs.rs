@@ -1,7 +1,12 @@
 //! Real programs in a workspace: they work as in any directory, the directory that is attached stays as it is until it is committed, and what
 //! they did is then in it. Where a machine has no such program, that is said.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stderr, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "tests"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;

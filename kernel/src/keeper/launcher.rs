@@ -240,6 +240,11 @@ fn views(spec: &Spec, lacking: &mut Lacking) -> Result<(), Failure> {
         None => {}
         Some(_) => kinds |= CloneFlags::CLONE_NEWIPC,
     }
+    // First: to enter a user namespace needs files of /proc that may be read-only afterwards.
+    if matches!(&spec.confined, Some(confined) if confined.network == Network::Loopback) {
+        let network = namespaces::enter(CloneFlags::CLONE_NEWNET).and_then(|_| namespaces::loopback_up());
+        network.or_else(|error| without(lacking, error, "a network of its own"))?;
+    }
     let mounted = namespaces::enter(kinds)
         .and_then(|_| namespaces::own_mounts())
         .and_then(|()| give_tmp(spec))
@@ -253,10 +258,6 @@ fn views(spec: &Spec, lacking: &mut Lacking) -> Result<(), Failure> {
         let what = "mounts of its own, by which it has its own /tmp and leaves the modes of the daemon's files";
         without(lacking, error, what)
     })?;
-    if matches!(&spec.confined, Some(confined) if confined.network == Network::Loopback) {
-        let network = namespaces::enter(CloneFlags::CLONE_NEWNET).and_then(|_| namespaces::loopback_up());
-        network.or_else(|error| without(lacking, error, "a network of its own"))?;
-    }
     Ok(())
 }
 

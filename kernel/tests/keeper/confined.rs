@@ -195,7 +195,12 @@ pub fn speaks_only_with_whom_it_may() {
             ("itself", itself),
             (nameless.as_str(), abstractly),
         ]);
-        tries(&mut daemon, Some(confined), &attempts);
+        tries(&mut daemon, Some(confined.clone()), &attempts);
+        let writes_little = Confined {
+            write: only(&[Path::new("/tmp")]),
+            ..confined
+        };
+        tries(&mut daemon, Some(writes_little), &attempts);
     }
     daemon.end();
 }
@@ -419,7 +424,7 @@ pub fn without_namespaces() {
     let failure = daemon.failure(spec);
     assert_eq!((&failure.stage, failure.errno), (&Stage::Sandbox, 1));
     assert!(
-        failure.message.contains("mounts of its own") && failure.message.contains("astrid doctor"),
+        failure.message.contains("a network of its own") && failure.message.contains("astrid doctor"),
         "{failure}"
     );
     daemon.say(&ToKeeper::Mount {
@@ -448,7 +453,7 @@ pub fn without_namespaces() {
         other => panic!("{other:?}"),
     };
     assert!(
-        lacking.len() == 2 && lacking[0].starts_with("mounts") && lacking[1].starts_with("a network"),
+        lacking.len() == 2 && lacking[0].starts_with("a network") && lacking[1].starts_with("mounts"),
         "{lacking:?}"
     );
     // The rest holds.
