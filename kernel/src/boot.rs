@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use crate::audit::{self, Audit, AuditOptions, Entry, Kind, Report};
+use crate::audit::{self, Audit, AuditOptions, Entry, Report};
 use crate::authority::{Authority, Edited, Gate, PolicyError};
 use crate::backup;
 use crate::blob::{BlobError, BlobLimits, Blobs};
@@ -53,7 +53,6 @@ use crate::store::memory::Memory;
 use crate::store::surreal::Disk;
 use crate::store::thread::StoreThread;
 use crate::store::{self, Store};
-use crate::vfs::review::commit::Recovered;
 use crate::vfs::workspaces::{Workspaces, directory};
 
 /// How long the whole stop may take (K4).
@@ -390,7 +389,7 @@ async fn live(
     let store = StoreThread::start(opener).await?;
     let host = make_host(parts, BootToken::create(&home)?, Arc::clone(store.store()), started)?;
     durable::recover::before_start(&host)?;
-    begin_files(&host);
+    host.files.begin(&host.audit);
     let _exporter = metrics::export(&config.metrics, &host.metrics)?;
     let ticker = Arc::new(Ticker::start(&host.engine).map_err(io("cannot start the epoch thread"))?);
     let shards: Arc<[Arc<Shard>]> = (0..config.daemon.shards.get())
@@ -471,33 +470,6 @@ async fn live(
     clean_up(&home);
     tracing::info!(ms = started.elapsed().as_millis(), "stopped");
     Ok(())
-}
-
-/// Empties what was temporary, and ends commits of workspaces that were cut short.
-fn begin_files(host: &Host) {
-    if let Err(error) = host.home.clear_tmp() {
-        tracing::error!(%error, "var/tmp cannot be emptied: what earlier daemons left there is found again");
-    }
-    for (principal, recovered) in host.files.workspaces.recover_all() {
-        let (outcome, detail) = match recovered {
-            Ok(Recovered::Completed) => (
-                audit::Outcome::Done,
-                "cut short by an earlier end of the daemon, and completed".to_owned(),
-            ),
-            Ok(_) => (
-                audit::Outcome::Failed,
-                "cut short by an earlier end of the daemon, and undone".to_owned(),
-            ),
-            Err(error) => (
-                audit::Outcome::Failed,
-                format!("cut short by an earlier end of the daemon: {error}"),
-            ),
-        };
-        tracing::warn!(%principal, detail, "a commit of a workspace");
-        let entry = Entry::new(Kind::Outcome, principal.as_str(), "workspace.commit").outcome(outcome);
-        // That the log takes nothing, it says itself.
-        drop(host.audit.write(entry.detail(&detail)));
-    }
 }
 
 /// Takes edits of `etc/` by hand, and closes what is taken from somebody.

@@ -13,6 +13,7 @@ use astrid_wire::Principal;
 use dashmap::DashMap;
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::audit::{Audit, Entry, Kind, Outcome};
 use crate::home::Home;
 use crate::keeper::protocol::Layers;
 use crate::ledger::{Account, Hold, Limit};
@@ -22,6 +23,7 @@ use crate::vfs::beneath::Beneath;
 use crate::vfs::error::{Fault, FsError};
 use crate::vfs::path::{Scheme, VirtualPath};
 use crate::vfs::plain::Plain;
+use crate::vfs::review::commit::Recovered;
 use crate::vfs::space::{self, Room};
 use crate::vfs::workspaces::{Lent, Workspaces};
 
@@ -54,6 +56,25 @@ impl Files {
             home: home.clone(),
             workspaces,
             owned: DashMap::default(),
+        }
+    }
+
+    /// Empties what was temporary, and ends commits of workspaces that were cut short: a daemon begins.
+    pub fn begin(&self, audit: &Audit) {
+        if let Err(error) = self.home.clear_tmp() {
+            tracing::error!(%error, "var/tmp cannot be emptied: what earlier daemons left there is found again");
+        }
+        for (principal, recovered) in self.workspaces.recover_all() {
+            let (outcome, became) = match recovered {
+                Ok(Recovered::Completed) => (Outcome::Done, "completed".to_owned()),
+                Ok(_) => (Outcome::Failed, "undone".to_owned()),
+                Err(error) => (Outcome::Failed, format!("left: {error}")),
+            };
+            tracing::warn!(%principal, became, "a commit of a workspace that an earlier end of the daemon had cut short");
+            let entry = Entry::new(Kind::Outcome, principal.as_str(), "workspace.commit").outcome(outcome);
+            let detail = format!("cut short by an earlier end of the daemon, and {became}");
+            // That the log takes nothing, it says itself.
+            drop(audit.write(entry.detail(&detail)));
         }
     }
 

@@ -50,6 +50,24 @@ fn always(flags: OFlags) -> OFlags {
     }
 }
 
+/// File systems whose files are views of the running system, the daemon's own memory among them: proc, sysfs, cgroups, debugfs, tracefs, securityfs,
+/// devpts.
+const SYSTEMS_OWN: [i64; 8] = [
+    0x9fa0,
+    0x6265_6572,
+    0x0027_e0eb,
+    0x6367_7270,
+    0x6462_6720,
+    0x7472_6163,
+    0x7363_6673,
+    0x1cd1,
+];
+
+/// Whether nothing on such a file system is handed out: who reads there reads the running system, with the daemon's eyes.
+pub(super) fn is_systems_own(system: &rustix::fs::StatFs) -> bool {
+    SYSTEMS_OWN.contains(&system.f_type)
+}
+
 /// A moment, as file systems keep it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment {
@@ -420,9 +438,10 @@ pub(super) fn set_mode_of(handle: OwnedFd, mode: u32) -> Answer<()> {
     rustix::fs::chmod(name, Mode::from_raw_mode(mode))
 }
 
-/// Only regular files are handed out.
+/// Only regular files are handed out, and none that is a view of the system, which may be mounted below a root.
 fn regular(fd: OwnedFd) -> Answer<File> {
     match FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) {
+        FileType::RegularFile if is_systems_own(&rustix::fs::fstatfs(&fd)?) => Err(Errno::NOTSUP),
         FileType::RegularFile => Ok(File::from(fd)),
         FileType::Directory => Err(Errno::ISDIR),
         _ => Err(Errno::NOTSUP),

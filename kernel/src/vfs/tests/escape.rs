@@ -360,3 +360,15 @@ fn beneath_refuses_what_is_not_below() {
     }
     also_as_user(name_of(beneath_refuses_what_is_not_below));
 }
+
+/// What is a view of the running system is not read, though it looks like a file: a root may have it mounted below.
+#[test]
+fn views_of_the_system_are_not_files() {
+    let system = Beneath::open(Path::new("/proc")).unwrap();
+    for name in ["version", "self/environ", "1/status"] {
+        let opened = system.file(Path::new(name), rustix::fs::OFlags::RDONLY, 0);
+        assert!(opened.is_err(), "{name}");
+    }
+    let version = system.file(Path::new("version"), rustix::fs::OFlags::RDONLY, 0);
+    assert_eq!(version.unwrap_err(), rustix::io::Errno::NOTSUP);
+}

@@ -5,6 +5,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::super::beneath::is_systems_own;
+
 /// Why a directory cannot be a workspace.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
@@ -33,6 +35,9 @@ pub enum DirectoryError {
     /// What a principal wrote there would be read as the daemon's own.
     #[error("{} is in the daemon's home, or around it", .0.display())]
     Home(PathBuf),
+    /// What is in it are not files, but processes and devices.
+    #[error("{} is the system's own, and has no files to work on", .0.display())]
+    System(PathBuf),
     /// Other programs could not be told of it.
     #[error("{} has a name that is not UTF-8", .0.display())]
     Name(PathBuf),
@@ -79,6 +84,12 @@ pub fn resolve(path: &Path, home: &Path) -> Result<PathBuf, DirectoryError> {
     if resolved.starts_with(&home) || home.starts_with(&resolved) {
         return Err(DirectoryError::Home(resolved));
     }
+    let system = rustix::fs::statfs(&resolved).map_err(|error| failed(&resolved)(error.into()))?;
+    if is_systems_own(&system) {
+        return Err(DirectoryError::System(resolved));
+    }
+    let reads = rustix::fs::Access::READ_OK | rustix::fs::Access::EXEC_OK;
+    rustix::fs::access(&resolved, reads).map_err(|error| failed(&resolved)(error.into()))?;
     if resolved.to_str().is_none() {
         return Err(DirectoryError::Name(resolved));
     }
@@ -96,6 +107,11 @@ mod tests {
     /// K9, A18: neither all of the host, nor anything of the daemon's own, nor by another name.
     #[test]
     fn some_directories_are_no_workspaces() {
+        let elsewhere = tempfile::tempdir().unwrap();
+        for path in ["/proc", "/proc/self/fd", "/sys"] {
+            let found = resolve(Path::new(path), elsewhere.path());
+            assert!(matches!(found, Err(DirectoryError::System(_))), "{path}: {found:?}");
+        }
         let temporary = tempfile::tempdir().unwrap();
         let root = temporary.path().canonicalize().unwrap();
         for name in ["project", "around/home/etc"] {
