@@ -17,6 +17,7 @@ mod authority;
 mod bare;
 mod daemon;
 mod durable;
+mod files;
 mod kernel;
 mod output;
 mod programs;
@@ -92,12 +93,13 @@ fn main() {
         "{:<58} {:>11} {:>11}  {:<34} {:>7}  goal",
         "what", "ours", "limit", "the limit is", "ratio"
     );
-    let parts: [(&str, fn()); 8] = [
+    let parts: [(&str, fn()); 9] = [
         ("authority", authority::run),
         ("audit", audit::run),
         ("kernel", kernel::run),
         ("durable", durable::run),
         ("principals", durable::principals),
+        ("files", files::run),
         ("output", output::run),
         ("programs", programs::run),
         ("daemon", daemon::run),
