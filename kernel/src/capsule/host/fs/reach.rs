@@ -150,12 +150,13 @@ impl Guest {
 
     /// A quota that refused is told as that, also to who asked for all of this.
     pub(super) fn over_storage(&mut self, failed: &FsError) {
-        if matches!(failed, FsError::NoSpace(_))
-            && let Err(exceeded) = self
-                .payer
-                .account
-                .hold(Limit::Storage, self.payer.account.storage_room() + 1)
-        {
+        let account = &self.payer.account;
+        // Without a limit it was the disk that was full.
+        if !matches!(failed, FsError::NoSpace(_)) || !account.pays_for_storage() {
+            return;
+        }
+        let more_than_there_is = account.storage_room().saturating_add(1);
+        if let Err(exceeded) = account.hold(Limit::Storage, more_than_there_is) {
             self.over(exceeded);
         }
     }
