@@ -114,7 +114,7 @@ closed_set! {
         ChildExit = 8, "child-exit";
         /// A connection proved who it is. One that could not is a denial.
         Connection = 9, "connection";
-        /// A file was written. Reserved: nothing records it yet.
+        /// A file is about to be written, removed, moved or changed otherwise; with the hash of what is written, where there is one.
         FileWrite = 10, "file-write";
         /// Something was done with the store. Reserved: nothing records it yet.
         Store = 11, "store";
