@@ -100,7 +100,10 @@ impl Control {
 
     async fn remove_directories(&self, name: &Principal) -> Result<(), Problem> {
         let (home, whose, blobs) = (self.home.clone(), name.clone(), Arc::clone(&self.host.blobs));
+        let files = Arc::clone(&self.host.files);
         let remove = move || {
+            // What is open of them is nobody's afterwards, and counts for nobody.
+            files.forget(&whose);
             blobs.release_all(&whose).map_err(std::io::Error::other)?;
             home.remove_principal(&whose)
         };
@@ -108,8 +111,9 @@ impl Control {
         let removed = removed.map_err(|_| DepartError::Stopping)?;
         removed.map_err(|error| {
             let text = format!("what {name} has in the home cannot be removed: {error}");
-            Problem::new(codes::UNAVAILABLE, text)
-                .with_hint("make home/, log/children/ and var/blobs/ writable, and delete it again")
+            Problem::new(codes::UNAVAILABLE, text).with_hint(
+                "make home/, log/children/, var/overlays/, var/tmp/ and var/blobs/ writable, and delete it again",
+            )
         })
     }
 }
