@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use astrid_tests::daemon::Astrid;
+use astrid_tests::herd::kill;
 use astrid_tests::process::Outcome;
 use astrid_tests::programs::becomes;
 
@@ -79,8 +80,12 @@ impl Desk {
     /// Runs a script in the workspace to its end. Its code, and what it wrote.
     #[track_caller]
     fn does(&self, name: &str, options: &[&str], script: &str) -> (i64, String) {
-        let options = [&["--workspace", "overlay"], options].concat();
-        let _ = self.run(name, &options, script).ok();
+        let overlay: &[&str] = if options.contains(&"--workspace") {
+            &[]
+        } else {
+            &["--workspace", "overlay"]
+        };
+        let _ = self.run(name, &[overlay, options].concat(), script).ok();
         let ended = becomes(&self.astrid, name, |instance| instance["pid"].is_null());
         let log = self.log(name);
         (ended["code"].as_i64().unwrap_or_else(|| panic!("{ended}\n{log}")), log)
@@ -223,4 +228,70 @@ fn thrown_away() {
     let log = desk.works("two", &["--sandbox", "project"], "cat keep; ls");
     assert_eq!(log.split_whitespace().collect::<Vec<_>>(), ["kept", "keep"]);
     assert_eq!(fs::read_to_string(desk.project.join("keep")).unwrap(), "kept\n");
+}
+
+/// Where nothing can be mounted a program works on a copy: it sees what was changed and not yet committed, nobody else uses the workspace
+/// meanwhile, and what it did is in the workspace afterwards; also when the daemon was killed under it.
+#[test]
+fn in_a_copy() {
+    let desk = Desk::new();
+    fs::write(desk.project.join("keep"), "kept\n").unwrap();
+    fs::write(desk.project.join("gone"), "gone\n").unwrap();
+    let _ = desk.works("before", &["--sandbox", "project"], "echo overlay > before");
+    for (sandbox, number) in [("none", "1"), ("home", "2"), ("project", "3"), ("sealed", "4")] {
+        let options = ["--workspace", "checkout=1MiB", "--sandbox", sandbox];
+        let script = format!(
+            "cat before; rm -f gone; echo {sandbox} >> keep; mkdir -p d; chmod 750 d; echo {sandbox} > d/{sandbox}; ls d | wc -l"
+        );
+        let log = desk.works(sandbox, &options, &script);
+        assert_eq!(
+            log.split_whitespace().collect::<Vec<_>>(),
+            ["overlay", number],
+            "{sandbox}"
+        );
+    }
+    if is_there("git") {
+        let script = "export HOME=$PWD/d GIT_CONFIG_GLOBAL=/dev/null; git init -q .; git add -A; git -c user.name=a -c user.email=a@b commit -qm x; git status --porcelain";
+        let options = ["--workspace", "checkout=16MiB", "--sandbox", "project"];
+        assert_eq!(desk.works("git", &options, script).trim(), "");
+    }
+    assert_eq!(
+        fs::read_dir(&desk.project).unwrap().count(),
+        2,
+        "the directory stays as it is"
+    );
+
+    let options = ["--workspace", "checkout=10", "--sandbox", "home"];
+    let _ = desk.run("small", &options, "true");
+    let failed = becomes(&desk.astrid, "small", |instance| instance["state"] == "crashed");
+    assert!(failed.to_string().contains("more than 10 bytes"), "{failed}");
+
+    let waits = "echo late > late; echo ready; until [ -e stop ]; do sleep 0.05; done";
+    let options = ["--workspace", "checkout=1MiB", "--sandbox", "home"];
+    let _ = desk.run("alone", &options, waits).ok();
+    let busy = desk.workspace(&["commit", "--yes"]);
+    assert!(busy.code() != 0 && busy.stderr.contains("in use"), "{}", busy.stderr);
+    for seen in ["checkout=1MiB", "overlay"] {
+        let name = &seen[..4];
+        let _ = desk.run(name, &["--workspace", seen, "--sandbox", "home"], "true");
+        let refused = becomes(&desk.astrid, name, |instance| instance["state"] == "crashed");
+        assert!(refused.to_string().contains("in use"), "{refused}");
+    }
+    let _ = desk.astrid.run(&["process", "stop", "alone"]).ok();
+    let diff = desk.workspace(&["diff"]).ok().stdout;
+    assert!(diff.contains("+late"), "{diff}");
+
+    let _ = desk.run("killed", &options, &waits.replace("late", "killed")).ok();
+    let follow = desk.astrid.spawn(&["process", "logs", "killed", "--follow"]);
+    follow.stdout.as_ref().unwrap().wait_for("ready");
+    kill(desk.astrid.pid());
+    let _ = desk.astrid.run(&["start"]).ok();
+    let diff = desk.workspace(&["diff"]).ok().stdout;
+    assert!(diff.contains("+killed") && diff.contains("+late"), "{diff}");
+    // It was to run, so it runs again.
+    let _ = desk.astrid.run(&["process", "stop", "killed"]).ok();
+    let _ = desk.workspace(&["commit", "--yes"]).ok();
+    let expected = "kept\nnone\nhome\nproject\nsealed\n";
+    assert_eq!(fs::read_to_string(desk.project.join("keep")).unwrap(), expected);
+    assert!(desk.project.join("d/sealed").exists() && !desk.project.join("gone").exists());
 }

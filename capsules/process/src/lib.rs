@@ -208,6 +208,7 @@ impl ProcessCapsule {
             };
             self.table.left_behind(port, exited.left_behind, now);
             self.table.violated(port, exited.violation.as_deref(), now);
+            self.table.unsaved(port, exited.unsaved.as_deref(), now);
             self.table.ended(&held, &exited.exit, now);
             self.gone(port);
         }

@@ -218,6 +218,17 @@ impl Table {
         }
     }
 
+    /// What a child that has ended did to its copy of the workspace is not in the workspace.
+    pub fn unsaved(&mut self, port: PortId, why: Option<&str>, now: Now) {
+        if let Some(why) = why
+            && let Some(Role::Main(key)) = self.ports.get(&port).cloned()
+            && let Some(instance) = self.instance_mut(&key)
+        {
+            let what = "what it did to its copy of the workspace is not in the workspace yet";
+            instance.remember(now.wall_ms, &format!("{what}: {why}"));
+        }
+    }
+
     /// A child that has ended had started others and left them; they were ended with it.
     pub fn left_behind(&mut self, port: PortId, count: u32, now: Now) {
         let Some(Role::Main(key)) = self.ports.get(&port) else {

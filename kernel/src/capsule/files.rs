@@ -6,10 +6,10 @@
 //!
 //! Deliberately absent: what is allowed, which is the gate's; and what a path means, which is the tree's.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use astrid_wire::Principal;
+use astrid_wire::{Principal, Problem};
 use dashmap::DashMap;
 use parking_lot::{Mutex, MutexGuard};
 
@@ -17,15 +17,16 @@ use crate::audit::{Audit, Entry, Kind, Outcome};
 use crate::home::Home;
 use crate::keeper::protocol::Layers;
 use crate::ledger::{Account, Hold, Limit};
-use crate::port::child::mount::{self, Mounts};
+use crate::port::child::mount::{self, Mounts, Taken};
 use crate::vfs::Tree;
 use crate::vfs::beneath::Beneath;
+use crate::vfs::checkout::{CheckoutError, Imported};
 use crate::vfs::error::{Fault, FsError};
 use crate::vfs::path::{Scheme, VirtualPath};
 use crate::vfs::plain::Plain;
 use crate::vfs::review::commit::Recovered;
 use crate::vfs::space::{self, Room};
-use crate::vfs::workspaces::{Lent, Workspaces};
+use crate::vfs::workspaces::{Lent, WorkingCopy, Workspaces};
 
 /// Files and directories of a principal that are counted, at most: more than that is not served to who has a limit.
 const COUNTED_MAX: u64 = 10_000_000;
@@ -75,6 +76,15 @@ impl Files {
             let detail = format!("cut short by an earlier end of the daemon, and {became}");
             // That the log takes nothing, it says itself.
             drop(audit.write(entry.detail(&detail)));
+        }
+        for (principal, taken) in self.workspaces.take_back_all() {
+            let (outcome, became) = match taken {
+                Ok(Imported { written, removed }) => (Outcome::Done, format!("written={written} removed={removed}")),
+                Err(error) => (Outcome::Failed, format!("unsaved={error}")),
+            };
+            tracing::warn!(%principal, became, "the copy of a workspace that a program worked on when the daemon ended");
+            let entry = Entry::new(Kind::Outcome, principal.as_str(), "workspace.checkout").outcome(outcome);
+            drop(audit.write(entry.detail(&format!("left by an earlier end of the daemon: {became}"))));
         }
     }
 
@@ -157,8 +167,32 @@ impl mount::Workspaces for Lender {
         Ok(Layers { lower, upper, work })
     }
 
-    fn check_out(&self, _: &Principal, _: u64) -> Result<PathBuf, String> {
-        Err("copies of workspaces are not made by this daemon; `workspace = \"overlay\"` needs none".to_owned())
+    fn check_out(&self, principal: &Principal, bytes_max: u64) -> Result<Arc<dyn mount::Checkout>, String> {
+        let workspace = self.0.workspaces.of(principal).map_err(|error| error.to_string())?;
+        Ok(Arc::new(
+            workspace.check_out(bytes_max).map_err(|error| error.to_string())?,
+        ))
+    }
+}
+
+impl mount::Checkout for WorkingCopy {
+    fn place(&self) -> &Path {
+        self.place()
+    }
+
+    fn make(&self) -> Result<(), Problem> {
+        self.make().map_err(|error| {
+            let problem = Problem::new("child.no-copy", format!("workspace: {error}"));
+            match error {
+                CheckoutError::TooLarge(_) => problem.with_hint("allow more: `checkout = SIZE`"),
+                _ => problem,
+            }
+        })
+    }
+
+    fn take_back(&self) -> Result<Taken, String> {
+        let Imported { written, removed } = self.take_back().map_err(|error| error.to_string())?;
+        Ok(Taken { written, removed })
     }
 }
 

@@ -59,9 +59,19 @@ impl From<UseError> for Problem {
                 .with_hint("end the programs that run in it (`astrid process list`), and try again"),
             UseError::Broken(_) => Problem::new(codes::UNAVAILABLE, error.to_string())
                 .with_hint("repair what it says, and try again: the commit goes on where it stopped"),
+            UseError::Unsaved(_) => Problem::new(codes::UNAVAILABLE, error.to_string()).with_hint(
+                "repair what it says, and try again; or drop what that program did: `astrid workspace rollback`",
+            ),
             UseError::Review(error) => error.into(),
         }
     }
+}
+
+/// What becomes of what a program did to its copy of a workspace, where that could not be taken back.
+#[derive(Clone, Copy)]
+enum Left {
+    TakenBack,
+    Dropped,
 }
 
 fn unusable(principal: &Principal, error: &FsError) -> Problem {
@@ -116,11 +126,16 @@ impl Control {
     async fn in_workspace<T: Send + 'static>(
         &self,
         name: Principal,
+        left: Left,
         work: impl FnOnce(&Workspace) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
         let whose = name.clone();
         let done = self.on_disk(move |workspaces| {
             let workspace = workspaces.of(&name).map_err(|error| unusable(&name, &error))?;
+            match left {
+                Left::TakenBack => workspace.take_back_left()?,
+                Left::Dropped => workspace.drop_left()?,
+            }
             work(&workspace)
         });
         let done = done.await;
@@ -150,8 +165,10 @@ impl Control {
             self.drop_overlay(&name).await?;
             self.set_workspace(&actor, &name, Some(path)).await?;
         }
-        self.in_workspace(name.clone(), move |workspace| Ok(report(name, workspace)))
-            .await
+        self.in_workspace(name.clone(), Left::TakenBack, move |workspace| {
+            Ok(report(name, workspace))
+        })
+        .await
     }
 
     pub(super) async fn workspace_detach(&self, actor: Principal, detach: Detach) -> Result<WorkspaceReport, Problem> {
@@ -240,7 +257,7 @@ impl Control {
         let choice = choice(&asked.paths)?;
         let after = asked.after.as_deref().map(of_text).transpose()?;
         let names_only = asked.names_only;
-        self.in_workspace(asked.name, move |workspace| {
+        self.in_workspace(asked.name, Left::TakenBack, move |workspace| {
             let _look = workspace.look();
             let asked = diff::Asked {
                 choice,
@@ -261,7 +278,7 @@ impl Control {
             runtime: tokio::runtime::Handle::current(),
             written: 0,
         };
-        self.in_workspace(asked.name, move |workspace| {
+        self.in_workspace(asked.name, Left::TakenBack, move |workspace| {
             let alone = workspace.alone()?;
             Ok(committed(&alone, &choice, asked.force, record)?)
         })
@@ -273,7 +290,11 @@ impl Control {
         if asked.to.is_some() && !choice.is_all() {
             return Err(Problem::new(codes::INVALID, "a snapshot is gone back to as a whole"));
         }
-        self.in_workspace(asked.name, move |workspace| {
+        let left = match (&asked.to, choice.is_all()) {
+            (None, false) => Left::TakenBack,
+            _ => Left::Dropped,
+        };
+        self.in_workspace(asked.name, left, move |workspace| {
             let alone = workspace.alone()?;
             let layers = workspace.open_layers()?;
             let changes = count(&layers, &choice)?;
@@ -296,7 +317,7 @@ impl Control {
 
     pub(super) async fn workspace_snapshot(&self, asked: Snapshot) -> Result<SnapshotReport, Problem> {
         let now_ms = self.host.deadlines.clock().wall_ms();
-        self.in_workspace(asked.name, move |workspace| {
+        self.in_workspace(asked.name, Left::TakenBack, move |workspace| {
             let _alone = workspace.alone()?;
             let overlay = workspace.overlay();
             Ok(if asked.remove {

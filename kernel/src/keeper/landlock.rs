@@ -97,16 +97,21 @@ pub(super) fn too_old_for(confined: &Confined) -> Vec<String> {
     lacking
 }
 
-/// Keeps this process and all that it will start from these directories, which must exist.
-pub(super) fn protect(directories: &[PathBuf]) -> Result<(), SandboxError> {
+/// Keeps this process and all that it will start from these directories, which must exist, but for `given` in one of them.
+pub(super) fn protect(directories: &[PathBuf], given: Option<&Path>) -> Result<(), SandboxError> {
     let rights = AccessFs::from_all(TRUNCATE) & !BitFlags::from(AccessFs::ReadDir);
-    let mut rules = Rules::new(directories, rights, Scope::Signal.into())?;
+    let mut rules = Rules::new((directories, given), rights, Scope::Signal.into())?;
     rules.allow(Path::new("/"), rights)?;
     rules.apply()
 }
 
-/// As [`protect`], and to what it was given. `program` it may read and execute in any case.
-pub(super) fn confine(directories: &[PathBuf], confined: &Confined, program: &Path) -> Result<(), SandboxError> {
+/// As [`protect`], and to what it may read and write. `program` it may read and execute in any case.
+pub(super) fn confine(
+    directories: &[PathBuf],
+    given: Option<&Path>,
+    confined: &Confined,
+    program: &Path,
+) -> Result<(), SandboxError> {
     // New devices are nothing that a file is.
     let all = AccessFs::from_all(NEWEST);
     let made = all & !(AccessFs::MakeChar | AccessFs::MakeBlock);
@@ -121,7 +126,8 @@ pub(super) fn confine(directories: &[PathBuf], confined: &Confined, program: &Pa
         Some(_) => directories.iter().filter(|path| path.exists()).cloned().collect(),
         None => directories.to_vec(),
     };
-    let mut rules = Rules::new(&directories, looked_at, Scope::AbstractUnixSocket | Scope::Signal)?;
+    let scopes = Scope::AbstractUnixSocket | Scope::Signal;
+    let mut rules = Rules::new((&directories, given), looked_at, scopes)?;
     match &confined.read {
         None => rules.allow(Path::new("/"), reading)?,
         Some(paths) => {
@@ -162,13 +168,19 @@ pub(super) fn confine(directories: &[PathBuf], confined: &Confined, program: &Pa
 struct Rules {
     /// What is kept, resolved.
     kept: Vec<PathBuf>,
+    /// What of it is not, if it is allowed.
+    given: Option<PathBuf>,
     rights: BitFlags<AccessFs>,
     made: Option<RulesetCreated>,
     count: usize,
 }
 
 impl Rules {
-    fn new(kept: &[PathBuf], rights: BitFlags<AccessFs>, scopes: BitFlags<Scope>) -> Result<Self, SandboxError> {
+    fn new(
+        (kept, given): (&[PathBuf], Option<&Path>),
+        rights: BitFlags<AccessFs>,
+        scopes: BitFlags<Scope>,
+    ) -> Result<Self, SandboxError> {
         let kept = kept.iter().map(|path| {
             fs::canonicalize(path).map_err(|source| SandboxError::Look {
                 path: path.clone(),
@@ -187,6 +199,7 @@ impl Rules {
             .create()?;
         Ok(Self {
             kept,
+            given: given.map(Path::to_owned),
             rights,
             made: Some(made),
             count: 0,
@@ -195,6 +208,14 @@ impl Rules {
 
     /// A path and all below it, but what is kept.
     fn allow(&mut self, path: &Path, access: BitFlags<AccessFs>) -> Result<(), SandboxError> {
+        if let Some(given) = self.given.clone()
+            && given.starts_with(path)
+        {
+            self.allow_whatever(&given, access)?;
+            if given == path {
+                return Ok(());
+            }
+        }
         let look = |source: io::Error| SandboxError::Look {
             path: path.to_owned(),
             source,

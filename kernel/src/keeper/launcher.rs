@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -251,8 +251,9 @@ fn views(spec: &Spec, lacking: &mut Lacking) -> Result<(), Failure> {
         .and_then(|()| narrow(spec))
         .and_then(|()| {
             // What its own /tmp hides is out of reach already.
-            let mut there = protect.iter().filter(|directory| directory.exists());
-            there.try_for_each(|directory| namespaces::read_only(directory))
+            let there = protect.iter().map(PathBuf::as_path).filter(|path| path.exists());
+            let there: Vec<&Path> = there.collect();
+            namespaces::read_only_around(&there, spec.given.as_deref())
         });
     mounted.or_else(|error| {
         let what = "mounts of its own, by which it has its own /tmp and leaves the modes of the daemon's files";
@@ -291,12 +292,12 @@ fn paths(spec: &Spec, lacking: &mut Lacking) -> Result<(), Failure> {
         message: error.to_string(),
     };
     let Some(confined) = &spec.confined else {
-        return landlock::protect(directories).map_err(refused);
+        return landlock::protect(directories, spec.given.as_deref()).map_err(refused);
     };
     for what in landlock::too_old_for(confined) {
         lacking.without(confined.best_effort, 0, what)?;
     }
-    match landlock::confine(directories, confined, &spec.program) {
+    match landlock::confine(directories, spec.given.as_deref(), confined, &spec.program) {
         Err(landlock::SandboxError::Missing) => {
             let what = landlock::SandboxError::Missing.to_string();
             lacking.without(confined.best_effort, 0, what)

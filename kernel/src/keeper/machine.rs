@@ -121,7 +121,7 @@ pub fn attempt(what: &str, place: &Path) -> Result<(), String> {
         "user-namespace" => namespaces::enter_user().map_err(io::Error::other),
         "mounts" => namespaces::enter(mounts)
             .and_then(|_| namespaces::own_mounts())
-            .and_then(|()| namespaces::read_only(place))
+            .and_then(|()| namespaces::read_only_around(&[place], None))
             .and_then(|()| namespaces::own_shared_memory())
             .map_err(io::Error::other),
         "network" => namespaces::enter(CloneFlags::CLONE_NEWNET)

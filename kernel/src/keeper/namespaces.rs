@@ -223,10 +223,25 @@ fn unescaped(text: &str) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes))
 }
 
-/// Makes a directory read-only: also modes, owners and times.
-pub(super) fn read_only(directory: &Path) -> Result<(), NamespaceError> {
-    bind(directory, directory)?;
-    remount_read_only(directory)
+/// Makes directories read-only, modes, owners and times included; one that is given in one of them stays what it is.
+pub(super) fn read_only_around(directories: &[&Path], given: Option<&Path>) -> Result<(), NamespaceError> {
+    // By a descriptor: its path leads to what is read-only in a moment.
+    let opened = given.map(|given| {
+        let opened = open(given, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        Ok((
+            given,
+            opened.map_err(system(format!("cannot open {}", given.display())))?,
+        ))
+    });
+    let opened = opened.transpose()?;
+    for directory in directories {
+        bind(directory, directory)?;
+        remount_read_only(directory)?;
+    }
+    match opened {
+        Some((given, file)) => bind(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())), given),
+        None => Ok(()),
+    }
 }
 
 fn remount_read_only(directory: &Path) -> Result<(), NamespaceError> {

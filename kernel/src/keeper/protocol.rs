@@ -278,6 +278,8 @@ pub struct Spec {
     pub limits: Limits,
     /// Directories that it must not reach (Landlock); not said: it is not restricted.
     pub protect: Option<Vec<PathBuf>>,
+    /// A directory in one of those, which was made for it alone.
+    pub given: Option<PathBuf>,
     /// What else it is kept from; only with `protect`.
     pub confined: Option<Confined>,
     /// Where a merged directory is mounted, when it starts there.
@@ -598,6 +600,7 @@ mod tests {
             stderr: Errors::Null,
             limits: Limits::default(),
             protect: None,
+            given: None,
             confined: None,
             within: None,
             adopt: true,

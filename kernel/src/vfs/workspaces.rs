@@ -8,7 +8,8 @@
 //! ├── staging/       what is being written
 //! ├── work/          the kernel's, while the overlay is mounted
 //! ├── snapshots/     kept states
-//! └── journal/       while a commit runs
+//! ├── journal/       while a commit runs
+//! └── checkout/      while a program works on a copy
 //! ```
 //!
 //! Which directory somebody's workspace is of is told by who makes this: it is a part of the principal's profile. An overlay that was made over
@@ -33,6 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Tree;
 use super::beneath::Beneath;
+use super::checkout::Imported;
 use super::error::{Fault, FsError};
 use super::overlay::Overlay;
 use super::plain::Plain;
@@ -43,9 +45,11 @@ use super::space;
 pub mod directory;
 mod earlier;
 mod state;
+mod working;
 
 use state::State;
 pub use state::{Guard, Lent, UseError};
+pub use working::WorkingCopy;
 
 /// After so long without anybody who uses it a workspace in which nothing was written counts as one that was never used.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
@@ -124,17 +128,35 @@ impl Workspaces {
 
     /// Completes or undoes the commits that a crash cut short, of everybody. What cannot be is tried again when the workspace is used.
     pub fn recover_all(&self) -> Vec<(Principal, Result<Recovered, ReviewError>)> {
-        let Ok(entries) = fs::read_dir(&self.directory) else {
-            return Vec::new();
-        };
-        let names = entries.flatten().map(|entry| entry.file_name());
-        let principals = names.filter_map(|name| Principal::stamped(name.to_str()?).ok());
-        let recovered = principals.map(|principal| {
-            let result = recover(&self.directory.join(principal.as_str()));
+        let recovered = self.kept().into_iter().map(|principal| {
+            let result = recover(&self.place(&principal));
             (principal, result)
         });
         recovered
             .filter(|(_, result)| !matches!(result, Ok(Recovered::Nothing)))
+            .collect()
+    }
+
+    /// Takes back the copies of programs that ended with an earlier daemon, of everybody. What cannot be is tried again when somebody looks at the
+    /// workspace.
+    pub fn take_back_all(&self) -> Vec<(Principal, Result<Imported, ReviewError>)> {
+        let taken = self.kept().into_iter().map(|principal| {
+            let taken = working::take_back_left(&self.place(&principal));
+            (principal, taken)
+        });
+        taken
+            .filter_map(|(principal, taken)| Some((principal, taken.transpose()?)))
+            .collect()
+    }
+
+    /// Whose overlays are on the disk.
+    fn kept(&self) -> Vec<Principal> {
+        let Ok(entries) = fs::read_dir(&self.directory) else {
+            return Vec::new();
+        };
+        let names = entries.flatten().map(|entry| entry.file_name());
+        names
+            .filter_map(|name| Principal::stamped(name.to_str()?).ok())
             .collect()
     }
 
@@ -281,7 +303,8 @@ impl Workspace {
         if !overlay.join(commit::UPPER).exists() {
             commit::make_upper(&root, found.mode() & 0o7777).map_err(|_| Fault::Io(rustix::io::Errno::IO))?;
         }
-        let state = State::new(meta.since_ns);
+        let unsaved = working::is_left(&overlay).then(|| "it could not be taken back so far".to_owned());
+        let state = State::new(meta.since_ns, unsaved);
         Ok(Self {
             principal,
             probe,
@@ -375,15 +398,19 @@ impl Workspace {
             return Ok(());
         }
         state.is_unused()?;
-        self.begin(&mut state).map_err(|source| {
+        self.begin_using(&mut state)?;
+        (state.lent, state.tree) = (true, None);
+        Ok(())
+    }
+
+    fn begin_using(&self, state: &mut State) -> Result<(), UseError> {
+        self.begin(state).map_err(|source| {
             UseError::Review(ReviewError::Io {
                 action: "write",
                 path: META.to_owned(),
                 source,
             })
-        })?;
-        (state.lent, state.tree) = (true, None);
-        Ok(())
+        })
     }
 
     /// Begins to use it. What changes in the lower from the first use on is a conflict when it is committed.
@@ -393,7 +420,7 @@ impl Workspace {
     pub fn enter(self: &Arc<Self>) -> Result<Guard, FsError> {
         let at = |fault| FsError::new("workspace://", fault);
         let mut state = self.state.lock();
-        if state.alone || state.broken.is_some() {
+        if state.alone || state.is_closed() {
             return Err(at(Fault::Busy));
         }
         self.begin(&mut state).map_err(|error| at(error.into()))?;
@@ -431,7 +458,7 @@ impl Workspace {
         let at = |fault| FsError::new("workspace://", fault);
         let mut state = self.settled();
         // What is about to be mounted is nobody's to write.
-        if state.alone || state.broken.is_some() || state.lent && state.mounted.is_none() {
+        if state.alone || state.is_closed() || state.lent && state.mounted.is_none() {
             return Err(at(Fault::Busy));
         }
         if let Some(tree) = &state.tree {
@@ -482,7 +509,7 @@ impl Workspace {
         let mut state = self.settled();
         match state.is_unused() {
             // What is broken is removed as well.
-            Ok(()) | Err(UseError::Broken(_)) => {}
+            Ok(()) | Err(UseError::Broken(_) | UseError::Unsaved(_)) => {}
             Err(error) => return Err(error),
         }
         state.broken = Some("it is gone".to_owned());
@@ -552,18 +579,21 @@ fn stored_bytes(overlay: &Path) -> Result<u64, FsError> {
 
 /// Completes or undoes what a crash left in the directory of an overlay.
 fn recover(overlay: &Path) -> Result<Recovered, ReviewError> {
-    let lower = || {
-        let unreadable = |source| ReviewError::Io {
-            action: "read",
-            path: META.to_owned(),
-            source,
-        };
-        let meta = read_meta(overlay).map_err(unreadable)?;
-        let meta = meta.ok_or_else(|| ReviewError::Journal(format!("{META} is missing")))?;
-        let path = unescape(&meta.lower).ok_or_else(|| ReviewError::Journal(format!("{META} names no path")))?;
-        review::root(Path::new(OsStr::from_bytes(&path)))
-    };
+    let lower = || review::root(&lower_of(overlay)?);
     commit::recover(overlay, lower, &mut commit::Fault::default())
+}
+
+/// The directory that an overlay is over, as it says itself.
+fn lower_of(overlay: &Path) -> Result<PathBuf, ReviewError> {
+    let unreadable = |source| ReviewError::Io {
+        action: "read",
+        path: META.to_owned(),
+        source,
+    };
+    let meta = read_meta(overlay).map_err(unreadable)?;
+    let meta = meta.ok_or_else(|| ReviewError::Journal(format!("{META} is missing")))?;
+    let path = unescape(&meta.lower).ok_or_else(|| ReviewError::Journal(format!("{META} names no path")))?;
+    Ok(PathBuf::from(OsStr::from_bytes(&path)))
 }
 
 fn read_meta(overlay: &Path) -> io::Result<Option<Meta>> {

@@ -47,6 +47,9 @@ pub struct Exited {
     /// What it did that the system ended it for, if the system said so: a limit, or a system call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub violation: Option<String>,
+    /// Why what it did to its copy of the workspace is not in the workspace yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsaved: Option<String>,
 }
 
 /// How a program ended.

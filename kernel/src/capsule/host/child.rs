@@ -16,7 +16,7 @@ use crate::keeper::protocol::{Limits, Network, Reach};
 use crate::ledger::{Hold, Limit};
 use crate::port::child::held::{CHILDREN_PER_ACTOR_MAX, Child, Owner};
 use crate::port::child::launch::{self, LaunchError, LogFile, Output};
-use crate::port::child::mount::Mount;
+use crate::port::child::mount::Seen;
 use crate::port::child::program::{OWN_PROGRAM, Program, ProgramError};
 use crate::port::child::sandbox::{Asked, Sandbox};
 use crate::port::child::{Children, Launch, REQUESTS_MAX};
@@ -163,25 +163,21 @@ impl Guest {
         Ok(sandbox)
     }
 
-    /// The workspace that it sees, to be mounted, and where it is.
-    fn workspace(&self, asked: &Workspace, adopt: bool) -> Result<(Option<Arc<Mount>>, Option<PathBuf>), SpawnError> {
+    /// The workspace that it sees, to be mounted or copied.
+    fn workspace(&self, asked: &Workspace, adopt: bool) -> Result<Option<Seen>, SpawnError> {
         let children = &self.host().children;
-        let unsupported = |why| SpawnError::Unsupported(format!("workspace: {why}"));
-        match asked {
-            Workspace::None => Ok((None, None)),
-            _ if adopt => Err(SpawnError::Invalid(
-                "workspace: not with adopt, for it is not there when the daemon is not".to_owned(),
-            )),
-            Workspace::Overlay => {
-                let mount = children.workspace_of(&self.principal).map_err(unsupported)?;
-                let place = mount.layers().lower.clone();
-                Ok((Some(mount), Some(place)))
+        let seen = match asked {
+            Workspace::None => return Ok(None),
+            _ if adopt => {
+                return Err(SpawnError::Invalid(
+                    "workspace: not with adopt, for it is not there when the daemon is not".to_owned(),
+                ));
             }
-            Workspace::Checkout(bytes_max) => {
-                let place = children.checkout_of(&self.principal, *bytes_max).map_err(unsupported)?;
-                Ok((None, Some(place)))
-            }
-        }
+            Workspace::Overlay => children.workspace_of(&self.principal),
+            Workspace::Checkout(bytes_max) => children.checkout_of(&self.principal, *bytes_max),
+        };
+        seen.map(Some)
+            .map_err(|why| SpawnError::Unsupported(format!("workspace: {why}")))
     }
 
     /// Everything that can be checked now.
@@ -212,7 +208,8 @@ impl Guest {
             Some(sink) => Some(self.output(sink, &mut taken)?),
             None => None,
         };
-        let (workspace, place) = self.workspace(&spec.workspace, spec.adopt)?;
+        let workspace = self.workspace(&spec.workspace, spec.adopt)?;
+        let place = workspace.as_ref().map(|seen| seen.place().to_owned());
         let sandbox = self.sandbox(spec.sandbox, &found, place.as_deref())?;
         let launch = Launch {
             name: if spec.program == OWN_PROGRAM {

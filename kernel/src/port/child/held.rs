@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::Stream;
 use super::input::Input;
 use super::launch::Output;
-use super::mount::Mount;
+use super::mount::Seen;
 use super::program::Program;
 use crate::bus::inbox::Inbox;
 use crate::bus::message::PortId;
@@ -40,8 +40,8 @@ pub(super) struct Progress {
     pub(super) unread: Vec<(OwnedFd, Stream)>,
     /// Held until it runs, so that its file's number stays its own.
     pub(super) program: Option<Program>,
-    /// The workspace that it sees, which is mounted for as long.
-    pub(super) mount: Option<Arc<Mount>>,
+    /// The workspace that it sees, which is mounted, or copied, for as long.
+    pub(super) workspace: Option<Seen>,
     /// Its place among the programs of its principal; given back with the child.
     pub(super) hold: Option<Hold>,
     /// The entry of the audit log that says that it is about to start, until it is known what became of that.

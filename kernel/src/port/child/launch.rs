@@ -1,11 +1,17 @@
 //! What a capsule asks for, checked and made complete: everything that can be refused is refused before it is recorded.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use astrid_wire::Principal;
 use serde::{Deserialize, Serialize};
 
+use super::held::Owner;
+use super::mount::Seen;
 use super::program::check_directory;
+use super::sandbox::Sandbox;
+use crate::keeper::protocol::{Limits, NOTES_BYTES_MAX};
+use crate::ledger::Hold;
 use crate::port::sink::Rotation;
 
 /// Bytes of arguments and environment together at most. With the rest of the spec they fit a packet to the keeper.
@@ -67,6 +73,94 @@ impl BaseEnvironment {
         }
         all
     }
+}
+
+/// What is to be started: checked, and complete.
+pub struct Launch {
+    /// What its owner calls it.
+    pub tag: String,
+    /// Its arguments, without its name.
+    pub args: Vec<String>,
+    /// Its name, as it was asked for.
+    pub name: String,
+    /// All of its environment.
+    pub env: Vec<(String, String)>,
+    /// Values that must not be written to a file.
+    pub secrets: Vec<String>,
+    /// Where it works.
+    pub cwd: PathBuf,
+    /// Whether it has a standard input.
+    pub input: bool,
+    /// Whether it has a terminal.
+    pub terminal: bool,
+    /// Its standard output.
+    pub stdout: Output,
+    /// Its standard error, when that goes elsewhere.
+    pub stderr: Option<Output>,
+    /// What it may have.
+    pub limits: Limits,
+    /// What it is kept from.
+    pub sandbox: Sandbox,
+    /// The workspace that it sees.
+    pub workspace: Option<Seen>,
+    /// Whether it stays when the daemon goes.
+    pub adopt: bool,
+    /// Its place among the programs of its principal.
+    pub hold: Hold,
+}
+
+impl std::fmt::Debug for Launch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Arguments and environment are where people put secrets.
+        f.debug_struct("Launch").field("tag", &self.tag).finish_non_exhaustive()
+    }
+}
+
+impl Launch {
+    /// What the next daemon must know of it; nothing, when there will be none.
+    pub(super) fn notes(&self, owner: &Owner) -> String {
+        if !self.adopt {
+            return String::new();
+        }
+        let notes = Notes {
+            capsule: owner.capsule.to_string(),
+            principal: owner.principal.clone(),
+            tag: self.tag.clone(),
+            secrets: self.secrets.clone(),
+            stdout: self.stdout.clone(),
+            stderr: self.stderr.clone(),
+            terminal: self.terminal,
+            unprotected: self.sandbox == Sandbox::None,
+        };
+        // Strings and numbers: it cannot fail.
+        serde_json::to_string(&notes).unwrap_or_default()
+    }
+
+    /// Whether the keeper could keep what the next daemon must know of it.
+    pub fn can_be_adopted(&self, owner: &Owner) -> bool {
+        self.notes(owner).len() <= NOTES_BYTES_MAX
+    }
+
+    /// Whether its output goes to that file.
+    pub fn writes_log(&self, path: &Path) -> bool {
+        let outputs = std::iter::once(&self.stdout).chain(&self.stderr);
+        outputs
+            .filter_map(|output| output.file.as_ref())
+            .any(|file| file.path == path)
+    }
+}
+
+/// What the next daemon must know of an adopted child: kept by the keeper as it is.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Notes {
+    pub(super) capsule: String,
+    pub(super) principal: Principal,
+    pub(super) tag: String,
+    pub(super) secrets: Vec<String>,
+    pub(super) stdout: Output,
+    pub(super) stderr: Option<Output>,
+    pub(super) terminal: bool,
+    pub(super) unprotected: bool,
 }
 
 /// Where a stream of output goes.

@@ -19,7 +19,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::JoinSet;
 
 use super::held::{Child, Owner};
-use super::{Children, Notes, Request, Stream};
+use super::launch::Notes;
+use super::{Children, Ended, Request, Stream};
 use crate::audit::{Outcome, Refused};
 use crate::bus::message::Body;
 use crate::keeper;
@@ -284,7 +285,13 @@ impl Children {
         drop(link);
         self.clean_up(guard).await;
         for child in self.lost() {
-            self.exited(&child, Exit::Lost, 0, 0);
+            let taken = self.take_back(&child).await;
+            let lost = Ended {
+                exit: Exit::Lost,
+                cpu_ms: 0,
+                left_behind: 0,
+            };
+            self.exited(&child, lost, taken);
         }
         self.changed.notify_one();
     }
@@ -296,13 +303,14 @@ impl Children {
         let waiting: HashSet<ChildId> = table
             .requests
             .iter()
+            .chain(table.waiting.iter().filter(|request| request.mount.is_none()))
             .filter_map(|request| match &request.message {
                 ToKeeper::Spawn { id, .. } => Some(*id),
                 _ => None,
             })
             .collect();
-        // Nobody mounts what they wait for.
-        table.waiting.clear();
+        // Nobody mounts what they wait for; copies are made all the same.
+        table.waiting.retain(|request| request.mount.is_none());
         self.mounts.ask_again();
         table.requests.retain(|request| match &request.message {
             ToKeeper::Spawn { id, .. } | ToKeeper::Signal { id, .. } | ToKeeper::CloseInput { id } => {
@@ -363,6 +371,7 @@ impl Children {
                 .into(),
             );
         }
+        self.withdraw_all();
         self.wanted.notify_one();
         let mut ended = self.ended.subscribe();
         // An error would mean that this is gone.
@@ -465,9 +474,14 @@ impl Children {
             } => {
                 let Some(child) = self.row(id) else { return };
                 *child.exceeded.lock() = exceeded;
+                let ended = Ended {
+                    exit,
+                    cpu_ms,
+                    left_behind,
+                };
                 let sinks = std::mem::take(&mut child.progress.lock().sinks);
-                if sinks.is_empty() {
-                    return self.exited(&child, exit, cpu_ms, left_behind);
+                if sinks.is_empty() && !child.has_copy() {
+                    return self.exited(&child, ended, None);
                 }
                 // What it has written before it ended is where it belongs when its owner hears of the end.
                 let children = Arc::clone(self);
@@ -478,7 +492,8 @@ impl Children {
                         tracing::warn!(child = %child.tag, "an end is told before all output was read");
                     }
                     drop(sinks);
-                    children.exited(&child, exit, cpu_ms, left_behind);
+                    let taken = children.take_back(&child).await;
+                    children.exited(&child, ended, taken);
                 });
             }
             FromKeeper::Refused { message } => tracing::error!(message, "the keeper refuses to go on"),

@@ -2,12 +2,13 @@
 //!
 //! - [`program`]: which file a name stands for; [`launch`]: a spec, checked and made complete;
 //! - [`held`]: a child, and the children of one actor;
-//! - [`sandbox`]: what a child is kept from; [`mount`]: the workspaces that children see;
+//! - [`sandbox`]: what a child is kept from; [`mount`]: the workspaces that children see, and [`copies`], if they see copies;
 //! - [`input`]: what is written to one; its output goes to the [sinks](super::sink);
 //! - [`link`]: the conversation with the keeper, which is started when the first child is wanted.
 //!
 //! Nothing here decides when a program is started again, or how long it may take to end: that is its owner's.
 
+mod copies;
 pub mod held;
 pub mod input;
 pub mod launch;
@@ -28,14 +29,14 @@ use astrid_wire::topic::TopicError;
 use astrid_wire::{Principal, Problem, Topic};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use self::held::{Child, Held, Owner, Told};
 use self::input::{Input, InputRoom};
-use self::launch::{BaseEnvironment, LaunchError, Output};
-use self::mount::{Mount, Mounts, Workspaces};
+pub use self::launch::Launch;
+use self::launch::{BaseEnvironment, LaunchError};
+use self::mount::{Mount, Mounts, Seen, Taken, Workspaces};
 use self::program::Program;
 use self::sandbox::Sandbox;
 use super::sink::{FileSink, Sink, SinkCredit, Sinks};
@@ -45,9 +46,8 @@ use crate::authority::Permit;
 use crate::bus::inbox::{Credit, Inbox};
 use crate::bus::message::{Body, ContentType, Ids, PortId};
 use crate::home::Home;
-use crate::keeper::protocol::{ChildId, Errors, NOTES_BYTES_MAX, Reach, Spec, ToKeeper};
+use crate::keeper::protocol::{ChildId, Errors, Reach, Spec, ToKeeper};
 use crate::keeper::{self, Usage};
-use crate::ledger::Hold;
 use crate::metrics::Metrics;
 
 /// Requests waiting for the keeper at most: two for each child that one actor may have. One that is stuck must not make the daemon grow.
@@ -77,94 +77,6 @@ impl ChildTopics {
     }
 }
 
-/// What is to be started: checked, and complete.
-pub struct Launch {
-    /// What its owner calls it.
-    pub tag: String,
-    /// Its arguments, without its name.
-    pub args: Vec<String>,
-    /// Its name, as it was asked for.
-    pub name: String,
-    /// All of its environment.
-    pub env: Vec<(String, String)>,
-    /// Values that must not be written to a file.
-    pub secrets: Vec<String>,
-    /// Where it works.
-    pub cwd: PathBuf,
-    /// Whether it has a standard input.
-    pub input: bool,
-    /// Whether it has a terminal.
-    pub terminal: bool,
-    /// Its standard output.
-    pub stdout: Output,
-    /// Its standard error, when that goes elsewhere.
-    pub stderr: Option<Output>,
-    /// What it may have.
-    pub limits: keeper::protocol::Limits,
-    /// What it is kept from.
-    pub sandbox: Sandbox,
-    /// The workspace that it sees.
-    pub workspace: Option<Arc<Mount>>,
-    /// Whether it stays when the daemon goes.
-    pub adopt: bool,
-    /// Its place among the programs of its principal.
-    pub hold: Hold,
-}
-
-impl std::fmt::Debug for Launch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Arguments and environment are where people put secrets.
-        f.debug_struct("Launch").field("tag", &self.tag).finish_non_exhaustive()
-    }
-}
-
-impl Launch {
-    /// What the next daemon must know of it; nothing, when there will be none.
-    fn notes(&self, owner: &Owner) -> String {
-        if !self.adopt {
-            return String::new();
-        }
-        let notes = Notes {
-            capsule: owner.capsule.to_string(),
-            principal: owner.principal.clone(),
-            tag: self.tag.clone(),
-            secrets: self.secrets.clone(),
-            stdout: self.stdout.clone(),
-            stderr: self.stderr.clone(),
-            terminal: self.terminal,
-            unprotected: self.sandbox == Sandbox::None,
-        };
-        // Strings and numbers: it cannot fail.
-        serde_json::to_string(&notes).unwrap_or_default()
-    }
-
-    /// Whether the keeper could keep what the next daemon must know of it.
-    pub fn can_be_adopted(&self, owner: &Owner) -> bool {
-        self.notes(owner).len() <= NOTES_BYTES_MAX
-    }
-
-    /// Whether its output goes to that file.
-    pub fn writes_log(&self, path: &Path) -> bool {
-        let outputs = std::iter::once(&self.stdout).chain(&self.stderr);
-        outputs
-            .filter_map(|output| output.file.as_ref())
-            .any(|file| file.path == path)
-    }
-}
-
-/// What the next daemon must know of an adopted child: kept by the keeper as it is.
-#[derive(Serialize, Deserialize)]
-struct Notes {
-    capsule: String,
-    principal: Principal,
-    tag: String,
-    secrets: Vec<String>,
-    stdout: Output,
-    stderr: Option<Output>,
-    terminal: bool,
-    unprotected: bool,
-}
-
 /// How many children there are, for status.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Count {
@@ -176,12 +88,29 @@ pub struct Count {
     pub keeper: Option<u32>,
 }
 
+/// How a child ended.
+#[derive(Debug)]
+struct Ended {
+    exit: Exit,
+    /// Processor time, in milliseconds.
+    cpu_ms: u64,
+    /// Processes that were ended with it.
+    left_behind: u32,
+}
+
 /// Something that the keeper is to be told.
 #[derive(Clone)]
 struct Request {
     message: ToKeeper,
     /// The workspace whose namespaces go with it.
     mount: Option<Arc<Mount>>,
+}
+
+impl Request {
+    /// Whether it starts that child.
+    fn is_spawn_of(&self, child: ChildId) -> bool {
+        matches!(self.message, ToKeeper::Spawn { id, .. } if id == child)
+    }
 }
 
 impl From<ToKeeper> for Request {
@@ -199,7 +128,7 @@ struct Table {
     files: HashSet<PathBuf>,
     /// What the keeper is to be told.
     requests: VecDeque<Request>,
-    /// Programs whose workspaces are being mounted.
+    /// Programs whose workspaces are being mounted, or copied.
     waiting: Vec<Request>,
     /// What must be recorded before a program is started.
     intents: HashMap<ChildId, Receipt>,
@@ -236,7 +165,7 @@ pub struct Children {
     ended: watch::Sender<bool>,
     /// The keeper that an earlier daemon left.
     reclaimed: Mutex<Option<link::Link>>,
-    /// What moves bytes into children.
+    /// What moves bytes into children, and copies workspaces for them.
     drivers: Mutex<JoinSet<()>>,
 }
 
@@ -331,23 +260,23 @@ impl Children {
     ///
     /// # Errors
     /// Says why it has none.
-    pub fn workspace_of(&self, principal: &Principal) -> Result<Arc<Mount>, String> {
+    pub fn workspace_of(&self, principal: &Principal) -> Result<Seen, String> {
         let workspaces = self.workspaces.get().ok_or("this daemon has no workspaces")?;
         let layers = workspaces.layers(principal)?;
-        let mount = self.mounts.hold(principal, &layers);
-        mount.ok_or_else(|| {
+        let mount = self.mounts.hold(principal, &layers).ok_or_else(|| {
             "programs that still run see another workspace of this principal; it is free when they have ended"
                 .to_owned()
-        })
+        });
+        Ok(Seen::Mounted(mount?))
     }
 
-    /// A copy of the workspace of a principal, for one child.
+    /// A copy of the workspace of a principal, for one child, to be made with it.
     ///
     /// # Errors
     /// Says why there is none.
-    pub fn checkout_of(&self, principal: &Principal, bytes_max: u64) -> Result<PathBuf, String> {
+    pub fn checkout_of(&self, principal: &Principal, bytes_max: u64) -> Result<Seen, String> {
         let workspaces = self.workspaces.get().ok_or("this daemon has no workspaces")?;
-        workspaces.check_out(principal, bytes_max)
+        Ok(Seen::Copied(workspaces.check_out(principal, bytes_max)?))
     }
 
     /// The directory that stands at `/tmp` for programs of that principal; made if it is not there.
@@ -415,7 +344,7 @@ impl Children {
 
     /// Starts a program, for the actor that holds `held`; or tells that actor why it is not started after all.
     pub fn spawn(
-        &self,
+        self: &Arc<Self>,
         permit: Permit<Program>,
         id: PortId,
         launch: Launch,
@@ -470,6 +399,10 @@ impl Children {
             limits: launch.limits,
             protect: (launch.sandbox != Sandbox::None).then(|| self.home.private_dirs()),
             within: None,
+            given: match &launch.workspace {
+                Some(Seen::Copied(copy)) => Some(copy.place().to_owned()),
+                _ => None,
+            },
             confined: match &launch.sandbox {
                 Sandbox::Confined(confined) => Some(confined.clone()),
                 Sandbox::None | Sandbox::Home => None,
@@ -483,13 +416,13 @@ impl Children {
                 &child,
                 &program.path,
                 &launch.sandbox,
-                launch.workspace.is_some(),
+                launch.workspace.as_ref(),
             ))
         });
         *child.progress.lock() = self::held::Progress {
             program: Some(program),
             hold: Some(launch.hold),
-            mount: launch.workspace.clone(),
+            workspace: launch.workspace.clone(),
             ..self::held::Progress::default()
         };
         held.insert(Arc::clone(&child));
@@ -503,22 +436,31 @@ impl Children {
             drop(table);
             return self.failed(&child, problem);
         }
-        let request = Request {
-            message: ToKeeper::Spawn {
-                id: key,
-                spec: Box::new(spec),
-            },
-            mount: launch.workspace,
-        };
-        if let Some(mount) = request.mount.as_ref().filter(|mount| mount.ask()) {
-            let layers = mount.layers().clone();
-            table
-                .requests
-                .push_back(ToKeeper::Mount { id: mount.id, layers }.into());
-        }
-        match &request.mount {
-            Some(mount) if mount.within().is_none() => table.waiting.push(request),
-            _ => table.requests.push_back(request),
+        let mut request = Request::from(ToKeeper::Spawn {
+            id: key,
+            spec: Box::new(spec),
+        });
+        match launch.workspace {
+            None => table.requests.push_back(request),
+            Some(Seen::Copied(copy)) => {
+                table.waiting.push(request);
+                self.copy(key, copy);
+            }
+            Some(Seen::Mounted(mount)) => {
+                if mount.ask() {
+                    let layers = mount.layers().clone();
+                    table
+                        .requests
+                        .push_back(ToKeeper::Mount { id: mount.id, layers }.into());
+                }
+                let is_there = mount.within().is_some();
+                request.mount = Some(mount);
+                if is_there {
+                    table.requests.push_back(request);
+                } else {
+                    table.waiting.push(request);
+                }
+            }
         }
         drop(table);
         self.wanted.notify_one();
@@ -538,6 +480,11 @@ impl Children {
     }
 
     fn request(&self, request: ToKeeper) {
+        if let ToKeeper::Signal { id, .. } = request
+            && self.withdraw(id)
+        {
+            return;
+        }
         self.table.lock().requests.push_back(request.into());
         self.wanted.notify_one();
     }
@@ -633,7 +580,11 @@ impl Children {
             input.end();
         }
         drop(std::mem::take(&mut child.progress.lock().sinks));
-        drop(child.progress.lock().mount.take());
+        let workspace = child.progress.lock().workspace.take();
+        if let Some(Seen::Copied(copy)) = workspace {
+            // It was not started after all.
+            self.put_back(copy);
+        }
         if let Some(held) = child.told.lock().as_ref().and_then(|told| told.held.upgrade()) {
             held.remove(child.id);
         }
@@ -667,25 +618,36 @@ impl Children {
         self.tell(child, &self.topics.failed, Body::problem(problem));
     }
 
-    fn exited(&self, child: &Child, exit: Exit, cpu_ms: u64, left_behind: u32) {
+    fn exited(&self, child: &Child, ended: Ended, taken: Option<Result<Taken, String>>) {
         self.forget(child);
+        let Ended {
+            exit,
+            cpu_ms,
+            left_behind,
+        } = ended;
         let violation = record::violation(&exit, cpu_ms, child.cpu_seconds, &child.exceeded.lock());
-        record::exited(&self.audit, child, &exit, violation.as_deref());
+        record::exited(&self.audit, child, &exit, violation.as_deref(), taken.as_ref());
         let exited = wire::Exited {
             tag: child.tag.to_string(),
             exit,
             cpu_ms,
             left_behind,
             violation,
+            unsaved: taken.and_then(Result::err),
         };
         self.tell(child, &self.topics.exited, Body::json(&exited));
     }
 
     /// Moves bytes into a child.
     fn drive(&self, input: &Arc<Input>, descriptor: OwnedFd) {
+        self.while_it_lasts(Arc::clone(input).drive(descriptor));
+    }
+
+    /// Does something beside, for at most as long as this lasts.
+    fn while_it_lasts(&self, work: impl Future<Output = ()> + Send + 'static) {
         let mut drivers = self.drivers.lock();
         while drivers.try_join_next().is_some() {}
-        drivers.spawn(Arc::clone(input).drive(descriptor));
+        drivers.spawn(work);
     }
 
     /// Connects a stream of output with where it goes.

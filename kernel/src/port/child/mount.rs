@@ -1,17 +1,18 @@
-//! Workspaces while children see them: one merged directory for each principal, shared by all of its children.
+//! Workspaces while children see them: one merged directory for each principal, shared by all of its children; or a copy, for one of them.
 //!
 //! While a merged directory is mounted, its layers must not be changed by anybody else. Whoever wants to look at a workspace asks here
 //! first: what is mounted is reached by [`Mount::root`] only. It is mounted for the first child, and not any more when the last one and
 //! whoever else holds it is gone; nobody has to unmount it.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use astrid_wire::Principal;
+use astrid_wire::{Principal, Problem};
 use parking_lot::Mutex;
 
 use crate::keeper::Merged;
@@ -25,11 +26,68 @@ pub trait Workspaces: Send + Sync {
     /// There is none, or it cannot be seen by children now; says why.
     fn layers(&self, principal: &Principal) -> Result<Layers, String>;
 
-    /// A copy of it of at most so many bytes, for one child: where it is.
+    /// A copy of it of at most so many bytes, for one child; nothing is copied yet.
     ///
     /// # Errors
-    /// There is none, it is larger, or it could not be made; says why.
-    fn check_out(&self, principal: &Principal, bytes_max: u64) -> Result<PathBuf, String>;
+    /// There is none, or it cannot be copied now; says why.
+    fn check_out(&self, principal: &Principal, bytes_max: u64) -> Result<Arc<dyn Checkout>, String>;
+}
+
+/// A copy of a workspace, for one child. Nobody else uses the workspace until it is taken back.
+pub trait Checkout: fmt::Debug + Send + Sync {
+    /// Where it is, once it is made.
+    fn place(&self) -> &Path;
+
+    /// Copies; blocks for as long.
+    ///
+    /// # Errors
+    /// Says why there is no copy.
+    fn make(&self) -> Result<(), Problem>;
+
+    /// Takes over what was changed, and removes the copy; blocks for as long. The second time there is nothing to take over.
+    ///
+    /// # Errors
+    /// Says why it is not taken over yet.
+    fn take_back(&self) -> Result<Taken, String>;
+}
+
+/// What was taken over from a copy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Paths that were written.
+    pub written: u64,
+    /// Paths that are gone.
+    pub removed: u64,
+}
+
+/// How a child sees the workspace of its principal.
+#[derive(Debug, Clone)]
+pub enum Seen {
+    /// In its own place, as all others do.
+    Mounted(Arc<Mount>),
+    /// As a copy.
+    Copied(Arc<dyn Checkout>),
+}
+
+impl Seen {
+    /// Where it is.
+    #[must_use]
+    pub fn place(&self) -> &Path {
+        match self {
+            Self::Mounted(mount) => &mount.layers.lower,
+            Self::Copied(copy) => copy.place(),
+        }
+    }
+}
+
+/// As the audit log has it.
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mounted(_) => "overlay",
+            Self::Copied(_) => "checkout",
+        })
+    }
 }
 
 /// A workspace that is mounted, or about to be.

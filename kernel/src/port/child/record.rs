@@ -5,6 +5,7 @@ use std::path::Path;
 use astrid_wire::child::Exit;
 
 use super::held::Child;
+use super::mount::{Seen, Taken};
 use super::sandbox::Sandbox;
 use crate::audit::{Audit, Entry, Kind, Outcome};
 use crate::keeper::protocol::TreeLimit;
@@ -17,8 +18,8 @@ fn about(entry: Entry, child: &Child) -> Entry {
 }
 
 /// It is about to start. Neither its arguments nor its environment: that is where people put secrets.
-pub(super) fn intent(child: &Child, program: &Path, sandbox: &Sandbox, workspace: bool) -> Entry {
-    let workspace = if workspace { " workspace=overlay" } else { "" };
+pub(super) fn intent(child: &Child, program: &Path, sandbox: &Sandbox, workspace: Option<&Seen>) -> Entry {
+    let workspace = workspace.map_or_else(String::new, |seen| format!(" workspace={seen}"));
     about(Entry::new(Kind::Spawn, child.owner.principal.as_str(), SPAWN), child)
         .resource(&program.display().to_string())
         .detail(&format!("tag={}{workspace} sandbox={sandbox}", child.tag))
@@ -31,12 +32,23 @@ pub(super) fn outcome(audit: &Audit, child: &Child, intent: u64, outcome: Outcom
     drop(audit.write(about(entry, child).detail(detail)));
 }
 
-/// It ended.
-pub(super) fn exited(audit: &Audit, child: &Child, exit: &Exit, violation: Option<&str>) {
+/// It ended; and what was taken over from its copy of a workspace, if it had one.
+pub(super) fn exited(
+    audit: &Audit,
+    child: &Child,
+    exit: &Exit,
+    violation: Option<&str>,
+    taken: Option<&Result<Taken, String>>,
+) {
     let pid = child.pid().map_or_else(String::new, |pid| format!(" pid={pid}"));
     let entry = Entry::new(Kind::ChildExit, child.owner.principal.as_str(), "child.exit");
     let violation = violation.map_or_else(String::new, |violation| format!(" violation={violation}"));
-    let detail = format!("tag={}{pid} {exit:?}{violation}", child.tag);
+    let taken = match taken {
+        None => String::new(),
+        Some(Ok(Taken { written, removed })) => format!(" written={written} removed={removed}"),
+        Some(Err(error)) => format!(" unsaved={error}"),
+    };
+    let detail = format!("tag={}{pid} {exit:?}{violation}{taken}", child.tag);
     drop(audit.write(about(entry, child).detail(&detail)));
 }
 

@@ -39,10 +39,12 @@ pub(super) struct State {
     pub(super) left: Option<Instant>,
     /// Why nobody can use it any more in this form.
     pub(super) broken: Option<String>,
+    /// Why the copy of a program that has ended is not taken back.
+    pub(super) unsaved: Option<String>,
 }
 
 impl State {
-    pub(super) fn new(since_ns: Option<i128>) -> Self {
+    pub(super) fn new(since_ns: Option<i128>, unsaved: Option<String>) -> Self {
         Self {
             users: 0,
             alone: false,
@@ -53,7 +55,13 @@ impl State {
             since_ns,
             left: Some(Instant::now()),
             broken: None,
+            unsaved,
         }
+    }
+
+    /// Whether nobody can use it now.
+    pub(super) fn is_closed(&self) -> bool {
+        self.broken.is_some() || self.unsaved.is_some()
     }
 
     /// Takes note of what programs see of it now. True when the layers are back since the last look, changed by somebody else.
@@ -82,6 +90,9 @@ impl State {
     pub(super) fn is_unused(&self) -> Result<(), UseError> {
         if let Some(why) = &self.broken {
             return Err(UseError::Broken(why.clone()));
+        }
+        if let Some(why) = &self.unsaved {
+            return Err(UseError::Unsaved(why.clone()));
         }
         let hands = self.tree.as_ref().map_or(0, |tree| Arc::strong_count(tree) as u64 - 1);
         let users = self.users.max(hands).max(u64::from(self.lent || self.alone));
@@ -129,6 +140,9 @@ pub enum UseError {
     /// A commit could not be completed, and has to be first.
     #[error("the workspace cannot be used: {0}")]
     Broken(String),
+    /// What a program did to its copy is not in it, and has to be first.
+    #[error("what a program did to a copy of the workspace is not taken back: {0}")]
+    Unsaved(String),
     /// What was done to the layers failed.
     #[error(transparent)]
     Review(#[from] ReviewError),

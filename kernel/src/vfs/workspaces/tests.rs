@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
+use super::super::checkout::CheckoutError;
 use super::*;
 
 struct Fixture {
@@ -104,4 +105,76 @@ fn a_workspace_is_forgotten() {
     assert!(!fixture.workspaces.is_kept(&who("a")));
     assert_eq!(workspace.enter().unwrap_err().fault, Fault::Busy);
     fixture.workspaces.of(&who("a")).unwrap().enter().unwrap();
+}
+
+/// A copy is its program's alone, and what was done to it is in the workspace afterwards.
+#[test]
+fn a_copy_is_worked_on_alone() {
+    let fixture = Fixture::new();
+    fs::write(fixture.lower().join("x"), "lower").unwrap();
+    let workspace = fixture.workspaces.of(&who("a")).unwrap();
+    let copy = workspace.check_out(1 << 20).unwrap();
+    assert!(workspace.since_ns().is_some());
+    assert!(matches!(workspace.check_out(1), Err(UseError::Busy { .. })));
+    assert!(matches!(workspace.lend(), Err(UseError::Busy { .. })));
+    assert!(matches!(workspace.alone(), Err(UseError::Busy { .. })));
+    assert_eq!(workspace.tree().unwrap_err().fault, Fault::Busy);
+    copy.make().unwrap();
+    fs::write(copy.place().join("x"), "changed").unwrap();
+    assert_eq!(copy.take_back().unwrap(), Imported { written: 1, removed: 0 });
+    assert_eq!(copy.take_back().unwrap(), Imported::default());
+    assert!(matches!(copy.make(), Err(CheckoutError::Over)));
+    assert!(!copy.place().exists() && workspace.was_written_by_others());
+    drop(copy);
+    assert_eq!(fs::read(workspace.overlay().join("upper/x")).unwrap(), b"changed");
+    // One that was never made, and one that is too large, leave nothing.
+    drop(workspace.check_out(1 << 20).unwrap());
+    let small = workspace.check_out(6).unwrap();
+    assert!(matches!(small.make(), Err(CheckoutError::TooLarge(6))));
+    assert!(!small.place().exists());
+    drop(small);
+    drop(workspace.alone().unwrap());
+}
+
+/// What a program did to a copy survives the daemon, and what cannot be taken back keeps the workspace closed until it can be, or is dropped.
+#[test]
+fn a_copy_outlives_its_daemon() {
+    let fixture = Fixture::new();
+    let leave = |name: &str, content: &str| {
+        let workspaces = Fixture::again(fixture.temporary.path());
+        let copy = workspaces.of(&who(name)).unwrap().check_out(1 << 20).unwrap();
+        copy.make().unwrap();
+        fs::write(copy.place().join("x"), content).unwrap();
+        // As `kill -9` does it.
+        std::mem::forget(copy);
+    };
+    let upper = |name: &str| fixture.temporary.path().join("overlays").join(name).join("upper/x");
+    leave("a", "one");
+    let again = Fixture::again(fixture.temporary.path());
+    let taken = again.take_back_all();
+    assert!(matches!(&*taken, [(_, Ok(Imported { written: 1, removed: 0 }))]));
+    assert_eq!(fs::read(upper("a")).unwrap(), b"one");
+    assert!(again.take_back_all().is_empty());
+    drop(again.of(&who("a")).unwrap().alone().unwrap());
+
+    leave("b", "two");
+    let overlay = fixture.temporary.path().join("overlays/b");
+    let (checkout, away) = (overlay.join("checkout"), overlay.join("away"));
+    fs::rename(&checkout, &away).unwrap();
+    let again = Fixture::again(fixture.temporary.path());
+    assert!(matches!(&*again.take_back_all(), [(_, Err(_))]));
+    let workspace = again.of(&who("b")).unwrap();
+    assert!(matches!(workspace.alone(), Err(UseError::Unsaved(_))));
+    assert_eq!(workspace.tree().unwrap_err().fault, Fault::Busy);
+    assert!(matches!(workspace.take_back_left(), Err(UseError::Unsaved(_))));
+    fs::rename(&away, &checkout).unwrap();
+    workspace.take_back_left().unwrap();
+    assert_eq!(fs::read(upper("b")).unwrap(), b"two");
+    drop(workspace.alone().unwrap());
+
+    leave("c", "three");
+    let workspace = Fixture::again(fixture.temporary.path()).of(&who("c")).unwrap();
+    workspace.drop_left().unwrap();
+    assert!(!upper("c").exists());
+    drop(workspace.alone().unwrap());
 }

@@ -315,6 +315,7 @@ impl<C: Capsule> Harness<C> {
             cpu_ms: child.usage.cpu_ms,
             left_behind: 0,
             violation: None,
+            unsaved: None,
         };
         self.child_says(port, EXITED, written(body))
     }
