@@ -28,7 +28,6 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use std::path::{Path, PathBuf};
 
 use astrid_wire::Principal;
-use astrid_wire::manifest::DocumentName;
 
 mod document;
 mod files;
@@ -276,12 +275,6 @@ impl Home {
         self.root.join("etc/astrid.toml")
     }
 
-    /// A document of the operator, in `etc/`.
-    #[must_use]
-    pub fn document_file(&self, name: &DocumentName) -> PathBuf {
-        self.root.join("etc").join(name.as_str())
-    }
-
     /// `etc/groups.toml`: the operator's groups.
     #[must_use]
     pub fn groups_file(&self) -> PathBuf {
@@ -444,14 +437,20 @@ impl Home {
         }
     }
 
-    /// Removes what a principal has of directories: `home/{principal}`, `var/tmp/{principal}`, its overlay and the output of its programs. One
-    /// that is not there is as good.
+    /// Removes what a principal has of directories: `home/{principal}`, `var/tmp/{principal}`, its overlay, the output of its programs
+    /// and its documents. One that is not there is as good.
     ///
     /// # Errors
     /// The operating system's.
     pub fn remove_principal(&self, principal: &Principal) -> io::Result<()> {
         let [home, tmp] = ["home", "var/tmp"].map(|name| self.root.join(name));
-        for parent in [home, tmp, self.overlays_dir(), self.child_log_dir()] {
+        for parent in [
+            home,
+            tmp,
+            self.overlays_dir(),
+            self.child_log_dir(),
+            self.documents_dir(),
+        ] {
             let path = parent.join(principal.as_str());
             // A name of dots alone is no directory of anybody's.
             if path.file_name() != Some(OsStr::new(principal.as_str())) || path.parent() != Some(&*parent) {

@@ -137,6 +137,7 @@ impl Acl {
                 },
                 "[capabilities] child",
             ),
+            Action::ChildSandbox => (!self.programs.is_empty(), "[capabilities] child"),
             Action::Admin => (
                 match object {
                     Object::Name(name) => Verb::all()

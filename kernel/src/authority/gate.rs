@@ -376,11 +376,12 @@ impl Gate {
         Ok(Permit { object: found, epoch })
     }
 
-    /// May this subject run that program with a sandbox that is as strict as `sandbox` at best?
+    /// May this subject run that program with a sandbox that is as strict as `sandbox` at best? `loose` is what of it is an
+    /// [`Action::ChildSandbox`], if anything is.
     ///
     /// # Errors
     /// [`Denied`] names the rule.
-    pub fn loosens(&self, subject: Subject<'_>, path: &str, sandbox: Floor) -> Result<(), Denied> {
+    pub fn loosens(&self, subject: Subject<'_>, path: &str, sandbox: Floor, loose: Option<&str>) -> Result<(), Denied> {
         if sandbox < subject.acl.sandbox {
             return Err(undeclared(
                 subject,
@@ -388,6 +389,9 @@ impl Gate {
                 path,
                 "[capabilities] child.sandbox",
             ));
+        }
+        if let Some(loose) = loose {
+            self.principal(subject, Action::ChildSandbox, Object::Name(loose))?;
         }
         Ok(())
     }

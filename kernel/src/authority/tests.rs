@@ -728,7 +728,7 @@ fn a_manifest_bounds_the_sandbox() {
             standing: &standing,
             socket: None,
         };
-        gate.loosens(subject, "/bin/sh", sandbox)
+        gate.loosens(subject, "/bin/sh", sandbox, None)
             .map_err(|denied| denied.to_string())
     };
     assert!(decide("", Floor::None).is_ok());
@@ -741,4 +741,18 @@ fn a_manifest_bounds_the_sandbox() {
         "{denied}"
     );
     assert!(decide(", sandbox = \"sealed\"", Floor::Project).is_err());
+}
+
+/// A18: who may run a program may not choose how loose its sandbox is: that is a grant of its own.
+#[test]
+fn a_loose_sandbox_is_granted() {
+    let authority = Authority::fixed(Policy::default());
+    for (principal, allowed) in [("default", true), ("ann", false)] {
+        let standing = authority.standing(&who(principal));
+        for loose in ["none", "home", "write"] {
+            let allows = standing.allows("process", Action::ChildSandbox, Object::Name(loose));
+            assert!(!allowed || allows || principal != "default", "{principal} {loose}");
+            assert!(allowed || !allows, "{principal} {loose}");
+        }
+    }
 }

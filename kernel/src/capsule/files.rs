@@ -180,6 +180,10 @@ impl mount::Checkout for WorkingCopy {
         self.place()
     }
 
+    fn lower(&self) -> &Path {
+        self.lower()
+    }
+
     fn make(&self) -> Result<(), Problem> {
         self.make().map_err(|error| {
             let problem = Problem::new("child.no-copy", format!("workspace: {error}"));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use astrid_wire::control::{CapsuleReport, CapsuleState};
 use astrid_wire::describe::{Description, Direction, TopicDescription};
-use astrid_wire::manifest::{Capabilities, DocumentName, Listener as SocketName, Manifest};
+use astrid_wire::manifest::{Capabilities, Listener as SocketName, Manifest};
 use astrid_wire::{Pattern, Principal, control};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -334,11 +334,9 @@ impl Manager {
         }
         for (name, row) in rows.iter() {
             let documents = row.manifest.capabilities.document.iter().flat_map(|c| &c.allow);
-            let written = |d: &DocumentName| !matches!(self.host.home.read_document(d), Ok(None));
-            if documents.clone().any(written)
-                && let Some(actors) = running(name)
-            {
-                actors.wake(&Principal::default_owner());
+            let owners: BTreeSet<Principal> = documents.flat_map(|d| self.host.home.document_owners(d)).collect();
+            if let Some(actors) = running(name) {
+                owners.iter().for_each(|whose| actors.wake(whose));
             }
         }
     }

@@ -1,5 +1,11 @@
-//! Documents of the operator: files in `etc/` that a person edits and a capsule reads and replaces.
+//! Documents: files in `etc/` that a person edits and a capsule reads and replaces. The owner's are there, those of everybody else in a directory
+//! of their own below: what one principal writes is not done in the name of another.
 
+#![allow(clippy::disallowed_methods, reason = "this module owns the documents")]
+
+use std::path::PathBuf;
+
+use astrid_wire::Principal;
 use astrid_wire::manifest::DocumentName;
 
 use super::{Durability, Home, HomeError, PRIVATE_FILE, read_operators_file, replace_file};
@@ -33,12 +39,38 @@ fn chain(error: &HomeError) -> String {
 }
 
 impl Home {
+    /// A document: the owner's in `etc/`, another principal's in `etc/documents/PRINCIPAL/`.
+    #[must_use]
+    pub fn document_file(&self, whose: &Principal, name: &DocumentName) -> PathBuf {
+        if *whose == Principal::default_owner() {
+            return self.root().join("etc").join(name.as_str());
+        }
+        self.documents_dir().join(whose.as_str()).join(name.as_str())
+    }
+
+    /// `etc/documents/`: of everybody but the owner.
+    pub(super) fn documents_dir(&self) -> PathBuf {
+        self.root().join("etc/documents")
+    }
+
+    /// Who has a document of that name.
+    pub fn document_owners(&self, name: &DocumentName) -> Vec<Principal> {
+        let others = std::fs::read_dir(self.documents_dir());
+        let others = others.into_iter().flatten().flatten().filter_map(|entry| {
+            let whose = Principal::stamped(entry.file_name().to_str()?).ok()?;
+            Some(whose)
+        });
+        let all = others.chain([Principal::default_owner()]);
+        all.filter(|whose| !matches!(self.read_document(whose, name), Ok(None)))
+            .collect()
+    }
+
     /// The text of a document; nothing when there is none.
     ///
     /// # Errors
     /// [`DocumentFault`], all but [`DocumentFault::Changed`].
-    pub fn read_document(&self, name: &DocumentName) -> Result<Option<String>, DocumentFault> {
-        read_operators_file(&self.document_file(name)).map_err(|error| match error {
+    pub fn read_document(&self, whose: &Principal, name: &DocumentName) -> Result<Option<String>, DocumentFault> {
+        read_operators_file(&self.document_file(whose, name)).map_err(|error| match error {
             HomeError::TooLarge { limit, .. } => DocumentFault::TooLarge(limit),
             HomeError::Io { ref source, .. } if source.kind() == std::io::ErrorKind::InvalidData => {
                 DocumentFault::NotText
@@ -52,14 +84,23 @@ impl Home {
     ///
     /// # Errors
     /// [`DocumentFault`]; the document is as it was.
-    pub fn replace_document(&self, name: &DocumentName, was: Option<&str>, text: &str) -> Result<(), DocumentFault> {
+    pub fn replace_document(
+        &self,
+        whose: &Principal,
+        name: &DocumentName,
+        was: Option<&str>,
+        text: &str,
+    ) -> Result<(), DocumentFault> {
         if text.len() > DOCUMENT_BYTES_MAX {
             return Err(DocumentFault::TooLarge(DOCUMENT_BYTES_MAX as u64));
         }
-        if self.read_document(name)?.as_deref() != was {
+        if self.read_document(whose, name)?.as_deref() != was {
             return Err(DocumentFault::Changed);
         }
-        let path = self.document_file(name);
+        let path = self.document_file(whose, name);
+        if let Some(directory) = path.parent() {
+            super::make(directory, true).map_err(DocumentFault::File)?;
+        }
         replace_file(&path, &[text.as_bytes()], PRIVATE_FILE, Durability::Synced).map_err(|source| {
             DocumentFault::File(HomeError::Io {
                 action: "write",
@@ -76,25 +117,44 @@ mod tests {
 
     use super::*;
 
+    /// K9: what one principal writes is nobody else's.
+    #[test]
+    fn everybody_has_their_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::resolve(Some(&directory.path().join("h"))).unwrap();
+        home.create().unwrap();
+        let name: DocumentName = "notes.toml".parse().unwrap();
+        let (owner, ann): (_, Principal) = (Principal::default_owner(), "ann".parse().unwrap());
+        home.replace_document(&ann, &name, None, "ann's").unwrap();
+        assert_eq!(home.read_document(&owner, &name).unwrap(), None);
+        assert_eq!(home.document_owners(&name), std::slice::from_ref(&ann));
+        home.replace_document(&owner, &name, None, "owner's").unwrap();
+        assert_eq!(home.read_document(&ann, &name).unwrap().unwrap(), "ann's");
+        assert_eq!(home.document_owners(&name), [ann.clone(), owner.clone()]);
+        home.remove_principal(&ann).unwrap();
+        assert_eq!(home.document_owners(&name), [owner]);
+    }
+
     #[test]
     fn what_somebody_else_wrote_is_not_overwritten() {
         let directory = tempfile::tempdir().unwrap();
         let home = Home::resolve(Some(&directory.path().join("h"))).unwrap();
         home.create().unwrap();
         let name: DocumentName = "notes.toml".parse().unwrap();
-        assert_eq!(home.read_document(&name).unwrap(), None);
-        home.replace_document(&name, None, "a = 1").unwrap();
+        let owner = Principal::default_owner();
+        assert_eq!(home.read_document(&owner, &name).unwrap(), None);
+        home.replace_document(&owner, &name, None, "a = 1").unwrap();
         assert!(matches!(
-            home.replace_document(&name, None, "b"),
+            home.replace_document(&owner, &name, None, "b"),
             Err(DocumentFault::Changed)
         ));
-        assert_eq!(home.read_document(&name).unwrap().as_deref(), Some("a = 1"));
-        home.replace_document(&name, Some("a = 1"), "a = 2").unwrap();
+        assert_eq!(home.read_document(&owner, &name).unwrap().as_deref(), Some("a = 1"));
+        home.replace_document(&owner, &name, Some("a = 1"), "a = 2").unwrap();
         let large = "x".repeat(DOCUMENT_BYTES_MAX + 1);
-        let refused = home.replace_document(&name, Some("a = 2"), &large);
+        let refused = home.replace_document(&owner, &name, Some("a = 2"), &large);
         assert!(matches!(refused, Err(DocumentFault::TooLarge(_))));
-        std::fs::write(home.document_file(&name), b"\xff").unwrap();
-        assert!(matches!(home.read_document(&name), Err(DocumentFault::NotText)));
+        std::fs::write(home.document_file(&owner, &name), b"\xff").unwrap();
+        assert!(matches!(home.read_document(&owner, &name), Err(DocumentFault::NotText)));
         for hostile in [
             "../x.toml",
             "astrid.toml",

@@ -203,11 +203,7 @@ fn prepare(launch: &Launch, descriptors: Vec<OwnedFd>) -> Result<(Program, Vec<S
         message: format!("cannot reset signals: {error}"),
     })?;
     close_fds::set_fds_cloexec(FIRST_FOREIGN, &[]);
-    let found = std::fs::metadata(&spec.program).map_err(|error| failed_program(&error, spec))?;
-    if (found.dev(), found.ino()) != (spec.device, spec.inode) {
-        let replaced = io::Error::other("it is another file than a moment ago");
-        return Err(failed_program(&replaced, spec));
-    }
+    is_the_one(spec).map_err(|error| failed_program(&error, spec))?;
     let program = Program::of(spec).map_err(|error| failed_program(&io::Error::other(error), spec))?;
     limit(launch.nofile, spec.limits)?;
     if spec.protect.is_some() {
@@ -222,6 +218,25 @@ fn prepare(launch: &Launch, descriptors: Vec<OwnedFd>) -> Result<(Program, Vec<S
         })?;
     }
     Ok((program, lacking.into_names()))
+}
+
+/// That the program is the file that was decided on; or, in a workspace, that no link leads from its path elsewhere.
+fn is_the_one(spec: &Spec) -> io::Result<()> {
+    let found = std::fs::metadata(&spec.program)?;
+    let Some(workspace) = &spec.workspace else {
+        let same = (found.dev(), found.ino()) == (spec.device, spec.inode);
+        return same
+            .then_some(())
+            .ok_or_else(|| io::Error::other("it is another file than a moment ago"));
+    };
+    let below = spec.program.strip_prefix(workspace).map_err(io::Error::other)?;
+    if std::fs::canonicalize(&spec.program)? != std::fs::canonicalize(workspace)?.join(below) {
+        return Err(io::Error::other("in a workspace, a program is not run over a link"));
+    }
+    if !found.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    Ok(())
 }
 
 /// Mounts, network and IPC of its own.

@@ -258,6 +258,8 @@ pub struct Spec {
     pub device: u64,
     /// Its number there: another file by the same name is not run.
     pub inode: u64,
+    /// The workspace that the program lies in, as it is seen: nobody has looked at its file, whose device and inode say nothing then.
+    pub workspace: Option<PathBuf>,
     /// What the program is told that it is called.
     pub arg0: String,
     /// Its arguments.
@@ -590,6 +592,7 @@ mod tests {
             program: "/bin/x".into(),
             device: 0,
             inode: 0,
+            workspace: None,
             arg0: "x".into(),
             args: vec!["--password=hunter22".into()],
             env: vec![("KEY".into(), "hunter22".into())],

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! capability = "*" | action [ ":" resource ]
-//! action     = "publish" | "subscribe" | "observe" | "kv" | "timer" | "pin" | "document" | "child.spawn" | "guard"
+//! action     = "publish" | "subscribe" | "observe" | "kv" | "timer" | "pin" | "document" | "child.spawn" | "child.sandbox" | "guard"
 //!            | "act_as" | "admin" | "fs.read" | "fs.write" | "net.connect" | "secret"
 //! resource   = name | path
 //! name       = segment *( "." segment )          segment: "*", or visible ASCII but . / * > " ' ` \
@@ -22,8 +22,9 @@
 //! | `subscribe` | topic | hearing what one's own principal, and everybody publicly, says there |
 //! | `observe` | topic | hearing what others say there |
 //! | `kv`, `timer`, `pin` | capsule | keeping state, being woken, staying, through that capsule |
-//! | `document` | name | reading and replacing that document of the operator |
+//! | `document` | name | reading and replacing that document of its own |
 //! | `child.spawn` | path | running that program |
+//! | `child.sandbox` | `none`, `home` or `write` | running programs in a sandbox that is as loose |
 //! | `guard` | topic | deciding about others' messages there |
 //! | `act_as` | principal | acting for that principal |
 //! | `admin` | verb | asking that of the kernel, as in `admin:shutdown` |
@@ -69,7 +70,7 @@ pub enum Action {
     Timer,
     /// Stays when it is idle.
     Pin,
-    /// Reads and replaces a document of the operator.
+    /// Reads and replaces a document.
     Document,
     /// Runs a program.
     ChildSpawn,
@@ -87,11 +88,23 @@ pub enum Action {
     NetConnect,
     /// Reserved: uses a secret.
     Secret,
+    /// Runs programs in a looser sandbox than one in which they write their workspace and a `/tmp` of their own: [`SANDBOX_NONE`],
+    /// [`SANDBOX_HOME`], [`SANDBOX_WRITE`].
+    ChildSandbox,
 }
+
+/// What [`Action::ChildSandbox`] is on: no sandbox at all.
+pub const SANDBOX_NONE: &str = "none";
+
+/// What [`Action::ChildSandbox`] is on: one that keeps a program from the daemon's files only, or that may be left out in part.
+pub const SANDBOX_HOME: &str = "home";
+
+/// What [`Action::ChildSandbox`] is on: one in which a program writes other paths as well.
+pub const SANDBOX_WRITE: &str = "write";
 
 impl Action {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Publish,
         Self::Subscribe,
         Self::Observe,
@@ -107,6 +120,7 @@ impl Action {
         Self::FsWrite,
         Self::NetConnect,
         Self::Secret,
+        Self::ChildSandbox,
     ];
 
     /// As it is written.
@@ -128,6 +142,7 @@ impl Action {
             Self::FsWrite => "fs.write",
             Self::NetConnect => "net.connect",
             Self::Secret => "secret",
+            Self::ChildSandbox => "child.sandbox",
         }
     }
 
@@ -186,7 +201,7 @@ pub enum CapabilityError {
     },
     /// Not one of [`Action::ALL`].
     #[error(
-        "there is no action `{0}`; there is publish, subscribe, observe, kv, timer, pin, document, child.spawn, fs.read, fs.write, guard, act_as and admin, and `*` for everything"
+        "there is no action `{0}`; there is publish, subscribe, observe, kv, timer, pin, document, child.spawn, child.sandbox, fs.read, fs.write, guard, act_as and admin, and `*` for everything"
     )]
     Action(String),
     /// A path where a name belongs, or the reverse.

@@ -158,7 +158,8 @@ impl Guest {
                 asked.resolve(workspace, &host.children.tmp_of(&self.principal)?)?
             }
         };
-        let loose = host.gate.loosens(self.subject(), program, sandbox.strictness());
+        let loose = sandbox.loose(workspace);
+        let loose = host.gate.loosens(self.subject(), program, sandbox.strictness(), loose);
         loose.map_err(|denied| SpawnError::Denied(self.refused(denied).to_string()))?;
         Ok(sandbox)
     }
@@ -194,8 +195,18 @@ impl Guest {
         let secrets = launch::secret_values(&spec.secrets, &spec.env)?;
         let env = host.children.base().with(&spec.env);
         let path = env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, path)| path);
-        let program = Program::find(&spec.program, path, host.children.own_program())?;
-        let found = program.path.display().to_string();
+        let workspace = self.workspace(&spec.workspace, spec.adopt)?;
+        let within = workspace
+            .as_ref()
+            .map(|seen| Program::in_workspace(&spec.program, seen));
+        let (program, found) = match within.transpose()?.flatten() {
+            Some(within) => within,
+            None => {
+                let program = Program::find(&spec.program, path, host.children.own_program())?;
+                let found = program.path.display().to_string();
+                (program, found)
+            }
+        };
         let program = host.gate.run(self.subject(), &found, program).map_err(denied)?;
         let mut taken = Vec::new();
         let stdout = self.output(spec.stdout, &mut taken)?;
@@ -208,7 +219,6 @@ impl Guest {
             Some(sink) => Some(self.output(sink, &mut taken)?),
             None => None,
         };
-        let workspace = self.workspace(&spec.workspace, spec.adopt)?;
         let place = workspace.as_ref().map(|seen| seen.place().to_owned());
         let sandbox = self.sandbox(spec.sandbox, &found, place.as_deref())?;
         let launch = Launch {
@@ -229,6 +239,7 @@ impl Guest {
             limits: limits(spec.limits)?,
             sandbox,
             workspace,
+            pays: self.payer.account.pays_for_storage(),
             adopt: spec.adopt,
             hold,
         };

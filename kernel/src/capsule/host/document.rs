@@ -1,4 +1,4 @@
-//! `astrid:kernel/document`: documents of the operator.
+//! `astrid:kernel/document`: documents, of whom the capsule acts for.
 
 use astrid_wire::authority::Action;
 
@@ -22,14 +22,15 @@ impl Host for Guest {
         let host = self.host();
         let permit = host.gate.document(self.subject(), &name);
         let document = permit.map_err(|denied| DocumentError::Denied(self.refused(denied).to_string()))?;
-        Ok(host.home.read_document(document.object())?)
+        Ok(host.home.read_document(&self.principal, document.object())?)
     }
 
     fn replace(&mut self, name: String, was: Option<String>, text: String) -> Result<(), DocumentError> {
         let host = self.host();
         let permit = host.gate.document(self.subject(), &name);
         let document = permit.map_err(|denied| DocumentError::Denied(self.refused(denied).to_string()))?;
-        host.home.replace_document(document.object(), was.as_deref(), &text)?;
+        host.home
+            .replace_document(&self.principal, document.object(), was.as_deref(), &text)?;
         self.at_once.add(Action::Document);
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 
 use astrid_wire::Principal;
@@ -60,6 +61,10 @@ pub struct Child {
     pub(super) input_closes: bool,
     /// Not kept from the daemon's home.
     pub(super) unprotected: bool,
+    /// Whether what it stores counts for a limit of its principal.
+    pub(super) pays: bool,
+    /// It was ended because that was too much.
+    pub(super) stored_too_much: AtomicBool,
     pub(super) adopt: bool,
     /// Its limit of processor time, if this daemon has set one.
     pub(super) cpu_seconds: Option<u64>,

@@ -103,6 +103,8 @@ pub struct Launch {
     pub sandbox: Sandbox,
     /// The workspace that it sees.
     pub workspace: Option<Seen>,
+    /// Whether what it stores counts for a limit of its principal.
+    pub pays: bool,
     /// Whether it stays when the daemon goes.
     pub adopt: bool,
     /// Its place among the programs of its principal.

@@ -8,6 +8,7 @@ use std::future::Future as _;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -181,6 +182,8 @@ impl Children {
             input: input.is_some().then(Arc::default),
             input_closes: input.is_some() && !notes.terminal,
             unprotected: notes.unprotected,
+            pays: false,
+            stored_too_much: AtomicBool::new(false),
             adopt: true,
             cpu_seconds: None,
             exceeded: Mutex::default(),
@@ -303,14 +306,14 @@ impl Children {
         let waiting: HashSet<ChildId> = table
             .requests
             .iter()
-            .chain(table.waiting.iter().filter(|request| request.mount.is_none()))
+            .chain(&table.preparing)
             .filter_map(|request| match &request.message {
                 ToKeeper::Spawn { id, .. } => Some(*id),
                 _ => None,
             })
             .collect();
-        // Nobody mounts what they wait for; copies are made all the same.
-        table.waiting.retain(|request| request.mount.is_none());
+        // Nobody mounts what they wait for.
+        table.waiting.clear();
         self.mounts.ask_again();
         table.requests.retain(|request| match &request.message {
             ToKeeper::Spawn { id, .. } | ToKeeper::Signal { id, .. } | ToKeeper::CloseInput { id } => {
@@ -347,6 +350,7 @@ impl Children {
             let mut table = self.table.lock();
             table.requests.clear();
             table.waiting.clear();
+            table.preparing.clear();
             self.mounts.ask_again();
             table.rows.values().cloned().collect()
         };
@@ -504,7 +508,7 @@ impl Children {
         }
     }
 
-    fn started(&self, child: &Arc<Child>, started: &wire::Started, (input, outputs): Ends) {
+    fn started(self: &Arc<Self>, child: &Arc<Child>, started: &wire::Started, (input, outputs): Ends) {
         if let (Some(input), Some(descriptor)) = (&child.input, input) {
             self.drive(input, descriptor);
         }
@@ -524,6 +528,9 @@ impl Children {
         }
         for (source, stream) in outputs {
             self.attach(child, source, stream);
+        }
+        if child.pays {
+            self.watch_storage(child.owner.principal.clone());
         }
         self.tell(child, &self.topics.started, Body::json(started));
     }

@@ -2,26 +2,29 @@
 //!
 //! - [`program`]: which file a name stands for; [`launch`]: a spec, checked and made complete;
 //! - [`held`]: a child, and the children of one actor;
-//! - [`sandbox`]: what a child is kept from; [`mount`]: the workspaces that children see, and [`copies`], if they see copies;
+//! - [`sandbox`]: what a child is kept from; [`mount`]: the workspaces that children see; [`preparing`]: what is done before one is started;
+//!   [`stored`]: that they do not store too much;
 //! - [`input`]: what is written to one; its output goes to the [sinks](super::sink);
 //! - [`link`]: the conversation with the keeper, which is started when the first child is wanted.
 //!
 //! Nothing here decides when a program is started again, or how long it may take to end: that is its owner's.
 
-mod copies;
 pub mod held;
 pub mod input;
 pub mod launch;
 mod link;
 pub mod mount;
+mod preparing;
 pub mod program;
 mod record;
 pub mod sandbox;
+mod stored;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use astrid_wire::child::{self as wire, Exit};
@@ -37,6 +40,7 @@ use self::input::{Input, InputRoom};
 pub use self::launch::Launch;
 use self::launch::{BaseEnvironment, LaunchError};
 use self::mount::{Mount, Mounts, Seen, Taken, Workspaces};
+use self::preparing::Preparation;
 use self::program::Program;
 use self::sandbox::Sandbox;
 use super::sink::{FileSink, Sink, SinkCredit, Sinks};
@@ -128,8 +132,12 @@ struct Table {
     files: HashSet<PathBuf>,
     /// What the keeper is to be told.
     requests: VecDeque<Request>,
-    /// Programs whose workspaces are being mounted, or copied.
+    /// Programs whose workspaces are being mounted.
     waiting: Vec<Request>,
+    /// Programs that are prepared otherwise.
+    preparing: Vec<Request>,
+    /// Whose programs are looked after for what they store.
+    storing: HashSet<Principal>,
     /// What must be recorded before a program is started.
     intents: HashMap<ChildId, Receipt>,
     keeper: Option<u32>,
@@ -367,6 +375,8 @@ impl Children {
             input: (launch.input || launch.terminal).then(Arc::default),
             input_closes: launch.input && !launch.terminal,
             unprotected: launch.sandbox == Sandbox::None,
+            pays: launch.pays && (launch.workspace.is_some() || launch.sandbox.has_tmp()),
+            stored_too_much: AtomicBool::new(false),
             adopt: launch.adopt,
             cpu_seconds: launch.limits.cpu_seconds,
             exceeded: Mutex::default(),
@@ -383,6 +393,7 @@ impl Children {
             program: program.path.clone(),
             device: program.device,
             inode: program.inode,
+            workspace: program.within.clone(),
             arg0: launch.name,
             args: launch.args,
             env: launch.env,
@@ -440,32 +451,43 @@ impl Children {
             id: key,
             spec: Box::new(spec),
         });
+        let mut preparation = Preparation {
+            pays: child.pays.then(|| child.owner.principal.clone()),
+            copy: None,
+        };
         match launch.workspace {
-            None => table.requests.push_back(request),
-            Some(Seen::Copied(copy)) => {
-                table.waiting.push(request);
-                self.copy(key, copy);
-            }
-            Some(Seen::Mounted(mount)) => {
-                if mount.ask() {
-                    let layers = mount.layers().clone();
-                    table
-                        .requests
-                        .push_back(ToKeeper::Mount { id: mount.id, layers }.into());
-                }
-                let is_there = mount.within().is_some();
-                request.mount = Some(mount);
-                if is_there {
-                    table.requests.push_back(request);
-                } else {
-                    table.waiting.push(request);
-                }
-            }
+            None => {}
+            Some(Seen::Copied(copy)) => preparation.copy = Some(copy),
+            Some(Seen::Mounted(mount)) => request.mount = Some(mount),
+        }
+        if preparation.is_none() {
+            self.enqueue(&mut table, request);
+        } else {
+            table.preparing.push(request);
+            self.prepare(key, preparation);
         }
         drop(table);
         self.wanted.notify_one();
         if first {
             self.changed.notify_one();
+        }
+    }
+
+    /// Has a child started by the keeper, once its workspace is mounted.
+    fn enqueue(&self, table: &mut Table, request: Request) {
+        let Some(mount) = &request.mount else {
+            return table.requests.push_back(request);
+        };
+        if mount.ask() {
+            let layers = mount.layers().clone();
+            table
+                .requests
+                .push_back(ToKeeper::Mount { id: mount.id, layers }.into());
+        }
+        if mount.within().is_some() {
+            table.requests.push_back(request);
+        } else {
+            table.waiting.push(request);
         }
     }
 
@@ -625,7 +647,7 @@ impl Children {
             cpu_ms,
             left_behind,
         } = ended;
-        let violation = record::violation(&exit, cpu_ms, child.cpu_seconds, &child.exceeded.lock());
+        let violation = record::violation(&exit, cpu_ms, child);
         record::exited(&self.audit, child, &exit, violation.as_deref(), taken.as_ref());
         let exited = wire::Exited {
             tag: child.tag.to_string(),

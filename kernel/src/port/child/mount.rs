@@ -31,12 +31,32 @@ pub trait Workspaces: Send + Sync {
     /// # Errors
     /// There is none, or it cannot be copied now; says why.
     fn check_out(&self, principal: &Principal, bytes_max: u64) -> Result<Arc<dyn Checkout>, String>;
+
+    /// Counts what a principal stores; blocks for as long.
+    ///
+    /// # Errors
+    /// Says why it cannot be counted.
+    fn room(&self, principal: &Principal) -> Result<Room, String>;
+}
+
+/// What room a principal has for more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// There is some.
+    Left,
+    /// There is none.
+    None,
+    /// It stores more than it may.
+    Over,
 }
 
 /// A copy of a workspace, for one child. Nobody else uses the workspace until it is taken back.
 pub trait Checkout: fmt::Debug + Send + Sync {
     /// Where it is, once it is made.
     fn place(&self) -> &Path;
+
+    /// The directory that the workspace is of.
+    fn lower(&self) -> &Path;
 
     /// Copies; blocks for as long.
     ///
@@ -76,6 +96,15 @@ impl Seen {
         match self {
             Self::Mounted(mount) => &mount.layers.lower,
             Self::Copied(copy) => copy.place(),
+        }
+    }
+
+    /// The directory that it is of.
+    #[must_use]
+    pub fn lower(&self) -> &Path {
+        match self {
+            Self::Mounted(mount) => &mount.layers.lower,
+            Self::Copied(copy) => copy.lower(),
         }
     }
 }

@@ -3,15 +3,21 @@
 //! The opened file is held until the child runs, so that its number cannot be given to another one; the launcher compares that
 //! number with what the path leads to when it executes it. It executes the path and not the descriptor, or scripts would be
 //! told a path of `/proc`, and a process list would show a number for a name.
+//!
+//! What lies in a workspace is looked at by the launcher, who sees it: nobody else has to be able to. It is run as it is then, if no link leads
+//! to it.
 
 #![allow(clippy::disallowed_methods, reason = "looks for programs, opens none for reading")]
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Access, FileType, Mode, OFlags};
 use rustix::io::Errno;
+
+use super::mount::Seen;
+use super::sandbox::WORKSPACE;
 
 /// Names the daemon's own program.
 pub const OWN_PROGRAM: &str = "@astrid";
@@ -28,8 +34,10 @@ pub struct Program {
     pub device: u64,
     /// Number of its file.
     pub inode: u64,
-    /// Keeps that number its own.
-    pub(super) _file: OwnedFd,
+    /// Keeps that number its own; none for one in a workspace.
+    pub(super) _file: Option<OwnedFd>,
+    /// The workspace that it lies in, as its child sees it: what is there when that starts is run.
+    pub within: Option<PathBuf>,
 }
 
 /// Why a name stands for no program.
@@ -90,6 +98,33 @@ impl Program {
         })
     }
 
+    /// One that lies in the workspace that its child sees, if the name is of such a one: `workspace://` and a path in it, or a path below the
+    /// directory that the workspace is of. With it, by which name the gate decides: that of the directory.
+    ///
+    /// # Errors
+    /// [`ProgramError::Invalid`]: it is no path within.
+    pub fn in_workspace(name: &str, seen: &Seen) -> Result<Option<(Self, String)>, ProgramError> {
+        let below = match name.strip_prefix(WORKSPACE) {
+            Some(below) => Path::new(below),
+            None => match Path::new(name).strip_prefix(seen.lower()) {
+                Ok(below) => below,
+                Err(_) => return Ok(None),
+            },
+        };
+        let plain = below.components().all(|part| matches!(part, Component::Normal(_)));
+        if !plain || below.as_os_str().is_empty() || name.contains('\0') {
+            return Err(ProgramError::Invalid(format!("{name} is no path within the workspace")));
+        }
+        let program = Self {
+            path: seen.place().join(below),
+            device: 0,
+            inode: 0,
+            _file: None,
+            within: Some(seen.place().to_owned()),
+        };
+        Ok(Some((program, seen.lower().join(below).display().to_string())))
+    }
+
     fn at(path: &Path) -> Found {
         let file = match rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
             Ok(file) => file,
@@ -109,7 +144,8 @@ impl Program {
             path: path.to_owned(),
             device: stat.st_dev,
             inode: stat.st_ino,
-            _file: file,
+            _file: Some(file),
+            within: None,
         })
     }
 }

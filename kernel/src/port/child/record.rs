@@ -1,6 +1,7 @@
 //! What the audit log is told of children: that one is about to start, before the keeper is asked; what came of it; and how it ended.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use astrid_wire::child::Exit;
 
@@ -53,7 +54,14 @@ pub(super) fn exited(
 }
 
 /// What the system ended it for, as far as that can be told from how it ended.
-pub(super) fn violation(exit: &Exit, cpu_ms: u64, cpu_seconds: Option<u64>, exceeded: &[TreeLimit]) -> Option<String> {
+pub(super) fn violation(exit: &Exit, cpu_ms: u64, child: &Child) -> Option<String> {
+    if child.stored_too_much.load(Ordering::Relaxed) {
+        return Some("its principal stores more than it may (quota storage)".to_owned());
+    }
+    named(exit, cpu_ms, child.cpu_seconds, &child.exceeded.lock())
+}
+
+fn named(exit: &Exit, cpu_ms: u64, cpu_seconds: Option<u64>, exceeded: &[TreeLimit]) -> Option<String> {
     let of_tree = exceeded.first().map(|limit| match limit {
         TreeLimit::Memory => "the memory of its whole tree was over (limits.tree-memory-bytes)",
         TreeLimit::Processes => "its whole tree was refused another process (limits.tree-processes)",
@@ -86,7 +94,7 @@ mod tests {
                 name: name.to_owned(),
                 core: false,
             };
-            violation(&exit, cpu_ms, Some(2), &[]).unwrap_or_default()
+            named(&exit, cpu_ms, Some(2), &[]).unwrap_or_default()
         };
         assert!(of("SIGSYS", 0).contains("system call") && of("SIGXFSZ", 0).contains("file"));
         assert!(of("SIGXCPU", 0).contains("cpu-seconds") && of("SIGKILL", 2000).contains("cpu-seconds"));
@@ -94,8 +102,8 @@ mod tests {
             (of("SIGKILL", 1999), of("SIGTERM", 2000)),
             (String::new(), String::new())
         );
-        assert_eq!(violation(&Exit::Code(1), 9000, Some(1), &[]), None);
-        let of_tree = violation(&Exit::Code(1), 0, None, &[TreeLimit::Memory]).unwrap_or_default();
+        assert_eq!(named(&Exit::Code(1), 9000, Some(1), &[]), None);
+        let of_tree = named(&Exit::Code(1), 0, None, &[TreeLimit::Memory]).unwrap_or_default();
         assert!(of_tree.contains("tree-memory-bytes"), "{of_tree}");
     }
 }

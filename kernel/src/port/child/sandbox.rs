@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use astrid_wire::authority::{SANDBOX_HOME, SANDBOX_NONE, SANDBOX_WRITE};
 use astrid_wire::manifest::Floor;
 
 use super::launch::LaunchError;
@@ -94,6 +95,28 @@ impl Asked {
 }
 
 impl Sandbox {
+    /// Whether it has a `/tmp` of its own, which is its principal's.
+    #[must_use]
+    pub fn has_tmp(&self) -> bool {
+        matches!(self, Self::Confined(confined) if confined.tmp.is_some())
+    }
+
+    /// What of it is granted to a principal, if it is looser than one in which a program writes the workspace and a `/tmp` of its own.
+    #[must_use]
+    pub fn loose(&self, workspace: Option<&Path>) -> Option<&'static str> {
+        let confined = match self {
+            Self::None => return Some(SANDBOX_NONE),
+            Self::Home => return Some(SANDBOX_HOME),
+            Self::Confined(confined) => confined,
+        };
+        match &confined.write {
+            _ if confined.best_effort => Some(SANDBOX_HOME),
+            None => Some(SANDBOX_HOME),
+            Some(paths) if paths.iter().all(|path| Some(&**path) == workspace) => None,
+            Some(_) => Some(SANDBOX_WRITE),
+        }
+    }
+
     /// What of a manifest's words it is as strict as.
     #[must_use]
     pub fn strictness(&self) -> Floor {
@@ -193,5 +216,26 @@ mod tests {
         assert_eq!(of(Network::None, Some(&[]), true), Floor::Home);
         assert_eq!(of(Network::Local, Some(&[]), false), Floor::Project);
         assert_eq!(of(Network::None, Some(&[]), false), Floor::Sealed);
+    }
+
+    /// A18: what a principal needs a grant for is what reaches beyond its workspace.
+    #[test]
+    fn looseness_is_named() {
+        let of = |write: Option<&[&str]>, workspace: Option<&str>| {
+            let sandbox = resolve(asked(Network::None, None, write), workspace).unwrap();
+            sandbox.loose(workspace.map(Path::new))
+        };
+        assert_eq!(
+            (Sandbox::None.loose(None), Sandbox::Home.loose(None)),
+            (Some("none"), Some("home"))
+        );
+        assert_eq!(of(None, None), Some("home"));
+        assert_eq!(of(Some(&["tmp://"]), None), None);
+        assert_eq!(of(Some(&["tmp://", "workspace://"]), Some("/srv/w")), None);
+        assert_eq!(of(Some(&["workspace://", "/srv"]), Some("/srv/w")), Some("write"));
+        assert_eq!(of(Some(&["/srv/w"]), None), Some("write"));
+        let mut leaving_out = asked(Network::None, None, Some(&[]));
+        leaving_out.best_effort = true;
+        assert_eq!(resolve(leaving_out, None).unwrap().loose(None), Some("home"));
     }
 }

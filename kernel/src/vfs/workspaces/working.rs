@@ -162,6 +162,12 @@ impl WorkingCopy {
         &self.place
     }
 
+    /// The directory that the workspace is of.
+    #[must_use]
+    pub fn lower(&self) -> &Path {
+        self.workspace.lower()
+    }
+
     /// Copies. Takes as long as that takes.
     ///
     /// # Errors
