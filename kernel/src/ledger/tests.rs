@@ -230,7 +230,7 @@ fn a_clean_stop_is_exact() {
         assert_eq!(bench.stored(), 1);
     }
     let bench = Bench::over(&memory);
-    let told = bench.ledger.usage(&who("p")).unwrap().unwrap();
+    let told = bench.ledger.usage(&who("p"), || 0).unwrap().unwrap();
     assert_eq!(
         (told.fuel, told.handled, told.published, told.published_bytes),
         (12_345, 1, 3, 300)
@@ -242,9 +242,9 @@ fn a_clean_stop_is_exact() {
         12_345
     );
     assert_eq!(bench.ledger.fuel(), 0, "since the start");
-    assert!(bench.ledger.usage(&who("q")).unwrap().is_none());
+    assert!(bench.ledger.usage(&who("q"), || 0).unwrap().is_none());
     bench.ledger.forget(&who("p")).unwrap();
-    assert!(bench.ledger.usage(&who("p")).unwrap().is_none());
+    assert!(bench.ledger.usage(&who("p"), || 0).unwrap().is_none());
 }
 
 /// K12: who is deleted and made anew has one row, also for whoever held it all the time (an actor that has it as its payer, a connection):
@@ -278,11 +278,11 @@ fn a_row_that_is_held_begins_again() {
     held.handled(&pair, 5, 0, true);
     held.say(1).unwrap();
     held.say(1).unwrap_err();
-    let told = bench.ledger.usage(&who("p")).unwrap().unwrap();
+    let told = bench.ledger.usage(&who("p"), || 0).unwrap().unwrap();
     assert_eq!((told.fuel, told.handled, told.connections.now), (5, 1, 1));
     assert_eq!((told.capsules.len(), told.capsules[0].fuel), (1, 5));
     drop(connection);
-    assert_eq!(bench.ledger.usage(&who("p")).unwrap().unwrap().connections.now, 0);
+    assert_eq!(bench.ledger.usage(&who("p"), || 0).unwrap().unwrap().connections.now, 0);
     bench.ledger.settle();
     bench.seal();
     drop(held);

@@ -64,7 +64,7 @@ fn weight(key: &[u8], value: Option<usize>) -> u64 {
 
 impl Guest {
     /// Writes, and counts what that takes where a quota limits it: in a principal's own table.
-    fn write(
+    async fn write(
         &mut self,
         store: &Store,
         table: Permit<Table>,
@@ -73,7 +73,7 @@ impl Guest {
     ) -> Result<(), KvError> {
         let own = matches!(self.actor.key(), ScopeKey::Principal(_));
         if own && self.payer.account.pays_for_storage() {
-            self.payer.account.measure_storage()?;
+            self.measure_storage().await.map_err(KvError::Unavailable)?;
             let before = self.working.get(store, &table, &key)?;
             let (before, after) = (
                 weight(&key, before.map(|v| v.len())),
@@ -114,20 +114,20 @@ impl Host for Guest {
         Ok(value.map(|value| value.to_vec()))
     }
 
-    fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), KvError> {
+    async fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), KvError> {
         check_key(&key)?;
         check_value(Some(&value))?;
         let (store, table) = self.table()?;
-        self.write(&store, table, key, Some(value))
+        self.write(&store, table, key, Some(value)).await
     }
 
-    fn delete(&mut self, key: Vec<u8>) -> Result<(), KvError> {
+    async fn delete(&mut self, key: Vec<u8>) -> Result<(), KvError> {
         check_key(&key)?;
         let (store, table) = self.table()?;
-        self.write(&store, table, key, None)
+        self.write(&store, table, key, None).await
     }
 
-    fn compare_and_swap(
+    async fn compare_and_swap(
         &mut self,
         key: Vec<u8>,
         expected: Option<Vec<u8>>,
@@ -140,7 +140,7 @@ impl Host for Guest {
         if present.as_deref() != expected.as_deref() {
             return Ok(false);
         }
-        self.write(&store, table, key, value)?;
+        self.write(&store, table, key, value).await?;
         Ok(true)
     }
 
