@@ -292,7 +292,9 @@ fn within<'de, const MIN: usize, const MAX: usize, D: serde::Deserializer<'de>>(
         .ok_or_else(|| D::Error::custom(format!("{number} is not within {MIN} to {MAX}")))
 }
 
-fn bytes_within<'de, const MIN: u64, const MAX: u64, D: serde::Deserializer<'de>>(from: D) -> Result<ByteSize, D::Error> {
+fn bytes_within<'de, const MIN: u64, const MAX: u64, D: serde::Deserializer<'de>>(
+    from: D,
+) -> Result<ByteSize, D::Error> {
     let size = ByteSize::deserialize(from)?;
     if !(MIN..=MAX).contains(&size.0) {
         let (min, max) = (ByteSize(MIN), ByteSize(MAX));
@@ -410,7 +412,9 @@ mod tests {
         let text = include_str!("../../etc/astrid.toml");
         let (_, blobs) = text.split_once("[blobs]").unwrap();
         let said = blobs.lines().filter_map(|line| line.strip_prefix('#'));
-        let keys: Vec<&str> = said.filter(|line| line.contains(" = ") && !line.starts_with(' ')).collect();
+        let keys: Vec<&str> = said
+            .filter(|line| line.contains(" = ") && !line.starts_with(' '))
+            .collect();
         assert_eq!(keys.len(), 5, "{keys:?}");
         let config = Config::parse(&format!("[blobs]\n{}\n", keys.join("\n")), "c").unwrap();
         assert_eq!(config.blobs, BlobsConfig::default());
@@ -446,10 +450,7 @@ mod tests {
                 "c:2:12: 33GiB is not within 1KiB to 32GiB",
             ),
             ("[blobs]\nmax_size = 100\n", "c:2:12: "),
-            (
-                "[blobs]\nmax_total = \"1GB\"\n",
-                "c:2:13: `1GB` has no known unit",
-            ),
+            ("[blobs]\nmax_total = \"1GB\"\n", "c:2:13: `1GB` has no known unit"),
             (
                 "[blobs]\nmax_count = 100001\n",
                 "c:2:13: 100001 is not within 1 to 100000",

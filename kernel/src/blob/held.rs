@@ -82,7 +82,9 @@ impl Blobs {
             .iter()
             .map(|(a, kept)| (*a, kept.size))
             .collect();
-        let verified = all.into_iter().filter_map(|(address, size)| self.verify(address, size).err());
+        let verified = all
+            .into_iter()
+            .filter_map(|(address, size)| self.verify(address, size).err());
         verified.filter(|error| !matches!(error, BlobError::NotFound)).collect()
     }
 
@@ -134,7 +136,10 @@ impl Blobs {
         if nobodys {
             state.kept.remove(&held.address);
         }
-        let stays = state.pin.as_mut().is_some_and(|pin| pin.gives_up(principal, held, nobodys));
+        let stays = state
+            .pin
+            .as_mut()
+            .is_some_and(|pin| pin.gives_up(principal, held, nobodys));
         nobodys && !stays
     }
 

@@ -197,7 +197,9 @@ impl Named {
         match self {
             Self::Object(address) => Place::of(Path::new("objects"), *address).object,
             Self::Parts(address) => Place::of(Path::new("objects"), *address).parts,
-            Self::Reference(principal, address) => ["references", principal.as_str(), &address.to_string()].iter().collect(),
+            Self::Reference(principal, address) => ["references", principal.as_str(), &address.to_string()]
+                .iter()
+                .collect(),
         }
     }
 

@@ -260,7 +260,9 @@ impl Blobs {
         }
         let open = state.uploads.values().filter(|(whose, ..)| whose == principal).count();
         if open >= limits.uploads_max {
-            return Err(BlobError::TooMany(u32::try_from(limits.uploads_max).unwrap_or(u32::MAX)));
+            return Err(BlobError::TooMany(
+                u32::try_from(limits.uploads_max).unwrap_or(u32::MAX),
+            ));
         }
         // By the clock, so that an identity of an upload that is over does not come back.
         let mut id = UploadId(now_ms << 16);

@@ -305,7 +305,13 @@ fn what_is_pinned_stays() {
     let home = tempfile::tempdir().unwrap();
     let (ada, ben) = (principal("ada"), principal("ben"));
     let blobs = open(home.path());
-    let contents = [bytes(10, 1), bytes(PART_BYTES + 10, 2), bytes(20, 3), bytes(30, 4), bytes(40, 5)];
+    let contents = [
+        bytes(10, 1),
+        bytes(PART_BYTES + 10, 2),
+        bytes(20, 3),
+        bytes(30, 4),
+        bytes(40, 5),
+    ];
     let keep = |index: usize| put(&blobs, &ada, &contents[index], PART_BYTES).unwrap();
     let (stays, before, during, after) = (keep(0), keep(1), keep(2), keep(3));
     blobs.share(&ada, &ben, stays, ROOM).unwrap();
@@ -357,7 +363,10 @@ fn names_and_lists_are_checked() {
     let blobs = open(home.path());
     let content = bytes(2 * PART_BYTES + 1, 6);
     let address = put(&blobs, &ada, &content, PART_BYTES).unwrap();
-    let held = Held { address, size: content.len() as u64 };
+    let held = Held {
+        address,
+        size: content.len() as u64,
+    };
     assert!(has_parts(held.size) && !has_parts(PART_BYTES as u64));
     let mut list = std::fs::read(home.path().join(Named::Parts(address).path())).unwrap();
     assert!(are_parts(&list, held));
@@ -366,8 +375,14 @@ fn names_and_lists_are_checked() {
     let name = address.to_string();
     for (text, wanted) in [
         (format!("objects/{}/{name}", &name[..2]), Some(Named::Object(address))),
-        (format!("objects/{}/{name}.parts", &name[..2]), Some(Named::Parts(address))),
-        (format!("references/ada/{name}"), Some(Named::Reference(ada.clone(), address))),
+        (
+            format!("objects/{}/{name}.parts", &name[..2]),
+            Some(Named::Parts(address)),
+        ),
+        (
+            format!("references/ada/{name}"),
+            Some(Named::Reference(ada.clone(), address)),
+        ),
         (format!("objects/zz/{name}"), None),
         (format!("objects/{name}"), None),
         (format!("references/ada/x/{name}"), None),

@@ -257,7 +257,9 @@ impl Owned {
             return Ok(stored);
         }
         let who = account.principal();
-        let in_files = files.file_bytes(who).inspect_err(|_| self.is_stale.store(stale, Ordering::Release))?;
+        let in_files = files
+            .file_bytes(who)
+            .inspect_err(|_| self.is_stale.store(stale, Ordering::Release))?;
         let in_blobs = files.blobs.usage(who);
         match stored.as_mut() {
             Some(stored) => {

@@ -431,7 +431,9 @@ impl Account {
     pub fn stores_less(&self, bytes: u64) {
         let less = |now: u64| Some(now.saturating_sub(bytes));
         // It always has a next value.
-        self.in_tables.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).ok();
+        self.in_tables
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+            .ok();
         self.storage.give_back(bytes);
     }
 

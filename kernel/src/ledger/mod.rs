@@ -261,7 +261,11 @@ impl Ledger {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn usage(&self, principal: &Principal, besides: impl FnOnce() -> u64) -> Result<Option<usage::Usage>, EngineError> {
+    pub fn usage(
+        &self,
+        principal: &Principal,
+        besides: impl FnOnce() -> u64,
+    ) -> Result<Option<usage::Usage>, EngineError> {
         let present = self.accounts.get(principal).map(|account| Arc::clone(&account));
         let report = match present {
             Some(account) => Some(account.report()),

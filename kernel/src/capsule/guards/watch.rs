@@ -98,7 +98,12 @@ impl kv::Host for Watch {
         only_reads()
     }
 
-    async fn compare_and_swap(&mut self, _: Vec<u8>, _: Option<Vec<u8>>, _: Option<Vec<u8>>) -> Result<bool, kv::KvError> {
+    async fn compare_and_swap(
+        &mut self,
+        _: Vec<u8>,
+        _: Option<Vec<u8>>,
+        _: Option<Vec<u8>>,
+    ) -> Result<bool, kv::KvError> {
         only_reads()
     }
 

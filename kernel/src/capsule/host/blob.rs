@@ -67,9 +67,7 @@ impl Shelf {
         let who = self.account.principal();
         let size = self.blobs.size(who, address)?;
         let held = Held { address, size };
-        self.teller
-            .happens("blob.release", held)
-            .map_err(Fault::Unrecorded)?;
+        self.teller.happens("blob.release", held).map_err(Fault::Unrecorded)?;
         let released = self.blobs.release(who, address);
         self.recount();
         released.inspect_err(|fault| self.teller.not_done("blob.release", held, fault))

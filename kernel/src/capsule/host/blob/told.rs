@@ -106,7 +106,12 @@ impl Teller {
 
     /// Records what is spoilt, when that is noticed.
     pub(super) fn spoilt(&self, fault: &Fault) {
-        if let Fault::Corrupted { address, what, first: true } = fault {
+        if let Fault::Corrupted {
+            address,
+            what,
+            first: true,
+        } = fault
+        {
             tracing::error!(%address, what, "a blob is corrupted on disk; it is not served, and whoever writes it anew repairs it");
             let entry = Entry::kernel(Kind::Integrity, "blob.corrupted").outcome(Outcome::Failed);
             // That the log takes nothing, it says itself.
