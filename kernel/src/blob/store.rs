@@ -46,6 +46,8 @@ pub(super) struct Kept {
 pub(super) struct State {
     pub(super) kept: BTreeMap<Address, Kept>,
     pub(super) uploads: BTreeMap<UploadId, (Principal, u64, Arc<Mutex<Upload>>)>,
+    /// The last identity that was given.
+    last_upload: u64,
     /// What a backup needs, while one is made.
     pub(super) pin: Option<Pin>,
 }
@@ -149,6 +151,7 @@ impl Blobs {
             };
             match resumed {
                 Some((id, upload)) => {
+                    state.last_upload = state.last_upload.max(id.0);
                     let (principal, size) = (upload.about.principal.clone(), upload.about.size);
                     state
                         .uploads
@@ -248,7 +251,7 @@ impl Blobs {
         if size > limits.blob_bytes_max {
             return Err(BlobError::TooLarge(limits.blob_bytes_max));
         }
-        let state = locked(&self.state);
+        let mut state = locked(&self.state);
         let free = limits.total_bytes_max.saturating_sub(state.total());
         for (free, whose) in [(room, format!("for {principal}")), (free, "in the store".to_owned())] {
             if size > free {
@@ -264,12 +267,9 @@ impl Blobs {
                 u32::try_from(limits.uploads_max).unwrap_or(u32::MAX),
             ));
         }
-        // By the clock, so that an identity of an upload that is over does not come back.
-        let mut id = UploadId(now_ms << 16);
-        while state.uploads.contains_key(&id) {
-            id.0 += 1;
-        }
-        Ok(id)
+        // By the clock, so that an identity of an upload that is over does not come back, with another daemon neither.
+        state.last_upload = (now_ms << 16).max(state.last_upload + 1);
+        Ok(UploadId(state.last_upload))
     }
 
     fn upload(&self, principal: &Principal, id: UploadId) -> Result<Arc<Mutex<Upload>>, BlobError> {

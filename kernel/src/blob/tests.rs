@@ -246,6 +246,24 @@ fn what_is_not_what_was_announced_is_not_kept() {
     assert_eq!(files(home.path()), [""; 0]);
 }
 
+/// The identity of an upload that is over names nothing: not another that begins within the same millisecond, nor when the clock goes back.
+#[test]
+fn identities_do_not_come_back() {
+    let home = tempfile::tempdir().unwrap();
+    let ada = principal("ada");
+    let mut seen = std::collections::BTreeSet::new();
+    for now in [NOW, NOW, NOW - 5] {
+        let blobs = Blobs::open(home.path().to_owned(), limits(), now).unwrap();
+        for _ in 0..3 {
+            let id = blobs.begin(&ada, 0, None, ROOM, now).unwrap();
+            assert!(seen.insert(id), "{id}");
+            blobs.abort(&ada, id).unwrap();
+        }
+        let stays = blobs.begin(&ada, 0, None, ROOM, now).unwrap();
+        assert!(seen.insert(stays), "{stays}");
+    }
+}
+
 /// K13: what cannot be recorded does not happen, and can be done later.
 #[test]
 fn what_is_not_recorded_is_not_kept() {
