@@ -98,7 +98,7 @@ fn while_others_write() {
                     let who = Principal::stamped(&format!("w{writer}")).unwrap();
                     let mut written = 0_usize;
                     while !stop.load(Ordering::Relaxed) {
-                        let size = if written % 7 == 0 {
+                        let size = if written.is_multiple_of(7) {
                             PART_BYTES + 1 + written
                         } else {
                             300 + written

@@ -1,7 +1,7 @@
 //! `astrid:kernel/blob`: the content store, for the principal that a message is handled for.
 //!
-//! What looks only is done where it is called; what waits for the disk, or hashes more than a little, by a thread of the runtime's pool
-//! ([`Guest::aside`]). A change is recorded there before it happens, and counted there when it has, so that both are right also where a handling
+//! What looks only is done where it is called; what waits for the disk or for an upload, or hashes more than a little, by a thread of the runtime's
+//! pool ([`Guest::aside`]). A change is recorded there before it happens, and counted there when it has, so that both are right also where a handling
 //! does not wait for its end.
 
 mod told;
@@ -15,8 +15,7 @@ use crate::capsule::files::{Files, NotAnnounced, Owned};
 use crate::capsule::guest::Guest;
 use crate::ledger::Account;
 
-/// Bytes that are written, and of a blob that is read, where they are asked for, at most: copying and hashing them takes less than going to another
-/// thread and back.
+/// Bytes of a blob that is read where it is asked for, at most: reading and hashing them takes less than going to another thread and back.
 const QUICK_BYTES_MAX: usize = 64 << 10;
 
 fn address(text: &str) -> Result<Address, BlobError> {
@@ -120,13 +119,14 @@ impl Host for Guest {
             return Err(BlobError::TooLarge(PART_BYTES as u64));
         }
         let (blobs, who) = (self.blobs()?, self.principal.clone());
-        let quick = bytes.len() <= QUICK_BYTES_MAX;
         let append = move || blobs.append(&who, UploadId(upload), offset, &bytes);
-        Ok(if quick { append() } else { self.aside(append).await? }?)
+        Ok(self.aside(append).await??)
     }
 
     async fn status(&mut self, upload: u64) -> Result<Progress, BlobError> {
-        let progress = self.blobs()?.progress(&self.principal, UploadId(upload))?;
+        let (blobs, who) = (self.blobs()?, self.principal.clone());
+        // What an earlier handling did not wait for may still write to it.
+        let progress = self.aside(move || blobs.progress(&who, UploadId(upload))).await??;
         Ok(Progress {
             size: progress.size,
             next: progress.next,
