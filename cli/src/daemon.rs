@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use astrid_kernel::backup;
 pub(crate) use astrid_kernel::backup::Restored;
+use astrid_kernel::backup::{self, Made};
 use astrid_kernel::boot::{self, BootError, BootOptions};
 use astrid_kernel::capsule::aot::{self, Compiler};
 use astrid_kernel::capsule::discover::Embedded;
@@ -24,7 +24,6 @@ use astrid_kernel::keys::RuntimeKey;
 use astrid_kernel::lock::{self, Lock, LockError};
 use astrid_kernel::store::surreal::Disk;
 use astrid_kernel::store::thread::StoreThread;
-use astrid_wire::control::backup::Written;
 use astrid_wire::control::{Mode, Status};
 
 use crate::failure::Failure;
@@ -208,7 +207,7 @@ fn idle_timeout(mode: Mode) -> anyhow::Result<Option<Duration>> {
 }
 
 /// Saves a home whose daemon does not run, and keeps one from starting meanwhile.
-pub(crate) fn backup_at_rest(home: &Home, file: &Path, force: bool) -> anyhow::Result<Written> {
+pub(crate) fn backup_at_rest(home: &Home, file: &Path, force: bool) -> anyhow::Result<Made> {
     // What cannot be opened is no backup.
     check_store(home)?;
     backup::create_at_rest(home, file, force).map_err(|error| hinted(&error.hint(), error))

@@ -34,7 +34,7 @@ use crate::capsule::manager::Manager;
 use crate::capsule::shard::Shard;
 use crate::capsule::ticker::Ticker;
 use crate::capsule::{Acting, Host, Topics, engine};
-use crate::config::{AuditConfig, Config, Tampered};
+use crate::config::{AuditConfig, BlobsConfig, Config, Tampered};
 use crate::control::{Control, record_edit};
 use crate::deadlines::Deadlines;
 use crate::home::{self, Home};
@@ -270,6 +270,18 @@ impl Drop for ShardThreads {
     }
 }
 
+impl From<BlobsConfig> for BlobLimits {
+    fn from(config: BlobsConfig) -> Self {
+        Self {
+            blob_bytes_max: config.max_size.0,
+            total_bytes_max: config.max_total.0,
+            count_max: config.max_count,
+            uploads_max: config.max_uploads,
+            upload_age_ms_max: u64::try_from(config.upload_age.0.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
 /// What the profiles say that principals may use.
 struct Entitlements(Arc<Authority>);
 
@@ -323,13 +335,21 @@ fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Ins
     let children = Children::new(children, boot, Arc::clone(&ids), &metrics, Arc::clone(&changed))?;
     let deadlines = Arc::new(Deadlines::default());
     let topics = Topics::new()?;
-    let blobs = Blobs::open(home.blobs_dir(), BlobLimits::default(), deadlines.clock().wall_ms())?;
-    let ledger = Ledger::new(Arc::clone(&store), Arc::clone(&deadlines), Arc::clone(&metrics));
+    let blobs = Blobs::open(home.blobs_dir(), config.blobs.into(), deadlines.clock().wall_ms())?;
+    let blobs = Arc::new(blobs);
+    let ledger = Arc::new(Ledger::new(
+        Arc::clone(&store),
+        Arc::clone(&deadlines),
+        Arc::clone(&metrics),
+    ));
     ledger.set_quotas(Arc::new(Entitlements(Arc::clone(&authority))));
     let seen = Arc::clone(&children);
     let workspaces = workspaces(home, &authority).lent_by(Arc::new(move |principal| lent(seen.mounts(), principal)));
-    let files = Arc::new(Files::new(home, Arc::new(workspaces)));
-    children.set_workspaces(Arc::new(Lender(Arc::clone(&files))));
+    let files = Arc::new(Files::new(home, Arc::new(workspaces), Arc::clone(&blobs)));
+    children.set_workspaces(Arc::new(Lender {
+        files: Arc::clone(&files),
+        ledger: Arc::clone(&ledger),
+    }));
     Ok(Arc::new(Host {
         engine: engine::engine().map_err(BootError::Engine)?,
         durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
@@ -350,7 +370,7 @@ fn make_host(parts: Parts<'_>, token: BootToken, store: Arc<Store>, started: Ins
         started,
         topics,
         changed,
-        blobs: Arc::new(blobs),
+        blobs,
         children,
         connections: watch::channel(0).0,
         acting: watch::channel(Acting::NotYet).0,

@@ -8,8 +8,9 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use astrid_wire::manifest::ManifestError;
+use astrid_wire::manifest::{ByteSize, ManifestError, Time};
 use serde::Deserialize;
 use serde::de::Error as _;
 
@@ -23,6 +24,23 @@ const CONNECTIONS_MAX: usize = 10_000;
 
 /// Most live actors: each takes about six memory maps, and room is left of the 65,530 that a process has by default.
 const LIVE_ACTORS_MAX: usize = 8_000;
+
+/// Bytes of one blob at least, so that there is something to keep, and at most: the list of the parts of such a one has 1 MiB.
+const BLOB_BYTES_MIN: u64 = 1 << 10;
+const BLOB_BYTES_MAX: u64 = 32 << 30;
+
+/// Bytes of all blobs at most. A size, not an allocation: no disk of today holds more.
+const BLOBS_BYTES_MAX: u64 = 1 << 50;
+
+/// Blobs at most: each is a row in memory, and up to three files of a backup.
+pub const BLOBS_MAX: usize = 100_000;
+
+/// Uploads of a principal at most: each holds two descriptors of the daemon.
+const UPLOADS_MAX: usize = 256;
+
+/// How long an upload may be kept that is not finished, in milliseconds: a minute to 30 days.
+const UPLOAD_AGE_MS_MIN: u64 = 60_000;
+const UPLOAD_AGE_MS_MAX: u64 = 30 * 24 * 3_600_000;
 
 /// Why there is no configuration. The operator's to repair.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +87,41 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// The audit log.
     pub audit: AuditConfig,
+    /// The content store.
+    pub blobs: BlobsConfig,
+}
+
+/// `[blobs]`: how much the content store keeps (A8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BlobsConfig {
+    /// Bytes of one blob.
+    #[serde(deserialize_with = "bytes_within::<BLOB_BYTES_MIN, BLOB_BYTES_MAX, _>")]
+    pub max_size: ByteSize,
+    /// Bytes of all blobs, and of uploads as they were announced.
+    #[serde(deserialize_with = "bytes_within::<BLOB_BYTES_MIN, BLOBS_BYTES_MAX, _>")]
+    pub max_total: ByteSize,
+    /// Blobs, counted for each principal that has one, and uploads.
+    #[serde(deserialize_with = "within::<1, BLOBS_MAX, _>")]
+    pub max_count: usize,
+    /// Uploads that one principal has open.
+    #[serde(deserialize_with = "within::<1, UPLOADS_MAX, _>")]
+    pub max_uploads: usize,
+    /// How long an upload is kept that is not finished.
+    #[serde(deserialize_with = "upload_age")]
+    pub upload_age: Time,
+}
+
+impl Default for BlobsConfig {
+    fn default() -> BlobsConfig {
+        BlobsConfig {
+            max_size: ByteSize(100_000_000),
+            max_total: ByteSize(10_000_000_000),
+            max_count: BLOBS_MAX,
+            max_uploads: 16,
+            upload_age: Time(Duration::from_secs(24 * 3600)),
+        }
+    }
 }
 
 /// `[audit]`
@@ -220,6 +273,13 @@ impl Config {
                 daemon.operator_reserve, daemon.max_connections
             ))));
         }
+        let blobs = &config.blobs;
+        if blobs.max_size > blobs.max_total {
+            return Err(wrong(toml::de::Error::custom(format!(
+                "blobs.max_size ({}) must not be more than blobs.max_total ({}), or there would be no room for such a blob",
+                blobs.max_size, blobs.max_total
+            ))));
+        }
         Ok(config)
     }
 }
@@ -230,6 +290,26 @@ fn within<'de, const MIN: usize, const MAX: usize, D: serde::Deserializer<'de>>(
         .ok()
         .filter(|number| (MIN..=MAX).contains(number))
         .ok_or_else(|| D::Error::custom(format!("{number} is not within {MIN} to {MAX}")))
+}
+
+fn bytes_within<'de, const MIN: u64, const MAX: u64, D: serde::Deserializer<'de>>(
+    from: D,
+) -> Result<ByteSize, D::Error> {
+    let size = ByteSize::deserialize(from)?;
+    if !(MIN..=MAX).contains(&size.0) {
+        let (min, max) = (ByteSize(MIN), ByteSize(MAX));
+        return Err(D::Error::custom(format!("{size} is not within {min} to {max}")));
+    }
+    Ok(size)
+}
+
+fn upload_age<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Time, D::Error> {
+    let [min, max] = [UPLOAD_AGE_MS_MIN, UPLOAD_AGE_MS_MAX].map(|ms| Time(Duration::from_millis(ms)));
+    let age = Time::deserialize(from)?;
+    if !(min..=max).contains(&age) {
+        return Err(D::Error::custom(format!("{age} is not within {min} to {max}")));
+    }
+    Ok(age)
 }
 
 fn shards<'de, D: serde::Deserializer<'de>>(from: D) -> Result<NonZeroUsize, D::Error> {
@@ -291,6 +371,12 @@ mod tests {
             directory = "/somewhere"
             [limits]
             live_actors = 100
+            [blobs]
+            max_size = "32MiB"
+            max_total = "1GiB"
+            max_count = 7
+            max_uploads = 3
+            upload_age = "90m"
         "#;
         let config = Config::parse(text, "c").unwrap();
         assert_eq!(
@@ -310,6 +396,28 @@ mod tests {
         assert_eq!(config.daemon, daemon);
         assert_eq!(config.capsules.directory, Some("/somewhere".into()));
         assert_eq!(config.limits.live_actors, 100);
+        let blobs = BlobsConfig {
+            max_size: ByteSize(32 << 20),
+            max_total: ByteSize(1 << 30),
+            max_count: 7,
+            max_uploads: 3,
+            upload_age: Time(Duration::from_secs(5400)),
+        };
+        assert_eq!(config.blobs, blobs);
+    }
+
+    /// What stands behind a `#` in the file that documents it are the defaults, and every key of `[blobs]` is there.
+    #[test]
+    fn what_is_documented_are_the_defaults() {
+        let text = include_str!("../../etc/astrid.toml");
+        let (_, blobs) = text.split_once("[blobs]").unwrap();
+        let said = blobs.lines().filter_map(|line| line.strip_prefix('#'));
+        let keys: Vec<&str> = said
+            .filter(|line| line.contains(" = ") && !line.starts_with(' '))
+            .collect();
+        assert_eq!(keys.len(), 5, "{keys:?}");
+        let config = Config::parse(&format!("[blobs]\n{}\n", keys.join("\n")), "c").unwrap();
+        assert_eq!(config.blobs, BlobsConfig::default());
     }
 
     #[test]
@@ -335,6 +443,23 @@ mod tests {
             (
                 "[daemon]\nmax_connections = 8\n",
                 "c: daemon.operator_reserve (8) must be less than",
+            ),
+            ("[blobs]\nmax_sise = \"1MiB\"\n", "c:2:1: unknown key `max_sise`"),
+            (
+                "[blobs]\nmax_size = \"33GiB\"\n",
+                "c:2:12: 33GiB is not within 1KiB to 32GiB",
+            ),
+            ("[blobs]\nmax_size = 100\n", "c:2:12: "),
+            ("[blobs]\nmax_total = \"1GB\"\n", "c:2:13: `1GB` has no known unit"),
+            (
+                "[blobs]\nmax_count = 100001\n",
+                "c:2:13: 100001 is not within 1 to 100000",
+            ),
+            ("[blobs]\nmax_uploads = 0\n", "c:2:15: 0 is not within 1 to 256"),
+            ("[blobs]\nupload_age = \"1s\"\n", "c:2:14: 1s is not within 1m to 720h"),
+            (
+                "[blobs]\nmax_total = \"1MiB\"\n",
+                "c: blobs.max_size (100000000B) must not be more than blobs.max_total (1MiB)",
             ),
             ("[log\n", "c:1:5: "),
         ] {

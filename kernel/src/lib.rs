@@ -9,10 +9,10 @@
 //! - [`metrics`], [`logging`], [`notify`], [`status`]: what it tells about itself;
 //! - [`store`]: what survives;
 //! - [`audit`]: what happened, signed;
-//! - [`backup`]: all of it in one file, and back;
 //! - [`clock`], [`deadlines`], [`ledger`]: time, and what was used;
 //! - [`vfs`]: files of guests: overlays, homes, and nothing outside them;
 //! - [`blob`]: bytes by their hash;
+//! - [`backup`]: all that must not be lost in one file, and back;
 //! - [`keeper`]: the processes that start and end programs;
 //! - [`bus`]: messages; [`authority`]: who may say and hear them;
 //! - [`port`]: sockets, streams, timers;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use astrid_kernel::audit::Audit;
 use astrid_kernel::authority::{Authority, Gate, Permit, Policy, Say};
-use astrid_kernel::blob::{BlobLimits, Blobs};
+use astrid_kernel::blob::Blobs;
 use astrid_kernel::bus::asks::Outcome;
 use astrid_kernel::bus::inbox::Inbox;
 use astrid_kernel::bus::message::{Body, Ids, Source};
@@ -25,6 +25,7 @@ use astrid_kernel::capsule::manager::Manager;
 use astrid_kernel::capsule::shard::Shard;
 use astrid_kernel::capsule::ticker::Ticker;
 use astrid_kernel::capsule::{Acting, Host, Topics, engine, graph};
+use astrid_kernel::config::BlobsConfig;
 use astrid_kernel::deadlines::Deadlines;
 use astrid_kernel::home::Home;
 use astrid_kernel::keys::{BootToken, RuntimeKey};
@@ -63,6 +64,10 @@ pub struct Settings {
     pub authority: Arc<Authority>,
     /// A directory that is attached for everybody.
     pub workspace: Option<PathBuf>,
+    /// The home, which stays; without one, it is a directory that goes with the bed.
+    pub home: Option<PathBuf>,
+    /// What the content store keeps.
+    pub blobs: BlobsConfig,
 }
 
 impl Default for Settings {
@@ -73,6 +78,8 @@ impl Default for Settings {
             memory: Memory::default(),
             authority: Authority::fixed(Policy::open_to_all_for_tests()),
             workspace: None,
+            home: None,
+            blobs: BlobsConfig::default(),
         }
     }
 }
@@ -158,8 +165,10 @@ impl Bed {
         store_thread: Option<StoreThread>,
     ) -> Self {
         let directory = tempfile::Builder::new().prefix("astrid-bed-").tempdir().unwrap();
-        let home = Home::resolve(Some(&directory.path().join("h"))).unwrap();
+        let kept = settings.home.clone().unwrap_or_else(|| directory.path().join("h"));
+        let home = Home::resolve(Some(&kept)).unwrap();
         home.create().unwrap();
+        let blobs = Arc::new(Blobs::open(home.blobs_dir(), settings.blobs.into(), 0).unwrap());
         let metrics: Arc<astrid_kernel::metrics::Metrics> = Arc::default();
         let deadlines = Arc::new(Deadlines::default());
         let boot = BOOTS.fetch_add(1, Ordering::Relaxed);
@@ -175,14 +184,18 @@ impl Bed {
         };
         let children = Children::new(children, boot, Arc::clone(&ids), &metrics, Arc::clone(&changed)).unwrap();
         let topics = Topics::new().unwrap();
-        let ledger = Ledger::new(Arc::clone(&store), Arc::clone(&deadlines), Arc::clone(&metrics));
+        let ledger = Arc::new(Ledger::new(
+            Arc::clone(&store),
+            Arc::clone(&deadlines),
+            Arc::clone(&metrics),
+        ));
         let attached = settings.workspace.clone();
         let workspaces = Workspaces::new(home.overlays_dir(), Box::new(move |_| attached.clone()));
         let host = Arc::new(Host {
             engine: engine::engine().unwrap(),
             durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
             store,
-            files: Arc::new(Files::new(&home, Arc::new(workspaces))),
+            files: Arc::new(Files::new(&home, Arc::new(workspaces), Arc::clone(&blobs))),
             watches: Arc::new(Watches::new(Arc::clone(&ids), Arc::clone(&topics.watch))),
             bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),
             gate: Gate::new(settings.authority.clone()),
@@ -198,7 +211,7 @@ impl Bed {
             started: Instant::now(),
             topics,
             changed,
-            blobs: Arc::new(Blobs::open(home.blobs_dir(), BlobLimits::default(), 0).unwrap()),
+            blobs,
             children,
             connections: watch::channel(0).0,
             acting: watch::channel(Acting::NotYet).0,

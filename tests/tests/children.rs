@@ -13,7 +13,7 @@ use astrid_kernel::bus::inbox::Inbox;
 use astrid_kernel::bus::message::Body;
 use astrid_kernel::keeper::protocol::Layers;
 use astrid_kernel::port::child::Count;
-use astrid_kernel::port::child::mount::{Checkout, Workspaces};
+use astrid_kernel::port::child::mount::{Checkout, Room, Workspaces};
 use astrid_tests::bed::{Bed, PATIENCE, answer, refusal};
 use astrid_tests::herd::{Herd, MARK};
 use astrid_wire::Principal;
@@ -310,6 +310,10 @@ impl Workspaces for Workshop {
 
     fn check_out(&self, _: &Principal, bytes_max: u64) -> Result<Arc<dyn Checkout>, String> {
         Err(format!("it is larger than {bytes_max} bytes"))
+    }
+
+    fn room(&self, _: &Principal) -> Result<Room, String> {
+        Ok(Room::Left)
     }
 }
 

@@ -295,3 +295,90 @@ fn in_a_copy() {
     assert_eq!(fs::read_to_string(desk.project.join("keep")).unwrap(), expected);
     assert!(desk.project.join("d/sealed").exists() && !desk.project.join("gone").exists());
 }
+
+/// A program that lies in the workspace is run from it, as it is there; over a link it is not.
+#[test]
+fn programs_of_the_workspace() {
+    let desk = Desk::new();
+    fs::write(desk.project.join("tool.sh"), "#!/bin/sh\necho below\n").unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(desk.project.join("tool.sh"), executable).unwrap();
+    let script = "sed -i s/below/above/ tool.sh; printf '#!/bin/sh\\necho made\\n' > made.sh; chmod 755 made.sh; ln -s /bin/echo link";
+    let _ = desk.works("before", &["--sandbox", "project"], script);
+    let tool = desk.project.join("tool.sh").display().to_string();
+    let link = desk.project.join("link").display().to_string();
+    let cases = [
+        ("one", "overlay", "workspace://made.sh", "made"),
+        ("two", "overlay", &tool, "above"),
+        ("three", "checkout=1MiB", "workspace://made.sh", "made"),
+        ("four", "checkout=1MiB", &tool, "above"),
+        ("five", "overlay", &link, "over a link"),
+        ("six", "overlay", "workspace://../x", "no path within"),
+    ];
+    for (name, seen, program, says) in cases {
+        let options = ["process", "run", name, "--restart", "never", "--sandbox", "project"];
+        let outcome = desk
+            .astrid
+            .run(&[&options[..], &["--workspace", seen, "--", program]].concat());
+        let ended = becomes(&desk.astrid, name, |instance| {
+            instance["pid"].is_null() && instance["state"] != "starting"
+        });
+        let said = format!("{} {ended} {}", outcome.stderr, desk.log(name));
+        assert!(said.contains(says), "{name}: {said}");
+    }
+}
+
+/// K12: programs do not store more for their principal than that may, and who is over can still look and stop.
+#[test]
+fn programs_do_not_store_too_much() {
+    let desk = Desk::new();
+    let astrid = &desk.astrid;
+    let key = astrid.run(&["keypair", "ann"]).ok().stdout;
+    let _ = astrid.run(&["agent", "create", "ann", "--key-of", key.trim()]).ok();
+    for granted in [
+        "child.spawn:/usr/bin/*",
+        "child.spawn:/bin/*",
+        "document:processes.toml",
+    ] {
+        let _ = astrid.run(&["caps", "grant", "ann", granted]).ok();
+    }
+    let project = desk.project.to_str().unwrap();
+    let _ = desk.workspace(&["attach", project, "ann"]).ok();
+    let _ = astrid.run(&["quota", "set", "ann", "storage=1MiB"]).ok();
+    let ann = |arguments: &[&str]| astrid.run(&[&["--principal", "ann"], arguments].concat());
+    let fill = "i=0; while :; do head -c 65536 /dev/zero > $i; i=$((i+1)); sleep 0.01; done";
+    let run = |name: &str, script: &str, sandbox: &str| {
+        let options = ["process", "run", name, "--restart", "never", "--workspace", "overlay"];
+        ann(&[&options[..], &["--sandbox", sandbox, "--", "/bin/sh", "-c", script]].concat())
+    };
+    // A18: how loose a sandbox is, is granted.
+    let loose = run("loose", "true", "none");
+    let why = format!("{} {}", loose.stderr, ann(&["process", "why", "loose"]).stdout);
+    assert!(why.contains("child.sandbox"), "{why}");
+    let _ = run("filler", fill, "project").ok();
+    let wait = ann(&["process", "why", "filler"]).ok();
+    drop(wait);
+    let follow = ["watch", "process.v1.event.>"];
+    let watch = astrid.spawn(&[&["--principal", "ann"], &follow[..]].concat());
+    watch.stderr.as_ref().unwrap().wait_for("watching");
+    loop {
+        let why = ann(&["process", "why", "filler"]).ok().stdout;
+        if why.contains("quota storage") {
+            break;
+        }
+        assert!(watch.stdout.as_ref().unwrap().next_line().is_some(), "{why}");
+    }
+    let _ = run("again", "true", "project");
+    let refused = ann(&["process", "why", "again"]).stdout;
+    assert!(refused.contains("stores as much as it may"), "{refused}");
+    let listed = ann(&["process", "list"]).ok().stdout;
+    assert!(listed.contains("filler"), "{listed}");
+    let _ = ann(&["process", "remove", "again"]).ok();
+    let others = astrid.run(&["process", "list"]).ok().stdout;
+    assert!(
+        !others.contains("filler"),
+        "definitions are each principal's own: {others}"
+    );
+    let _ = desk.workspace(&["rollback", "ann", "--yes"]).ok();
+    let _ = run("after", "true", "project").ok();
+}

@@ -38,7 +38,7 @@ async fn ask(bed: &Bed, name: &str, topic: &str, body: Value) -> Outcome {
 fn usage(bed: &Bed, name: &str) -> astrid_wire::control::usage::Usage {
     bed.host
         .ledger
-        .usage(&Principal::stamped(name).unwrap())
+        .usage(&Principal::stamped(name).unwrap(), || 0)
         .unwrap()
         .unwrap()
 }

@@ -116,7 +116,7 @@ closed_set! {
         Connection = 9, "connection";
         /// A file is about to be written, removed, moved or changed otherwise; with the hash of what is written, where there is one.
         FileWrite = 10, "file-write";
-        /// Something was done with the store. Reserved: nothing records it yet.
+        /// A blob is about to be kept in the content store, or given up.
         Store = 11, "store";
         /// What became of something that was intended.
         Outcome = 12, "outcome";
@@ -126,7 +126,7 @@ closed_set! {
         Rotate = 14, "rotate";
         /// Something happened this many times in a while.
         Summary = 15, "summary";
-        /// Something was wrong with this log itself, or it was put back from a backup.
+        /// Something was wrong with this log itself, or it was put back from a backup; or a blob is not what was kept.
         Integrity = 16, "integrity";
     }
 }

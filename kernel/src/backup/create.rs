@@ -15,11 +15,13 @@ use flate2::write::GzEncoder;
 use rustix::fs::{AtFlags, CWD, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+use super::blobs::{BLOBS, LeftOut, Shelf};
 use super::{
     CONTENT_BYTES_MAX, COPY, DEPTH_MAX, Entry, FILES_MAX, FORMAT, MANIFEST, Manifest, PATH_BYTES_MAX, SAVED,
     remove_tree, sync_directory,
 };
 use crate::audit;
+use crate::blob::Blobs;
 use crate::home::{Home, PRIVATE_FILE, remove_file};
 use crate::lock::{Lock, LockError};
 use crate::store::engine::{Engine, EngineError};
@@ -33,6 +35,8 @@ pub enum Source<'a> {
         engine: &'a dyn Engine,
         /// The last commit that is on disk.
         sequence: u64,
+        /// What keeps bytes by their hash.
+        blobs: &'a Blobs,
     },
     /// Its directory. Nobody uses the store; who says so holds the lock.
     AtRest,
@@ -77,6 +81,9 @@ pub enum BackupError {
     /// Somebody writes what should be at rest.
     #[error("{} changed while it was read", .0.display())]
     Changed(PathBuf),
+    /// Another backup holds what is in the content store.
+    #[error("a backup is being made already")]
+    Busy,
     /// The store.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -110,6 +117,7 @@ impl BackupError {
             Self::Odd(path) | Self::Name(path) => format!("move {} away", path.display()),
             Self::TooMany | Self::TooLarge => "something in the home is not what belongs there".to_owned(),
             Self::Changed(_) => "try again; is another program writing there?".to_owned(),
+            Self::Busy => "wait until it is done".to_owned(),
             Self::Engine(_) => "`astrid status` says how the store is".to_owned(),
             Self::Lock(error) => error.hint(),
             Self::Unfinished(error) => error.hint(),
@@ -121,7 +129,7 @@ impl BackupError {
     }
 }
 
-fn io_at<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> BackupError + 'a {
+pub(super) fn io_at<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> BackupError + 'a {
     move |source| BackupError::Io {
         action,
         path: path.to_owned(),
@@ -130,10 +138,10 @@ fn io_at<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> Back
 }
 
 /// A file to be packed.
-struct Found {
-    entry: Entry,
+pub(super) struct Found {
+    pub(super) entry: Entry,
     /// Where its content is.
-    at: PathBuf,
+    pub(super) at: PathBuf,
 }
 
 /// The copy, which goes with this.
@@ -161,11 +169,20 @@ fn make_directory(path: &Path) -> Result<(), BackupError> {
     made.map_err(io_at("create", path))
 }
 
+/// What a backup came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    /// What is told to who asked for it.
+    pub written: Written,
+    /// Blobs that are spoilt, and not in it.
+    pub left_out: Vec<LeftOut>,
+}
+
 /// Backs up a home whose daemon does not run: takes its lock meanwhile.
 ///
 /// # Errors
 /// [`BackupError::Lock`] when one runs; the others. There is no file then.
-pub fn create_at_rest(home: &Home, file: &Path, force: bool) -> Result<Written, BackupError> {
+pub fn create_at_rest(home: &Home, file: &Path, force: bool) -> Result<Made, BackupError> {
     // Without its run/ there is nothing to lock, and there never was a daemon.
     if !home.run_dir().is_dir() {
         return Err(BackupError::Nothing(home.root().to_owned()));
@@ -179,9 +196,19 @@ pub fn create_at_rest(home: &Home, file: &Path, force: bool) -> Result<Written, 
 ///
 /// # Errors
 /// There is no file then, or the one that was there.
-pub fn create(home: &Home, source: Source<'_>, file: &Path, force: bool) -> Result<Written, BackupError> {
+pub fn create(home: &Home, source: Source<'_>, file: &Path, force: bool) -> Result<Made, BackupError> {
     let place = Place::check(home, file, force)?;
+    // Before the store's moment: what that knows of blobs is there.
+    let pinned = match source {
+        Source::Online { blobs, .. } => Some(blobs.pin().ok_or(BackupError::Busy)?),
+        Source::AtRest => None,
+    };
+    let shelf = match &pinned {
+        Some(pinned) => Shelf::Online(pinned),
+        None => Shelf::AtRest(home.root().join(BLOBS)),
+    };
     let copied = Copied::new(home)?;
+    let mut told = (0, Vec::new());
     let mut gathered = Gathered {
         root: home.root(),
         copies: &copied.0,
@@ -207,6 +234,7 @@ pub fn create(home: &Home, source: Source<'_>, file: &Path, force: bool) -> Resu
                 }
                 gathered.walk(&directory, top, true, 0)?;
             }
+            (BLOBS, _) => told = gathered.blobs(&shelf)?,
             ("var/store", Source::AtRest) => gathered.walk(&directory, top, false, 0)?,
             _ => gathered.walk(&directory, top, true, 0)?,
         }
@@ -224,13 +252,17 @@ pub fn create(home: &Home, source: Source<'_>, file: &Path, force: bool) -> Resu
         files: found.iter().map(|f| f.entry.clone()).collect(),
     };
     let bytes = place.write(&manifest, &found)?;
-    Ok(Written {
+    let (blobs, left_out) = told;
+    let written = Written {
         path: file.display().to_string(),
         bytes,
         files: found.len() as u64,
         content_bytes,
         sequence,
-    })
+        blobs,
+        left_out: left_out.len() as u64,
+    };
+    Ok(Made { written, left_out })
 }
 
 pub(super) fn now_ms() -> u64 {
@@ -239,8 +271,8 @@ pub(super) fn now_ms() -> u64 {
 }
 
 /// What was found to be packed.
-struct Gathered<'a> {
-    root: &'a Path,
+pub(super) struct Gathered<'a> {
+    pub(super) root: &'a Path,
     copies: &'a Path,
     found: Vec<Found>,
     bytes: u64,
@@ -305,7 +337,19 @@ impl Gathered<'_> {
         Ok(())
     }
 
-    fn add(&mut self, path: PathBuf, name: String, copy: bool) -> Result<(), BackupError> {
+    pub(super) fn push(&mut self, found: Found) -> Result<(), BackupError> {
+        self.bytes = self.bytes.saturating_add(found.entry.bytes);
+        if self.bytes > CONTENT_BYTES_MAX {
+            return Err(BackupError::TooLarge);
+        }
+        if self.found.len() >= FILES_MAX {
+            return Err(BackupError::TooMany);
+        }
+        self.found.push(found);
+        Ok(())
+    }
+
+    pub(super) fn add(&mut self, path: PathBuf, name: String, copy: bool) -> Result<(), BackupError> {
         // A file may have become a pipe since it was looked at.
         let flags = OFlags::NONBLOCK.bits().cast_signed();
         let mut file = match OpenOptions::new().read(true).custom_flags(flags).open(&path) {
@@ -343,11 +387,7 @@ impl Gathered<'_> {
         if read != found.len() {
             return Err(BackupError::Changed(path));
         }
-        self.bytes = self.bytes.saturating_add(read);
-        if self.bytes > CONTENT_BYTES_MAX {
-            return Err(BackupError::TooLarge);
-        }
-        self.found.push(Found {
+        self.push(Found {
             entry: Entry {
                 path: name,
                 mode: found.permissions().mode() & 0o777,
@@ -355,8 +395,7 @@ impl Gathered<'_> {
                 blake3: hasher.finalize().to_hex().to_string(),
             },
             at,
-        });
-        Ok(())
+        })
     }
 }
 

@@ -1,8 +1,9 @@
 //! Everything that must not be lost in one file, and back from it (K22).
 //!
 //! A backup is a tar, compressed with gzip: first `backup.json`, which says what follows ([`Manifest`]), then the store (`var/store/`), the
-//! audit log (`var/audit/`), what the operator wrote (`etc/`), the keys (`keys/`) and the operator's capsules (`capsules/`), as regular
-//! files in the order in which they are listed. Directories follow from names.
+//! audit log (`var/audit/`), the content store (`var/blobs/`), what the operator wrote (`etc/`), the keys (`keys/`) and the operator's capsules
+//! (`capsules/`), as regular files in the order in which they are listed. Directories follow from names. Nothing of it is in memory as a whole but
+//! the list.
 //!
 //! - [`create`]: of a store that is open, a checkpoint of the engine; of one at rest, its files. Readers and writers go on meanwhile.
 //! - [`restore`]: into a home with nothing in it. What is read is somebody's file: everything is bounded, named and hashed before it counts.
@@ -15,6 +16,7 @@
     reason = "this module copies what the others own, and puts it back"
 )]
 
+mod blobs;
 mod create;
 mod fault;
 mod restore;
@@ -27,8 +29,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::create::{BackupError, Source, create, create_at_rest};
+pub use self::blobs::LeftOut;
+pub use self::create::{BackupError, Made, Source, create, create_at_rest};
 pub use self::restore::{Fault, RestoreError, Restored, restore};
+use crate::config::BLOBS_MAX;
 use crate::home::{Home, HomeError};
 
 /// The form of a backup. A later one is refused.
@@ -38,10 +42,13 @@ pub const FORMAT: u32 = 1;
 const MANIFEST: &str = "backup.json";
 
 /// Bytes of the list at most: as many files as there may be, each with a long name.
-const MANIFEST_BYTES_MAX: u64 = 48 << 20;
+const MANIFEST_BYTES_MAX: u64 = 200 << 20;
+
+/// Files of a backup at most, without blobs, of which each takes up to three.
+const OTHER_FILES_MAX: usize = 100_000;
 
 /// Files of a backup at most.
-pub const FILES_MAX: usize = 100_000;
+pub const FILES_MAX: usize = OTHER_FILES_MAX + 3 * BLOBS_MAX;
 
 /// Bytes of a name in a backup at most: what every tar can hold.
 pub const PATH_BYTES_MAX: usize = 250;
@@ -53,7 +60,7 @@ const DEPTH_MAX: usize = 16;
 const CONTENT_BYTES_MAX: u64 = 1 << 46;
 
 /// What is saved. Everything else in a backup is refused.
-const SAVED: [&str; 5] = ["capsules", "etc", "keys", "var/audit", "var/store"];
+const SAVED: [&str; 6] = ["capsules", "etc", "keys", "var/audit", "var/store", blobs::BLOBS];
 
 /// Where a copy is made before it is packed.
 const COPY: &str = "var/.backup";
@@ -149,6 +156,14 @@ fn remove_tree(path: &Path) -> io::Result<()> {
 /// Makes sure that what was done to the names in a directory lasts.
 fn sync_directory(path: &Path) -> io::Result<()> {
     fs::File::open(path)?.sync_all()
+}
+
+/// A name that a backup must not have.
+fn bad_name(path: &str, why: &'static str) -> Fault {
+    Fault::Name {
+        path: path.chars().take(PATH_BYTES_MAX).collect(),
+        why,
+    }
 }
 
 /// Whether a file of this name belongs to what is saved.

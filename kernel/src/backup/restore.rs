@@ -12,13 +12,16 @@ use std::path::{Component, Path};
 
 use flate2::bufread::GzDecoder;
 
+use super::blobs::Listed;
 use super::create::{Hashing, now_ms};
 pub use super::fault::{Fault, RestoreError};
 use super::{
     CONTENT_BYTES_MAX, DEPTH_MAX, Entry, FILES_MAX, FORMAT, MANIFEST, MANIFEST_BYTES_MAX, MARKER, Manifest,
-    PATH_BYTES_MAX, SAVED, STAGING, is_saved, remove_tree, sync_directory,
+    PATH_BYTES_MAX, SAVED, STAGING, bad_name, is_saved, remove_tree, sync_directory,
 };
 use crate::audit;
+use crate::blob::PART_BYTES;
+use crate::blob::pin::are_parts;
 use crate::home::{Durability, Home, PRIVATE_FILE, remove_file, replace_file};
 use crate::lock::Lock;
 
@@ -175,7 +178,7 @@ fn unpack(source: File, file: &Path, staging: &Path) -> Result<Manifest, Restore
     let mut entries = archive.entries().map_err(|e| wrong(Fault::Pack(e)))?.raw(true);
     let first = entries.next().ok_or_else(|| wrong(Fault::NoList))?;
     let mut first = first.map_err(|e| wrong(Fault::Pack(e)))?;
-    let manifest = read_manifest(&mut first).map_err(wrong)?;
+    let (manifest, blobs) = read_manifest(&mut first).map_err(wrong)?;
     drop(first);
     check_room(&manifest, staging)?;
     for expected in &manifest.files {
@@ -185,7 +188,9 @@ fn unpack(source: File, file: &Path, staging: &Path) -> Result<Manifest, Restore
         let found = entries.next().ok_or_else(|| wrong(missing()))?;
         let mut found = found.map_err(|e| wrong(Fault::Pack(e)))?;
         check_entry(&found, expected).map_err(wrong)?;
-        write_file(&mut found, expected, &staging.join(&expected.path), &wrong)?;
+        let to = staging.join(&expected.path);
+        write_file(&mut found, expected, &to, &wrong)?;
+        check_parts(&blobs, expected, &to)?.map_err(wrong)?;
     }
     match entries.next() {
         None => {}
@@ -199,7 +204,7 @@ fn unpack(source: File, file: &Path, staging: &Path) -> Result<Manifest, Restore
     Ok(manifest)
 }
 
-fn read_manifest<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Manifest, Fault> {
+fn read_manifest<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<(Manifest, Listed), Fault> {
     if *entry.path_bytes() != *MANIFEST.as_bytes() || entry.header().entry_type() != tar::EntryType::Regular {
         return Err(Fault::NoList);
     }
@@ -219,12 +224,12 @@ fn read_manifest<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Manifest, Fau
         return Err(Fault::Newer { found: format });
     }
     let manifest: Manifest = serde_json::from_slice(&text).map_err(Fault::List)?;
-    check_manifest(&manifest)?;
-    Ok(manifest)
+    let blobs = check_manifest(&manifest)?;
+    Ok((manifest, blobs))
 }
 
 /// That a list is one that this program could have written.
-fn check_manifest(manifest: &Manifest) -> Result<(), Fault> {
+fn check_manifest(manifest: &Manifest) -> Result<Listed, Fault> {
     let sum = manifest.files.iter().try_fold(0u64, |sum, f| sum.checked_add(f.bytes));
     let bytes = sum.unwrap_or(u64::MAX);
     if manifest.files.len() > FILES_MAX || bytes > CONTENT_BYTES_MAX {
@@ -234,8 +239,10 @@ fn check_manifest(manifest: &Manifest) -> Result<(), Fault> {
         });
     }
     let mut names = BTreeSet::new();
+    let mut blobs = Listed::default();
     for entry in &manifest.files {
         check_name(&entry.path)?;
+        blobs.add(entry)?;
         if !names.insert(entry.path.as_str()) {
             return Err(bad_name(&entry.path, "it is named twice"));
         }
@@ -246,14 +253,22 @@ fn check_manifest(manifest: &Manifest) -> Result<(), Fault> {
             return Err(bad_name(name, "it is below what is a file"));
         }
     }
-    Ok(())
+    blobs.check()?;
+    Ok(blobs)
 }
 
-fn bad_name(path: &str, why: &'static str) -> Fault {
-    Fault::Name {
-        path: path.chars().take(PATH_BYTES_MAX).collect(),
-        why,
+/// That what was unpacked there is the list of the parts of its blob, if it is one.
+fn check_parts(blobs: &Listed, expected: &Entry, at: &Path) -> Result<Result<(), Fault>, RestoreError> {
+    let Some(held) = blobs.parts_of(&expected.path) else {
+        return Ok(Ok(()));
+    };
+    // At most a part's bytes: as long as the list says, which fits the blob, or it is refused unread.
+    if expected.bytes > PART_BYTES as u64 || !are_parts(&fs::read(at).map_err(io_at("read", at))?, held) {
+        return Ok(Err(Fault::Content {
+            path: expected.path.clone(),
+        }));
     }
+    Ok(Ok(()))
 }
 
 fn check_name(path: &str) -> Result<(), Fault> {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod blobs;
+
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
@@ -11,6 +13,7 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 
 use super::*;
+use crate::blob::{BlobLimits, Blobs};
 use crate::lock::Lock;
 use crate::store::engine::{EngineError, Later, Snapshot, Write};
 use crate::store::memory::Memory;
@@ -53,15 +56,11 @@ impl crate::store::engine::Engine for Files {
     }
 }
 
-const ONLINE: Source<'static> = Source::Online {
-    engine: &Files,
-    sequence: 42,
-};
-
 /// A place for a test: a home with something in it, and room beside it.
 struct Bed {
     directory: tempfile::TempDir,
     home: Home,
+    blobs: Blobs,
 }
 
 impl Bed {
@@ -69,7 +68,15 @@ impl Bed {
         let directory = tempfile::tempdir().unwrap();
         let home = Home::resolve(Some(&directory.path().join("h"))).unwrap();
         home.create().unwrap();
-        let bed = Self { directory, home };
+        let limits = BlobLimits {
+            blob_bytes_max: 8 << 20,
+            total_bytes_max: 32 << 20,
+            count_max: 1000,
+            uploads_max: 100,
+            upload_age_ms_max: u64::MAX,
+        };
+        let blobs = Blobs::open(home.blobs_dir(), limits, 0).unwrap();
+        let bed = Self { directory, home, blobs };
         bed.write("etc/astrid.toml", b"[log]\n", 0o644);
         bed.write("etc/profiles/default.toml", b"groups = []\n", 0o600);
         bed.write("keys/runtime.key", &[7; 32], 0o600);
@@ -87,6 +94,14 @@ impl Bed {
         bed
     }
 
+    fn online(&self) -> Source<'_> {
+        Source::Online {
+            engine: &Files,
+            sequence: 42,
+            blobs: &self.blobs,
+        }
+    }
+
     fn write(&self, name: &str, bytes: &[u8], mode: u32) {
         let path = self.home.root().join(name);
         make(path.parent().unwrap());
@@ -100,7 +115,7 @@ impl Bed {
 
     fn backed_up() -> Self {
         let bed = Self::new();
-        create(&bed.home, ONLINE, &bed.file(), false).unwrap();
+        create(&bed.home, bed.online(), &bed.file(), false).unwrap();
         bed
     }
 
@@ -153,7 +168,7 @@ fn is_untouched(home: &Home) {
 #[test]
 fn there_and_back() {
     let bed = Bed::new();
-    let written = create(&bed.home, ONLINE, &bed.file(), false).unwrap();
+    let Made { written, .. } = create(&bed.home, bed.online(), &bed.file(), false).unwrap();
     assert_eq!((written.files, written.sequence), (7, Some(42)));
     assert_eq!(fs::metadata(bed.file()).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(written.bytes, fs::metadata(bed.file()).unwrap().len());
@@ -189,7 +204,7 @@ fn there_and_back() {
     assert!(check(&other).is_ok());
     // And once more, at rest, from what was restored.
     let again = bed.directory.path().join("again");
-    let written = create_at_rest(&other, &again, false).unwrap();
+    let Made { written, .. } = create_at_rest(&other, &again, false).unwrap();
     assert_eq!((written.files, written.sequence), (7, None));
     let third = bed.other("third");
     restore(&again, &third).unwrap();
@@ -203,16 +218,16 @@ fn a_file_that_is_there_is_not_replaced_unless_that_is_meant() {
     let bed = Bed::new();
     fs::write(bed.file(), "precious").unwrap();
     assert!(matches!(
-        create(&bed.home, ONLINE, &bed.file(), false),
+        create(&bed.home, bed.online(), &bed.file(), false),
         Err(BackupError::Exists(_))
     ));
     assert_eq!(fs::read(bed.file()).unwrap(), b"precious");
-    create(&bed.home, ONLINE, &bed.file(), true).unwrap();
+    create(&bed.home, bed.online(), &bed.file(), true).unwrap();
     assert_ne!(fs::read(bed.file()).unwrap(), b"precious");
     let link = bed.directory.path().join("link");
     symlink(bed.file(), &link).unwrap();
     assert!(matches!(
-        create(&bed.home, ONLINE, &link, true),
+        create(&bed.home, bed.online(), &link, true),
         Err(BackupError::Exists(_))
     ));
     let names = fs::read_dir(bed.directory.path()).unwrap().count();
@@ -222,7 +237,7 @@ fn a_file_that_is_there_is_not_replaced_unless_that_is_meant() {
 #[test]
 fn places_that_make_no_sense_are_refused() {
     let bed = Bed::new();
-    let create_in = |path: &Path| create(&bed.home, ONLINE, path, false);
+    let create_in = |path: &Path| create(&bed.home, bed.online(), path, false);
     assert!(matches!(
         create_in(Path::new("b.tar.gz")),
         Err(BackupError::Relative(_))
@@ -237,7 +252,7 @@ fn places_that_make_no_sense_are_refused() {
     assert!(matches!(create_in(&nowhere), Err(BackupError::Io { .. })));
     let none = bed.other("none");
     assert!(matches!(
-        create(&none, ONLINE, &bed.file(), false),
+        create(&none, bed.online(), &bed.file(), false),
         Err(BackupError::Nothing(_))
     ));
     assert!(matches!(
@@ -258,19 +273,19 @@ fn links_and_pipes() {
     let elsewhere = bed.directory.path().join("elsewhere.toml");
     fs::write(&elsewhere, "x = 1\n").unwrap();
     symlink(&elsewhere, bed.home.root().join("etc/linked.toml")).unwrap();
-    create(&bed.home, ONLINE, &bed.file(), false).unwrap();
+    create(&bed.home, bed.online(), &bed.file(), false).unwrap();
     let other = bed.other("other");
     restore(&bed.file(), &other).unwrap();
     assert_eq!(saved(&other)["etc/linked.toml"].1, b"x = 1\n");
 
     symlink(&elsewhere, bed.home.root().join("keys/linked.key")).unwrap();
-    let made = create(&bed.home, ONLINE, &bed.file(), true);
+    let made = create(&bed.home, bed.online(), &bed.file(), true);
     assert!(matches!(made, Err(BackupError::Odd(path)) if path.ends_with("keys/linked.key")));
     fs::remove_file(bed.home.root().join("keys/linked.key")).unwrap();
     let pipe = bed.home.root().join("etc/pipe");
     rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
     assert!(matches!(
-        create(&bed.home, ONLINE, &bed.file(), true),
+        create(&bed.home, bed.online(), &bed.file(), true),
         Err(BackupError::Odd(_))
     ));
     assert!(!bed.home.root().join(COPY).exists());
@@ -285,6 +300,7 @@ fn a_home_with_something_in_it_stays_as_it_is() {
         "etc/profiles/a.toml",
         "capsules/x.capsule",
         "var/store/x",
+        "var/blobs/x",
     ] {
         let other = bed.other(&name.replace('/', "-"));
         other.create().unwrap();

@@ -20,6 +20,8 @@ pub enum BlobError {
         address: Address,
         /// What does not fit.
         what: String,
+        /// Whether nobody had noticed before.
+        first: bool,
     },
     /// A blob, or what is asked for at once, has more bytes than this.
     #[error("at most {0} bytes")]
@@ -32,6 +34,12 @@ pub enum BlobError {
         /// `in the store` or `for PRINCIPAL`.
         whose: String,
     },
+    /// The store keeps this many blobs, the limit.
+    #[error("the store has {0} blobs, which is all that it keeps")]
+    Full(usize),
+    /// What should have been written down before this happened was not.
+    #[error("it cannot be recorded: {0}")]
+    Unrecorded(String),
     /// The next byte of the upload is this one.
     #[error("the upload goes on at byte {0}")]
     WrongOffset(u64),

@@ -55,10 +55,24 @@ impl Blobs {
 
     /// Remembers what is wrong with a blob, so that whoever writes it anew repairs it.
     fn corrupted(&self, address: Address, what: String) -> BlobError {
-        if let Some(kept) = locked(&self.state).kept.get_mut(&address) {
-            kept.wrong = Some(what.clone());
+        match locked(&self.state).kept.get_mut(&address) {
+            Some(kept) => {
+                let first = kept.wrong.replace(what.clone()).is_none();
+                BlobError::Corrupted { address, what, first }
+            }
+            // It was given up meanwhile.
+            None => BlobError::NotFound,
         }
-        BlobError::Corrupted { address, what }
+    }
+
+    /// Reads all of a blob, whoever has it.
+    ///
+    /// # Errors
+    /// [`BlobError::Corrupted`]; [`BlobError::NotFound`] if nobody has it any more.
+    pub(super) fn verify(&self, address: Address, size: u64) -> Result<(), BlobError> {
+        let place = Place::of(&self.objects(), address);
+        let verified = Reader::open(&place, address, size).and_then(|reader| reader.verify());
+        verified.map_err(|what| self.corrupted(address, what))
     }
 
     /// Reads everything that is kept, and tells what is corrupted.
@@ -68,16 +82,10 @@ impl Blobs {
             .iter()
             .map(|(a, kept)| (*a, kept.size))
             .collect();
-        let verified = all.into_iter().filter_map(|(address, size)| {
-            let place = Place::of(&self.objects(), address);
-            let wrong = Reader::open(&place, address, size)
-                .and_then(|reader| reader.verify())
-                .err()?;
-            // It may have been given up meanwhile.
-            let there = locked(&self.state).kept.contains_key(&address);
-            there.then(|| self.corrupted(address, wrong))
-        });
-        verified.collect()
+        let verified = all
+            .into_iter()
+            .filter_map(|(address, size)| self.verify(address, size).err());
+        verified.filter(|error| !matches!(error, BlobError::NotFound)).collect()
     }
 
     /// Lets another have a blob, too.
@@ -85,15 +93,16 @@ impl Blobs {
     /// # Errors
     /// The first does not have it, the second has no room for it, or the disk refused.
     pub fn share(&self, from: &Principal, to: &Principal, address: Address, room: u64) -> Result<(), BlobError> {
-        let mut state = locked(&self.state);
-        let kept = state.kept.get_mut(&address).filter(|kept| kept.holders.contains(from));
-        let kept = kept.ok_or(BlobError::NotFound)?;
-        if kept.size > room && !kept.holders.contains(to) {
+        let _changing = locked(&self.changing);
+        let size = self.size_of(from, address)?;
+        if size > room && self.size_of(to, address).is_err() {
             let whose = format!("for {to}");
             return Err(BlobError::NoSpace { free: room, whose });
         }
         self.refer(to, address).map_err(BlobError::file("sharing a blob"))?;
-        kept.holders.insert(to.clone());
+        if let Some(kept) = locked(&self.state).kept.get_mut(&address) {
+            kept.holders.insert(to.clone());
+        }
         Ok(())
     }
 
@@ -102,24 +111,36 @@ impl Blobs {
     /// # Errors
     /// Not there, or the disk refused.
     pub fn release(&self, principal: &Principal, address: Address) -> Result<(), BlobError> {
-        let mut state = locked(&self.state);
-        let kept = state
-            .kept
-            .get_mut(&address)
-            .filter(|kept| kept.holders.contains(principal));
-        let kept = kept.ok_or(BlobError::NotFound)?;
+        let _changing = locked(&self.changing);
+        let size = self.size_of(principal, address)?;
         let directory = self.references().join(principal.as_str());
         let removed = self.disk.remove(&directory.join(address.to_string()));
         let removed = removed.and_then(|()| self.disk.sync_dir(&directory));
         removed.map_err(BlobError::file("giving a blob up"))?;
-        kept.holders.remove(principal);
-        if kept.holders.is_empty() {
-            state.kept.remove(&address);
+        if self.give_up(principal, Held { address, size }) {
             // What stays is nobody's, and is removed at the next start.
             self.remove_object(address)
                 .map_err(BlobError::file("removing a blob"))?;
         }
         Ok(())
+    }
+
+    /// Notes that a principal does not have a blob any more. Whether it is to be removed now.
+    fn give_up(&self, principal: &Principal, held: Held) -> bool {
+        let mut state = locked(&self.state);
+        let Some(kept) = state.kept.get_mut(&held.address) else {
+            return false;
+        };
+        kept.holders.remove(principal);
+        let nobodys = kept.holders.is_empty();
+        if nobodys {
+            state.kept.remove(&held.address);
+        }
+        let stays = state
+            .pin
+            .as_mut()
+            .is_some_and(|pin| pin.gives_up(principal, held, nobodys));
+        nobodys && !stays
     }
 
     /// A principal gives up everything, its uploads too.

@@ -22,6 +22,7 @@ mod error;
 mod held;
 mod object;
 mod parts;
+pub mod pin;
 mod store;
 mod upload;
 
@@ -31,5 +32,5 @@ mod tests;
 pub use error::BlobError;
 pub use held::Held;
 pub use parts::{Address, AddressError, PART_BYTES};
-pub use store::{BlobLimits, Blobs, UPLOADS_PER_PRINCIPAL_MAX};
-pub use upload::{Progress, UPLOAD_AGE_MAX, UploadId};
+pub use store::{BlobLimits, Blobs};
+pub use upload::{Progress, UploadId};

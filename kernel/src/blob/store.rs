@@ -1,4 +1,7 @@
 //! [`Blobs`]: what is kept, who has it, and what is being written.
+//!
+//! Two locks. Who changes names on disk holds `changing`, also while the disk takes its time; `state` is held only to look and to note, so that
+//! whoever asks what is there waits for no disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -9,29 +12,25 @@ use astrid_wire::Principal;
 
 use super::disk::{self, Disk};
 use super::error::BlobError;
+use super::held::Held;
 use super::object::{PARTS_SUFFIX, Place};
-use super::parts::{Address, PART_BYTES, part_count};
+use super::parts::{Address, HASH_BYTES, part_count};
+use super::pin::Pin;
 use super::upload::{About, Progress, Upload, UploadId};
 
-/// Uploads that a principal has open: a few streams at a time.
-pub const UPLOADS_PER_PRINCIPAL_MAX: usize = 16;
-
-/// How much is kept (A8).
+/// How much is kept (A8). An operator says it in `[blobs]` of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlobLimits {
     /// Bytes of one blob.
     pub blob_bytes_max: u64,
     /// Bytes of all, and of all uploads as they were announced.
     pub total_bytes_max: u64,
-}
-
-impl Default for BlobLimits {
-    fn default() -> Self {
-        Self {
-            blob_bytes_max: 100_000_000,
-            total_bytes_max: 10_000_000_000,
-        }
-    }
+    /// Blobs, for each principal that has one, and uploads: each is a row in memory, and a file in a backup.
+    pub count_max: usize,
+    /// Uploads that a principal has open.
+    pub uploads_max: usize,
+    /// How long an upload is kept that is not finished, in milliseconds. Looked at when the daemon starts.
+    pub upload_age_ms_max: u64,
 }
 
 /// A blob, as it was found.
@@ -47,24 +46,40 @@ pub(super) struct Kept {
 pub(super) struct State {
     pub(super) kept: BTreeMap<Address, Kept>,
     pub(super) uploads: BTreeMap<UploadId, (Principal, u64, Arc<Mutex<Upload>>)>,
+    /// The last identity that was given.
+    last_upload: u64,
+    /// What a backup needs, while one is made.
+    pub(super) pin: Option<Pin>,
 }
 
 impl State {
+    /// Bytes on the disk, and announced.
     fn total(&self) -> u64 {
         let kept: u64 = self.kept.values().map(|kept| kept.size).sum();
         let coming: u64 = self.uploads.values().map(|(_, size, _)| size).sum();
-        kept + coming
+        let leaving = self.pin.as_ref().map_or(0, Pin::leaving_bytes);
+        kept + coming + leaving
+    }
+
+    /// Rows: references, and uploads.
+    fn count(&self) -> usize {
+        let kept: usize = self.kept.values().map(|kept| kept.holders.len()).sum();
+        kept + self.uploads.len() + self.pin.as_ref().map_or(0, Pin::given_up)
     }
 }
 
 /// The content store of a home. One of it at a time.
 ///
-/// What is read and written is done on the caller's thread; reading one blob waits for nobody, writing only for what is written to the same upload.
+/// What is read and written is done on the caller's thread. Reading waits for nobody, writing for what is written to the same upload, and what makes
+/// or removes names for each other.
 #[derive(Debug)]
 pub struct Blobs {
     pub(super) root: PathBuf,
     pub(super) limits: BlobLimits,
     pub(super) disk: Disk,
+    /// Held by who changes what is there. Taken before `state`, and after an upload's own lock.
+    pub(super) changing: Mutex<()>,
+    /// Never held while the disk is waited for.
     pub(super) state: Mutex<State>,
 }
 
@@ -83,6 +98,7 @@ impl Blobs {
             root,
             limits,
             disk: Disk::default(),
+            changing: Mutex::default(),
             state: Mutex::default(),
         };
         let opened = blobs.load(now_ms);
@@ -127,7 +143,7 @@ impl Blobs {
         for (name, _) in disk::names(&self.uploads())? {
             let directory = self.uploads().join(&name);
             let resumed = match name.parse::<UploadId>() {
-                Ok(id) => Upload::resume(&self.disk, &directory, now_ms)
+                Ok(id) => Upload::resume(&self.disk, &directory, (now_ms, self.limits.upload_age_ms_max))
                     .ok()
                     .flatten()
                     .map(|upload| (id, upload)),
@@ -135,6 +151,7 @@ impl Blobs {
             };
             match resumed {
                 Some((id, upload)) => {
+                    state.last_upload = state.last_upload.max(id.0);
                     let (principal, size) = (upload.about.principal.clone(), upload.about.size);
                     state
                         .uploads
@@ -203,7 +220,7 @@ impl Blobs {
     /// until it is finished or given up, over starts of the daemon, for a day.
     ///
     /// # Errors
-    /// Too large, no space, too many uploads, or the disk refused.
+    /// Too large, no space, too many blobs or uploads, or the disk refused.
     pub fn begin(
         &self,
         principal: &Principal,
@@ -212,29 +229,8 @@ impl Blobs {
         room: u64,
         now_ms: u64,
     ) -> Result<UploadId, BlobError> {
-        if size > self.limits.blob_bytes_max {
-            return Err(BlobError::TooLarge(self.limits.blob_bytes_max));
-        }
-        let mut state = locked(&self.state);
-        let free = self.limits.total_bytes_max.saturating_sub(state.total());
-        for (free, whose) in [(room, format!("for {principal}")), (free, "in the store".to_owned())] {
-            if size > free {
-                return Err(BlobError::NoSpace { free, whose });
-            }
-        }
-        let open = state
-            .uploads
-            .values()
-            .filter(|(whose, _, _)| whose == principal)
-            .count();
-        if open >= UPLOADS_PER_PRINCIPAL_MAX {
-            return Err(BlobError::TooMany(UPLOADS_PER_PRINCIPAL_MAX as u32));
-        }
-        // By the clock, so that an identity of an upload that is over does not come back.
-        let mut id = UploadId(now_ms << 16);
-        while state.uploads.contains_key(&id) {
-            id.0 += 1;
-        }
+        let _changing = locked(&self.changing);
+        let id = self.admit(principal, size, room, now_ms)?;
         let about = About {
             principal: principal.clone(),
             size,
@@ -244,10 +240,36 @@ impl Blobs {
         let directory = self.uploads().join(id.to_string());
         let upload = Upload::begin(&self.disk, directory, about)
             .map_err(|error| super::upload::wrote(error, "beginning an upload"))?;
-        state
-            .uploads
-            .insert(id, (principal.clone(), size, Arc::new(Mutex::new(upload))));
+        let row = (principal.clone(), size, Arc::new(Mutex::new(upload)));
+        locked(&self.state).uploads.insert(id, row);
         Ok(id)
+    }
+
+    /// Whether there is room for an upload, and its identity.
+    fn admit(&self, principal: &Principal, size: u64, room: u64, now_ms: u64) -> Result<UploadId, BlobError> {
+        let limits = &self.limits;
+        if size > limits.blob_bytes_max {
+            return Err(BlobError::TooLarge(limits.blob_bytes_max));
+        }
+        let mut state = locked(&self.state);
+        let free = limits.total_bytes_max.saturating_sub(state.total());
+        for (free, whose) in [(room, format!("for {principal}")), (free, "in the store".to_owned())] {
+            if size > free {
+                return Err(BlobError::NoSpace { free, whose });
+            }
+        }
+        if state.count() >= limits.count_max {
+            return Err(BlobError::Full(limits.count_max));
+        }
+        let open = state.uploads.values().filter(|(whose, ..)| whose == principal).count();
+        if open >= limits.uploads_max {
+            return Err(BlobError::TooMany(
+                u32::try_from(limits.uploads_max).unwrap_or(u32::MAX),
+            ));
+        }
+        // By the clock, so that an identity of an upload that is over does not come back, with another daemon neither.
+        state.last_upload = (now_ms << 16).max(state.last_upload + 1);
+        Ok(UploadId(state.last_upload))
     }
 
     fn upload(&self, principal: &Principal, id: UploadId) -> Result<Arc<Mutex<Upload>>, BlobError> {
@@ -268,7 +290,7 @@ impl Blobs {
         Ok(progress)
     }
 
-    /// Writes at most [`PART_BYTES`] where the last ones ended. Returns the next offset.
+    /// Writes at most [`PART_BYTES`](super::PART_BYTES) where the last ones ended. Returns the next offset.
     ///
     /// # Errors
     /// [`BlobError::WrongOffset`] with the right one, more than was announced, or the disk refused; the upload is as it was.
@@ -281,11 +303,17 @@ impl Blobs {
         upload.append(&self.disk, offset, bytes)
     }
 
-    /// Makes a blob of an upload, which the principal then has. It is on disk when this returns.
+    /// Makes a blob of an upload, which the principal then has. It is on disk when this returns. `record` is called before that, when the address is
+    /// known, and may refuse.
     ///
     /// # Errors
-    /// Incomplete, or the disk refused: the upload is as it was, and can be finished later. Not what was expected: the upload is over.
-    pub fn finish(&self, principal: &Principal, id: UploadId) -> Result<Address, BlobError> {
+    /// Incomplete, or the disk or `record` refused: the upload is as it was, and can be finished later. Not what was expected: the upload is over.
+    pub fn finish(
+        &self,
+        principal: &Principal,
+        id: UploadId,
+        record: impl FnOnce(Held) -> Result<(), String>,
+    ) -> Result<Held, BlobError> {
         let shared = self.upload(principal, id)?;
         let mut upload = locked(&shared);
         if upload.over {
@@ -298,41 +326,48 @@ impl Blobs {
             self.end(id, &mut upload)?;
             return Err(BlobError::Mismatch { is: address, expected });
         }
-        let size = upload.about.size;
+        let held = Held {
+            address,
+            size: upload.about.size,
+        };
+        record(held).map_err(BlobError::Unrecorded)?;
         let failed = |error| super::upload::wrote(error, "keeping a blob");
         // Others wait while the names are changed: a blob that its last holder gives up meanwhile is not lost for this one.
-        let mut state = locked(&self.state);
+        let changing = locked(&self.changing);
         self.refer(principal, address).map_err(failed)?;
-        let kept = state.kept.get(&address).is_some_and(|kept| kept.wrong.is_none());
+        let is_whole = |kept: &Kept| kept.wrong.is_none();
+        let kept = locked(&self.state).kept.get(&address).is_some_and(is_whole);
         if !kept {
-            self.place(&upload, address, size).map_err(failed)?;
+            self.place(&upload, held).map_err(failed)?;
         }
+        let mut state = locked(&self.state);
         let kept = state.kept.entry(address).or_default();
-        (kept.size, kept.wrong) = (size, None);
+        (kept.size, kept.wrong) = (held.size, None);
         kept.holders.insert(principal.clone());
         drop(state);
+        drop(changing);
         // The blob is there: what is left of the upload is rubbish, of which the next start disposes if this cannot.
         _ = self.end(id, &mut upload);
-        Ok(address)
+        Ok(held)
     }
 
     /// Puts what was written into its place.
-    fn place(&self, upload: &Upload, address: Address, size: u64) -> io::Result<()> {
+    fn place(&self, upload: &Upload, Held { address, size }: Held) -> io::Result<()> {
         let place = Place::of(&self.objects(), address);
         self.disk.make_dirs(&place.directory)?;
         self.disk.sync_dir(&self.objects())?;
         // The list first: a blob without it would be corrupted.
         if part_count(size) > 0 {
-            self.copy_list(upload, &place)?;
+            self.copy_list(upload, &place, size)?;
         }
         self.disk.rename(&upload.data_path(), &place.object)?;
         self.disk.sync_dir(&place.directory)
     }
 
     /// The list is copied and not moved, so that an upload that is interrupted after this can be finished.
-    fn copy_list(&self, upload: &Upload, place: &Place) -> io::Result<()> {
-        let bytes_max = usize::try_from(self.limits.blob_bytes_max).unwrap_or(usize::MAX) / 32 + 32;
-        let list = disk::small(&upload.list_path(), bytes_max.min(PART_BYTES))?;
+    fn copy_list(&self, upload: &Upload, place: &Place, size: u64) -> io::Result<()> {
+        let bytes_max = usize::try_from(part_count(size)).unwrap_or(usize::MAX) * HASH_BYTES;
+        let list = disk::small(&upload.list_path(), bytes_max)?;
         let temporary = upload.directory.join("parts.copy");
         self.disk.put(&temporary, &list)?;
         self.disk.rename(&temporary, &place.parts)

@@ -5,7 +5,7 @@
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use super::upload::UPLOAD_AGE_MAX;
+use super::pin::{Named, Saved, are_parts, at_rest, has_parts, verify_at_rest};
 use super::*;
 use astrid_wire::Principal;
 
@@ -20,7 +20,14 @@ fn limits() -> BlobLimits {
     BlobLimits {
         blob_bytes_max: 8 << 20,
         total_bytes_max: 16 << 20,
+        count_max: 20,
+        uploads_max: 16,
+        upload_age_ms_max: 24 * 3600 * 1000,
     }
+}
+
+fn finish(blobs: &Blobs, who: &Principal, id: UploadId) -> Result<Address, BlobError> {
+    blobs.finish(who, id, |_| Ok(())).map(|held| held.address)
 }
 
 fn open(home: &Path) -> Blobs {
@@ -51,7 +58,7 @@ fn append_from(blobs: &Blobs, who: &Principal, id: UploadId, content: &[u8], pie
 fn put(blobs: &Blobs, who: &Principal, content: &[u8], piece: usize) -> Result<Address, BlobError> {
     let id = blobs.begin(who, content.len() as u64, None, ROOM, NOW)?;
     append_from(blobs, who, id, content, piece)?;
-    blobs.finish(who, id)
+    finish(blobs, who, id)
 }
 
 fn get(blobs: &Blobs, who: &Principal, address: Address) -> Result<Vec<u8>, BlobError> {
@@ -192,7 +199,7 @@ fn limits_and_wrong_calls_are_typed() {
         Err(BlobError::WrongOffset(5))
     ));
     assert!(matches!(
-        blobs.finish(&ada, id),
+        finish(&blobs, &ada, id),
         Err(BlobError::Incomplete { has: 5, size: 10 })
     ));
     assert_eq!(blobs.progress(&ada, id).unwrap(), Progress { size: 10, next: 5 });
@@ -206,12 +213,20 @@ fn limits_and_wrong_calls_are_typed() {
         matches!(blobs.begin(&ada, 1, None, ROOM, NOW), Err(BlobError::NoSpace { free: 0, whose }) if whose == "in the store")
     );
     blobs.abort(&ada, one).unwrap();
-    for _ in 0..UPLOADS_PER_PRINCIPAL_MAX {
+    for _ in 0..limits().uploads_max {
         blobs.begin(&ada, 1, None, ROOM, NOW).unwrap();
     }
     assert!(matches!(
         blobs.begin(&ada, 1, None, ROOM, NOW),
         Err(BlobError::TooMany(16))
+    ));
+    // However small they are, there are not more than so many.
+    for _ in 0..3 {
+        blobs.begin(&ben, 0, None, ROOM, NOW).unwrap();
+    }
+    assert!(matches!(
+        blobs.begin(&ben, 0, None, ROOM, NOW),
+        Err(BlobError::Full(20))
     ));
     for text in ["", "abc", &"A".repeat(64), &"g".repeat(64), "../../../etc/passwd"] {
         assert!(text.parse::<Address>().is_err(), "{text}");
@@ -226,9 +241,181 @@ fn what_is_not_what_was_announced_is_not_kept() {
     let expected = Address::of(b"hello");
     let id = blobs.begin(&ada, 5, Some(expected), ROOM, NOW).unwrap();
     blobs.append(&ada, id, 0, b"jello").unwrap();
-    assert!(matches!(blobs.finish(&ada, id), Err(BlobError::Mismatch { is, .. }) if is == Address::of(b"jello")));
+    assert!(matches!(finish(&blobs, &ada, id), Err(BlobError::Mismatch { is, .. }) if is == Address::of(b"jello")));
     assert!(matches!(blobs.progress(&ada, id), Err(BlobError::NoUpload)));
     assert_eq!(files(home.path()), [""; 0]);
+}
+
+/// The identity of an upload that is over names nothing: not another that begins within the same millisecond, nor when the clock goes back.
+#[test]
+fn identities_do_not_come_back() {
+    let home = tempfile::tempdir().unwrap();
+    let ada = principal("ada");
+    let mut seen = std::collections::BTreeSet::new();
+    for now in [NOW, NOW, NOW - 5] {
+        let blobs = Blobs::open(home.path().to_owned(), limits(), now).unwrap();
+        for _ in 0..3 {
+            let id = blobs.begin(&ada, 0, None, ROOM, now).unwrap();
+            assert!(seen.insert(id), "{id}");
+            blobs.abort(&ada, id).unwrap();
+        }
+        let stays = blobs.begin(&ada, 0, None, ROOM, now).unwrap();
+        assert!(seen.insert(stays), "{stays}");
+    }
+}
+
+/// K13: what cannot be recorded does not happen, and can be done later.
+#[test]
+fn what_is_not_recorded_is_not_kept() {
+    let home = tempfile::tempdir().unwrap();
+    let ada = principal("ada");
+    let blobs = open(home.path());
+    let id = blobs.begin(&ada, 5, None, ROOM, NOW).unwrap();
+    blobs.append(&ada, id, 0, b"hello").unwrap();
+    let refused = blobs.finish(&ada, id, |_| Err("the log is full".to_owned()));
+    assert!(matches!(refused, Err(BlobError::Unrecorded(why)) if why == "the log is full"));
+    let address = Address::of(b"hello");
+    assert!(matches!(blobs.size(&ada, address), Err(BlobError::NotFound)));
+    let mut recorded = Vec::new();
+    let held = blobs.finish(&ada, id, |held| {
+        recorded.push(held);
+        Ok(())
+    });
+    assert_eq!(recorded, [Held { address, size: 5 }]);
+    assert_eq!(held.unwrap(), recorded[0]);
+}
+
+/// Blobs that were kept under other limits stay, and are read; what was begun can be finished.
+#[test]
+fn lower_limits_are_for_what_comes() {
+    let home = tempfile::tempdir().unwrap();
+    let ada = principal("ada");
+    let blobs = open(home.path());
+    let content = bytes(3 * PART_BYTES, 3);
+    let kept = put(&blobs, &ada, &bytes(PART_BYTES + 1, 4), PART_BYTES).unwrap();
+    let id = blobs.begin(&ada, content.len() as u64, None, ROOM, NOW).unwrap();
+    append_from(&blobs, &ada, id, &content, PART_BYTES).unwrap();
+    drop(blobs);
+    let lower = BlobLimits {
+        blob_bytes_max: 10,
+        total_bytes_max: 10,
+        count_max: 1,
+        uploads_max: 1,
+        ..limits()
+    };
+    let blobs = Blobs::open(home.path().to_owned(), lower, NOW).unwrap();
+    let address = finish(&blobs, &ada, id).unwrap();
+    assert_eq!(get(&blobs, &ada, address).unwrap(), content);
+    assert_eq!(get(&blobs, &ada, kept).unwrap().len(), PART_BYTES + 1);
+    assert!(matches!(
+        blobs.begin(&ada, 11, None, ROOM, NOW),
+        Err(BlobError::TooLarge(10))
+    ));
+    assert!(matches!(
+        blobs.begin(&ada, 1, None, ROOM, NOW),
+        Err(BlobError::NoSpace { free: 0, .. })
+    ));
+}
+
+/// K22: what a backup sees is what was there when it began, whatever is given up meanwhile; and it goes when the backup has it.
+#[test]
+fn what_is_pinned_stays() {
+    let home = tempfile::tempdir().unwrap();
+    let (ada, ben) = (principal("ada"), principal("ben"));
+    let blobs = open(home.path());
+    let contents = [
+        bytes(10, 1),
+        bytes(PART_BYTES + 10, 2),
+        bytes(20, 3),
+        bytes(30, 4),
+        bytes(40, 5),
+    ];
+    let keep = |index: usize| put(&blobs, &ada, &contents[index], PART_BYTES).unwrap();
+    let (stays, before, during, after) = (keep(0), keep(1), keep(2), keep(3));
+    blobs.share(&ada, &ben, stays, ROOM).unwrap();
+    let upload = blobs.begin(&ada, 40, None, ROOM, NOW).unwrap();
+    blobs.release(&ada, before).unwrap();
+    let pinned = blobs.pin().unwrap();
+    assert!(blobs.pin().is_none(), "one backup at a time");
+    blobs.release(&ada, during).unwrap();
+    assert!(matches!(blobs.size(&ada, during), Err(BlobError::NotFound)));
+    let listed = pinned.list();
+    blobs.release(&ada, after).unwrap();
+    // Written anew while it is about to leave, it stays.
+    assert_eq!(keep(3), after);
+    blobs.append(&ada, upload, 0, &contents[4]).unwrap();
+    let late = finish(&blobs, &ada, upload).unwrap();
+    let saved = |address: Address, size, holders: &[&Principal]| Saved {
+        held: Held { address, size },
+        holders: holders.iter().map(|who| (*who).clone()).collect(),
+    };
+    let mut expected = vec![
+        saved(stays, 10, &[&ada, &ben]),
+        saved(during, 20, &[&ada]),
+        saved(after, 30, &[&ada]),
+    ];
+    expected.sort_by_key(|saved| saved.held.address);
+    assert_eq!(listed, expected);
+    for one in &listed {
+        pinned.verify(one.held).unwrap();
+        verify_at_rest(home.path(), one.held).unwrap();
+    }
+    // What comes and goes behind the list goes at once.
+    blobs.release(&ada, late).unwrap();
+    let there = |address: Address| home.path().join(Named::Object(address).path()).exists();
+    assert!(there(during) && !there(late));
+    drop(pinned);
+    assert!(there(stays) && there(after) && !there(during));
+    assert_eq!(get(&blobs, &ada, after).unwrap(), contents[3]);
+    drop(blobs);
+    let mut expected = vec![saved(stays, 10, &[&ada, &ben]), saved(after, 30, &[&ada])];
+    expected.sort_by_key(|saved| saved.held.address);
+    assert_eq!(at_rest(home.path()).unwrap(), expected);
+}
+
+/// A backup finds what is spoilt, and names of files are those that a store has.
+#[test]
+fn names_and_lists_are_checked() {
+    let home = tempfile::tempdir().unwrap();
+    let ada = principal("ada");
+    let blobs = open(home.path());
+    let content = bytes(2 * PART_BYTES + 1, 6);
+    let address = put(&blobs, &ada, &content, PART_BYTES).unwrap();
+    let held = Held {
+        address,
+        size: content.len() as u64,
+    };
+    assert!(has_parts(held.size) && !has_parts(PART_BYTES as u64));
+    let mut list = std::fs::read(home.path().join(Named::Parts(address).path())).unwrap();
+    assert!(are_parts(&list, held));
+    list[33] ^= 1;
+    assert!(!are_parts(&list, held) && !are_parts(&list[1..], held) && !are_parts(&[], held));
+    let name = address.to_string();
+    for (text, wanted) in [
+        (format!("objects/{}/{name}", &name[..2]), Some(Named::Object(address))),
+        (
+            format!("objects/{}/{name}.parts", &name[..2]),
+            Some(Named::Parts(address)),
+        ),
+        (
+            format!("references/ada/{name}"),
+            Some(Named::Reference(ada.clone(), address)),
+        ),
+        (format!("objects/zz/{name}"), None),
+        (format!("objects/{name}"), None),
+        (format!("references/ada/x/{name}"), None),
+        (format!("references/../{name}"), None),
+        ("uploads/0000000000000001/data".to_owned(), None),
+        ("objects".to_owned(), None),
+    ] {
+        assert_eq!(Named::of(&text), wanted, "{text}");
+    }
+    let object = home.path().join(Named::Object(address).path());
+    std::fs::write(&object, vec![0; content.len()]).unwrap();
+    let pinned = blobs.pin().unwrap();
+    let wrong = pinned.verify(pinned.list()[0].held);
+    assert!(matches!(wrong, Err(BlobError::Corrupted { first: true, .. })));
+    assert!(verify_at_rest(home.path(), held).is_err());
 }
 
 /// Each byte that changes on disk, in the blob or in its list, is noticed by what reads it, told, and never served; writing anew repairs it.
@@ -253,12 +440,15 @@ fn what_is_spoilt_is_never_served() {
         spoil(&object, last);
         assert!(matches!(
             blobs.read(&ada, address, last, 1),
-            Err(BlobError::Corrupted { .. })
+            Err(BlobError::Corrupted { first: true, .. })
         ));
         if size > PART_BYTES {
             // Another part is what it was.
             assert_eq!(blobs.read(&ada, address, 0, 100).unwrap(), content[..100]);
         }
+        // Noticed once, told always.
+        let again = blobs.read(&ada, address, last, 1);
+        assert!(matches!(again, Err(BlobError::Corrupted { first: false, .. })));
         assert_eq!(blobs.verify_all().len(), 1);
         assert_eq!(put(&blobs, &ada, &content, PART_BYTES).unwrap(), address);
         assert_eq!(get(&blobs, &ada, address).unwrap(), content);
@@ -318,13 +508,13 @@ fn uploads_go_on_after_a_crash() {
     let blobs = open(home.path());
     assert_eq!(blobs.progress(&ada, id).unwrap().next, PART_BYTES as u64);
     append_from(&blobs, &ada, id, &content, PART_BYTES).unwrap();
-    let address = blobs.finish(&ada, id).unwrap();
+    let address = finish(&blobs, &ada, id).unwrap();
     assert_eq!(get(&blobs, &ada, address).unwrap(), content);
     blobs.release(&ada, address).unwrap();
     // One of long ago is removed.
     blobs.begin(&ada, 5, None, ROOM, NOW).unwrap();
     drop(blobs);
-    Blobs::open(home.path().to_owned(), limits(), NOW + UPLOAD_AGE_MAX + 1).unwrap();
+    Blobs::open(home.path().to_owned(), limits(), NOW + limits().upload_age_ms_max + 1).unwrap();
     assert_eq!(files(home.path()), [""; 0]);
 }
 
@@ -344,7 +534,7 @@ fn every_step_may_be_the_last() {
                 None => blobs.begin(&ada, content.len() as u64, Some(address), ROOM, NOW)?,
             };
             append_from(blobs, &ada, id, &content, 700_000)?;
-            assert_eq!(blobs.finish(&ada, id)?, address);
+            assert_eq!(finish(blobs, &ada, id)?, address);
         }
         if !told.contains(&"given up by ada") {
             told.push("kept");

@@ -14,9 +14,6 @@ use super::disk::{self, Disk};
 use super::error::BlobError;
 use super::parts::{Address, HASH_BYTES, PART_BYTES, part_count, part_hash, part_hasher, root, single};
 
-/// How long an upload is kept that is not finished, in milliseconds: a day. Looked at when the daemon starts.
-pub const UPLOAD_AGE_MAX: u64 = 24 * 3600 * 1000;
-
 /// Bytes of what is written down about an upload.
 const ABOUT_BYTES_MAX: usize = 1024;
 
@@ -130,13 +127,13 @@ impl Upload {
         })
     }
 
-    /// Goes on with one that an earlier daemon began: after the last whole part that verifies.
-    pub(super) fn resume(disk: &Disk, directory: &Path, now_ms: u64) -> io::Result<Option<Self>> {
+    /// Goes on with one that an earlier daemon began, if it is not too old: after the last whole part that verifies.
+    pub(super) fn resume(disk: &Disk, directory: &Path, (now_ms, age_ms_max): (u64, u64)) -> io::Result<Option<Self>> {
         let about = disk::small(&directory.join("about"), ABOUT_BYTES_MAX)?;
         let Some(about) = std::str::from_utf8(&about).ok().and_then(About::read) else {
             return Ok(None);
         };
-        let too_old = now_ms.saturating_sub(about.begun_ms) > UPLOAD_AGE_MAX;
+        let too_old = now_ms.saturating_sub(about.begun_ms) > age_ms_max;
         // Without its data it has become a blob.
         if too_old || disk::reading(&directory.join("data")).is_err() {
             return Ok(None);

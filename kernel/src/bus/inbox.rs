@@ -286,7 +286,8 @@ impl Inbox {
                 return Err(full());
             }
             if let Some(held) = &mut state.held {
-                held.grow(bytes as u64).map_err(|e| NoPlace::OverQuota(Box::new(e)))?;
+                held.grow_state(bytes as u64)
+                    .map_err(|e| NoPlace::OverQuota(Box::new(e)))?;
             }
             let disk = &mut state.disk;
             disk.messages += 1;

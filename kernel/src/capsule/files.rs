@@ -1,22 +1,26 @@
-//! Files of principals, as their actors reach them: whose trees are where, and what those take of a quota.
+//! Files of principals, as their actors reach them: whose trees are where, and what those, and blobs, take of a quota.
 //!
-//! A tree is opened when it is first used. What its writes take is counted for whoever has a limit on storage: once what is there is counted,
-//! then each write by what it grows. One write at a time of such a principal is decided and counted, so that two of them do not both take the
-//! last room; for everybody else nothing is counted and nothing waits.
+//! A tree is opened when it is first used. What is stored is one account, whether it is in tables, files or blobs, and is counted for whoever has
+//! a limit on that: once all that is there, when the first of it is written; then each write of a file by what it grows, and blobs by what the
+//! content store says that there is. One such write at a time of such a principal is decided and counted, so that two of them do not both take the
+//! last room; for everybody else nothing is counted and nothing waits. Who writes to tables does not wait for files: what a handling commits
+//! while a file is written may come on top of the last room, once.
 //!
 //! Deliberately absent: what is allowed, which is the gate's; and what a path means, which is the tree's.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use astrid_wire::{Principal, Problem};
 use dashmap::DashMap;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::audit::{Audit, Entry, Kind, Outcome};
+use crate::blob::{BlobError, Blobs};
 use crate::home::Home;
 use crate::keeper::protocol::Layers;
-use crate::ledger::{Account, Hold, Limit};
+use crate::ledger::{Account, Exceeded, Hold, Ledger, Limit};
 use crate::port::child::mount::{self, Mounts, Taken};
 use crate::vfs::Tree;
 use crate::vfs::beneath::Beneath;
@@ -37,6 +41,8 @@ pub struct Files {
     home: Home,
     /// Directories that operators attached.
     pub workspaces: Arc<Workspaces>,
+    /// Bytes by their hash, which count with the files.
+    pub blobs: Arc<Blobs>,
     owned: DashMap<Principal, Arc<Owned>, ahash::RandomState>,
 }
 
@@ -44,18 +50,42 @@ pub struct Files {
 #[derive(Debug, Default)]
 pub struct Owned {
     /// What it takes of a quota, once that was counted.
-    stored: Mutex<Option<Hold>>,
+    stored: Mutex<Option<Stored>>,
+    /// Somebody else has written its files since.
+    is_stale: AtomicBool,
     /// Held while a file is compared with what is expected and replaced.
     replacing: Mutex<()>,
+}
+
+/// What a principal takes of its quota beside the tables of its actors.
+#[derive(Debug)]
+struct Stored {
+    files: Hold,
+    blobs: Hold,
+}
+
+/// Why a blob was not announced.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAnnounced {
+    /// The principal stores as much as it may.
+    #[error(transparent)]
+    Quota(#[from] Exceeded),
+    /// What it stores cannot be counted.
+    #[error("what is stored cannot be counted: {0}")]
+    Count(#[from] FsError),
+    /// The content store refused.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
 }
 
 impl Files {
     /// The files of a home. Nothing is opened.
     #[must_use]
-    pub fn new(home: &Home, workspaces: Arc<Workspaces>) -> Self {
+    pub fn new(home: &Home, workspaces: Arc<Workspaces>, blobs: Arc<Blobs>) -> Self {
         Self {
             home: home.clone(),
             workspaces,
+            blobs,
             owned: DashMap::default(),
         }
     }
@@ -105,8 +135,9 @@ impl Files {
 
     /// What a principal's files take is counted anew with the next write: somebody else has written them.
     pub fn count_again(&self, principal: &Principal) {
-        let owned = self.owned.get(principal).map(|owned| Arc::clone(&owned));
-        drop(owned.and_then(|owned| owned.stored.lock().take()));
+        if let Some(owned) = self.owned.get(principal) {
+            owned.is_stale.store(true, Ordering::Release);
+        }
     }
 
     fn directory(&self, principal: &Principal, scheme: Scheme) -> PathBuf {
@@ -135,11 +166,16 @@ impl Files {
         Ok(Arc::new(Tree::Plain(Plain::new(root))))
     }
 
-    /// Bytes that a principal's files take on the disk.
+    /// Bytes that a principal keeps beside the tables of its actors.
     ///
     /// # Errors
     /// The system's; [`Fault::TooMany`].
     pub fn stored_bytes(&self, principal: &Principal) -> Result<u64, FsError> {
+        Ok(self.file_bytes(principal)?.saturating_add(self.blobs.usage(principal)))
+    }
+
+    /// Bytes that a principal's files take on the disk.
+    fn file_bytes(&self, principal: &Principal) -> Result<u64, FsError> {
         let mut bytes = self.workspaces.stored_bytes(principal)?;
         for scheme in [Scheme::Home, Scheme::Tmp] {
             let counted = match Beneath::open(&self.directory(principal, scheme)) {
@@ -157,21 +193,43 @@ impl Files {
 
 /// Gives workspaces to programs.
 #[derive(Debug)]
-pub struct Lender(pub Arc<Files>);
+pub struct Lender {
+    /// The files of everybody.
+    pub files: Arc<Files>,
+    /// What everybody may store.
+    pub ledger: Arc<Ledger>,
+}
 
 impl mount::Workspaces for Lender {
     fn layers(&self, principal: &Principal) -> Result<Layers, String> {
-        let workspace = self.0.workspaces.of(principal).map_err(|error| error.to_string())?;
+        let workspace = self.files.workspaces.of(principal).map_err(|error| error.to_string())?;
         workspace.lend().map_err(|error| error.to_string())?;
         let (lower, upper, work) = workspace.layers();
         Ok(Layers { lower, upper, work })
     }
 
     fn check_out(&self, principal: &Principal, bytes_max: u64) -> Result<Arc<dyn mount::Checkout>, String> {
-        let workspace = self.0.workspaces.of(principal).map_err(|error| error.to_string())?;
+        let workspace = self.files.workspaces.of(principal).map_err(|error| error.to_string())?;
         Ok(Arc::new(
             workspace.check_out(bytes_max).map_err(|error| error.to_string())?,
         ))
+    }
+
+    fn room(&self, principal: &Principal) -> Result<mount::Room, String> {
+        let account = self.ledger.account(principal);
+        if !account.pays_for_storage() {
+            return Ok(mount::Room::Left);
+        }
+        self.files.count_again(principal);
+        let owned = self.files.of(principal);
+        owned
+            .measure(&self.files, &account)
+            .map_err(|error| error.to_string())?;
+        Ok(match account.storage_room() {
+            _ if account.stores_too_much() => mount::Room::Over,
+            0 => mount::Room::None,
+            _ => mount::Room::Left,
+        })
     }
 }
 
@@ -214,7 +272,7 @@ pub fn lent(mounts: &Mounts, principal: &Principal) -> Lent {
 pub struct Spending<'a> {
     /// What it may take.
     pub room: Room,
-    stored: Option<MutexGuard<'a, Option<Hold>>>,
+    stored: Option<MutexGuard<'a, Option<Stored>>>,
 }
 
 impl std::fmt::Debug for Spending<'_> {
@@ -237,15 +295,80 @@ impl Owned {
                 stored: None,
             });
         }
-        let mut stored = self.stored.lock();
-        if stored.is_none() {
-            let bytes = files.stored_bytes(account.principal())?;
-            *stored = Some(account.hold_anyway(Limit::Storage, bytes));
-        }
+        let stored = self.counted(files, account)?;
         Ok(Spending {
             room: Room::of(account.storage_room()),
             stored: Some(stored),
         })
+    }
+
+    /// Counts all that a principal stores, if that was not done: after that its account says what room there is.
+    ///
+    /// # Errors
+    /// What is there cannot be counted.
+    pub fn measure(&self, files: &Files, account: &Arc<Account>) -> Result<(), FsError> {
+        self.counted(files, account).map(drop)
+    }
+
+    fn counted(&self, files: &Files, account: &Arc<Account>) -> Result<MutexGuard<'_, Option<Stored>>, FsError> {
+        let mut stored = self.stored.lock();
+        let stale = self.is_stale.swap(false, Ordering::AcqRel);
+        if stored.is_some() && !stale && account.is_measured() {
+            return Ok(stored);
+        }
+        let who = account.principal();
+        let in_files = files
+            .file_bytes(who)
+            .inspect_err(|_| self.is_stale.store(stale, Ordering::Release))?;
+        let in_blobs = files.blobs.usage(who);
+        match stored.as_mut() {
+            Some(stored) => {
+                stored.files.set(in_files);
+                stored.blobs.set(in_blobs);
+            }
+            None => {
+                *stored = Some(Stored {
+                    files: account.hold_anyway(Limit::Storage, in_files),
+                    blobs: account.hold_anyway(Limit::Storage, in_blobs),
+                });
+            }
+        }
+        // Last: then all is counted.
+        let measured = account.measure_storage().map_err(std::io::Error::other);
+        measured.map_err(|error| FsError::new("", error.into()))?;
+        Ok(stored)
+    }
+
+    /// Announces a blob of that size, for which `announce` is called with the room that there is for it.
+    ///
+    /// # Errors
+    /// [`NotAnnounced`]; nothing is held for it then.
+    pub fn announce_blob<T>(
+        &self,
+        files: &Files,
+        account: &Arc<Account>,
+        size: u64,
+        announce: impl FnOnce(u64) -> Result<T, BlobError>,
+    ) -> Result<T, NotAnnounced> {
+        if !account.pays_for_storage() {
+            return Ok(announce(u64::MAX)?);
+        }
+        let mut stored = self.counted(files, account)?;
+        if let Some(stored) = stored.as_mut() {
+            stored.blobs.grow(size)?;
+        }
+        let announced = announce(size);
+        if let Some(stored) = stored.as_mut() {
+            stored.blobs.set(files.blobs.usage(account.principal()));
+        }
+        Ok(announced?)
+    }
+
+    /// What a principal has of blobs has changed.
+    pub fn recount_blobs(&self, files: &Files, account: &Arc<Account>) {
+        if let Some(stored) = self.stored.lock().as_mut() {
+            stored.blobs.set(files.blobs.usage(account.principal()));
+        }
     }
 
     /// Held while a file is compared with what is expected and replaced.
@@ -256,8 +379,9 @@ impl Owned {
 
 impl Drop for Spending<'_> {
     fn drop(&mut self) {
-        if let Some(hold) = self.stored.as_mut().and_then(|stored| stored.as_mut()) {
-            hold.set(hold.amount().saturating_add_signed(self.room.grown()));
+        if let Some(stored) = self.stored.as_mut().and_then(|stored| stored.as_mut()) {
+            let files = &mut stored.files;
+            files.set(files.amount().saturating_add_signed(self.room.grown()));
         }
     }
 }

@@ -138,7 +138,7 @@ pub struct Host {
     /// Does things later.
     pub deadlines: Arc<Deadlines>,
     /// Counts what is used.
-    pub ledger: Ledger,
+    pub ledger: Arc<Ledger>,
     /// Counts what happens.
     pub metrics: Arc<Metrics>,
     /// Knows who is live.

@@ -184,7 +184,7 @@ impl Control {
             Admin::CapsExplain => answer(id, &self.explain(&asked.parse()?)?),
             Admin::QuotaGet => answer(id, &self.quota(&asked.parse()?)?),
             Admin::QuotaSet => answer(id, &self.set_quota(actor, asked.parse()?).await?),
-            Admin::UsageGet => answer(id, &self.usage(&asked.parse()?)?),
+            Admin::UsageGet => answer(id, &self.usage(asked.parse()?).await?),
             Admin::UsageWatch => answer(id, &{
                 let nothing: Nothing = asked.parse()?;
                 self.usage_changes(message).await;
@@ -523,13 +523,22 @@ impl Control {
         }
     }
 
-    fn usage(&self, asked: &UsageGet) -> Result<astrid_wire::control::usage::Page, Problem> {
-        match &asked.name {
+    async fn usage(&self, asked: UsageGet) -> Result<astrid_wire::control::usage::Page, Problem> {
+        match asked.name {
             Some(name) => {
-                let known = self.authority().policy().knows(name);
-                let usage = self.host.ledger.usage(name).map_err(unreadable)?.filter(|_| known);
+                let known = self.authority().policy().knows(&name);
+                let (host, whose) = (Arc::clone(&self.host), name.clone());
+                // What is not counted is read now, and that may be much.
+                let usage = tokio::task::spawn_blocking(move || {
+                    let besides = || host.files.stored_bytes(&whose).unwrap_or_default();
+                    host.ledger.usage(&whose, besides)
+                });
+                let usage = usage
+                    .await
+                    .map_err(|_| Problem::new(codes::UNAVAILABLE, "the daemon stops"))?;
+                let usage = usage.map_err(unreadable)?.filter(|_| known);
                 Ok(astrid_wire::control::usage::Page {
-                    principals: vec![usage.ok_or_else(|| no_principal(name))?],
+                    principals: vec![usage.ok_or_else(|| no_principal(&name))?],
                     next: None,
                 })
             }

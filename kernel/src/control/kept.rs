@@ -13,7 +13,8 @@ use astrid_wire::problem::codes;
 use serde::de::DeserializeOwned;
 
 use super::Control;
-use crate::backup::{self, BackupError, Source};
+use crate::audit::{self, Entry, Kind};
+use crate::backup::{self, BackupError, LeftOut, Made, Source};
 use crate::bus::message::{Body, Message};
 use crate::capsule::durable::absent::{self, ForgetError};
 use crate::capsule::durable::dead::{self, Changed, DeadError};
@@ -45,6 +46,7 @@ fn refused(error: &BackupError) -> Problem {
         BackupError::Exists(_) => "exists",
         BackupError::Nothing(_) => codes::NOT_FOUND,
         BackupError::TooMany | BackupError::TooLarge => codes::TOO_LARGE,
+        BackupError::Busy => codes::TOO_MANY,
         _ => codes::UNAVAILABLE,
     };
     let mut text = error.to_string();
@@ -143,7 +145,7 @@ impl Control {
             Problem::new(codes::TOO_MANY, "a backup is being made already").with_hint("wait until it is done")
         })?;
         let store = Arc::clone(&self.host.store);
-        let home = self.home.clone();
+        let (home, blobs) = (self.home.clone(), Arc::clone(&self.host.blobs));
         let path = request.path.clone();
         tracing::info!(principal = %message.principal, path, "a backup begins");
         let made = tokio::task::spawn_blocking(move || {
@@ -152,11 +154,18 @@ impl Control {
             let source = Source::Online {
                 engine: &*engine,
                 sequence,
+                blobs: &blobs,
             };
             backup::create(&home, source, Path::new(&request.path), request.force)
         });
         match made.await {
-            Ok(Ok(written)) => {
+            Ok(Ok(Made { written, left_out })) => {
+                for LeftOut { address, what } in left_out {
+                    let entry = Entry::kernel(Kind::Integrity, "blob.corrupted").outcome(audit::Outcome::Failed);
+                    let entry = entry.resource(&address.to_string());
+                    // That the log takes nothing, it says itself.
+                    drop(self.host.audit.write(entry.detail(&format!("not in a backup: {what}"))));
+                }
                 tracing::info!(path, bytes = written.bytes, files = written.files, "a backup is made");
                 Ok(Body::json(&written))
             }

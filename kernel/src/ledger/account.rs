@@ -19,6 +19,11 @@ use super::exceeded::{Exceeded, Limit};
 use super::gauge::Gauge;
 use crate::store::engine::EngineError;
 
+/// Which part of a limit of storage what capsules remember has for itself, and how many bytes at most: who has filled it with files can still be
+/// told of its programs, and end them.
+const STATE_RESERVE_PART: u64 = 8;
+const STATE_RESERVE_BYTES_MAX: u64 = 256 << 10;
+
 /// Capsules that a principal's use is told apart by; what it uses of others is counted together.
 pub const PAIRS_MAX: usize = 64;
 
@@ -113,6 +118,16 @@ impl Hold {
         Ok(())
     }
 
+    /// As [`Hold::grow`], of storage for what capsules remember: as long as that is little, files that have taken all do not stand in its way.
+    ///
+    /// # Errors
+    /// [`Exceeded`]; what was held before stays held.
+    pub fn grow_state(&mut self, amount: u64) -> Result<(), Exceeded> {
+        self.account.take_state(self.amount, amount)?;
+        self.amount += amount;
+        Ok(())
+    }
+
     /// This much is held from now on, whatever the limit says.
     pub fn set(&mut self, amount: u64) {
         let gauge = self.account.gauge(self.what);
@@ -131,8 +146,9 @@ impl Hold {
         self.account = Arc::clone(account);
     }
 
-    /// What was held is counted on without this.
+    /// What was held of storage is in the tables of its principal's actors now, and counted on as that.
     pub fn keep(mut self) {
+        self.account.in_tables.fetch_add(self.amount, Ordering::Relaxed);
         self.amount = 0;
     }
 
@@ -170,6 +186,8 @@ pub struct Account {
     bytes: Bucket,
     memory: Gauge,
     storage: Gauge,
+    /// What of that is in the tables of its actors, as far as it was counted.
+    in_tables: AtomicU64,
     children: Gauge,
     connections: Gauge,
     calls: Gauge,
@@ -195,6 +213,7 @@ impl Account {
             bytes: Bucket::default(),
             memory: Gauge::default(),
             storage: Gauge::default(),
+            in_tables: AtomicU64::new(0),
             children: Gauge::default(),
             connections: Gauge::default(),
             calls: Gauge::default(),
@@ -213,9 +232,7 @@ impl Account {
         [&self.fuel, &self.messages, &self.bytes]
             .iter()
             .for_each(|b| b.refill());
-        // What it stores is counted anew when it is needed.
-        self.storage.give_back(u64::MAX);
-        self.is_measured.store(false, Ordering::Release);
+        self.measure_again();
         let mut pairs = self.pairs.lock();
         pairs.retain(|_, pair| Arc::strong_count(pair) > 1);
         for pair in pairs.values() {
@@ -238,6 +255,10 @@ impl Account {
         self.bytes.set_rate(quota.bytes_per_second.map(|b| b.0), now);
         self.memory.set_max(quota.memory.map(|b| b.0));
         self.storage.set_max(quota.storage.map(|b| b.0));
+        if quota.storage.is_none() {
+            // Nothing is counted while there is no limit.
+            self.measure_again();
+        }
         self.children.set_max(quota.children);
         self.connections.set_max(quota.connections);
         self.calls.set_max(quota.calls);
@@ -319,6 +340,37 @@ impl Account {
             what,
             amount,
         })
+    }
+
+    /// Holds storage for what capsules remember, as [`Hold::grow_state`] does.
+    ///
+    /// # Errors
+    /// [`Exceeded`].
+    pub fn hold_state(self: &Arc<Self>, amount: u64) -> Result<Hold, Exceeded> {
+        self.take_state(0, amount)?;
+        Ok(Hold {
+            account: Arc::clone(self),
+            what: Limit::Storage,
+            amount,
+        })
+    }
+
+    fn take_state(&self, held: u64, amount: u64) -> Result<(), Exceeded> {
+        self.take(Limit::Storage, amount).or_else(|exceeded| {
+            let max = self.storage.max().unwrap_or(u64::MAX);
+            let reserve = (max / STATE_RESERVE_PART).min(STATE_RESERVE_BYTES_MAX);
+            let there = self.in_tables.load(Ordering::Relaxed).saturating_add(held);
+            if there.saturating_add(amount) > reserve {
+                return Err(exceeded);
+            }
+            self.storage.force(amount);
+            Ok(())
+        })
+    }
+
+    /// Whether it stores more than it may: its files were written by somebody whom nobody could ask before.
+    pub fn stores_too_much(&self) -> bool {
+        self.storage.max().is_some_and(|max| self.storage.now() > max)
     }
 
     /// Holds so much, whatever the limit says: it is there already.
@@ -421,23 +473,42 @@ impl Account {
         max.saturating_sub(self.storage.now())
     }
 
-    /// It stores less.
+    /// Its actors' tables hold less.
     pub fn stores_less(&self, bytes: u64) {
+        let less = |now: u64| Some(now.saturating_sub(bytes));
+        // It always has a next value.
+        self.in_tables
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+            .ok();
         self.storage.give_back(bytes);
     }
 
-    /// Counts what its actors' tables hold, once.
+    /// Whether what it stores is counted, all of it: from then on it is kept up by who writes.
+    pub fn is_measured(&self) -> bool {
+        self.is_measured.load(Ordering::Acquire)
+    }
+
+    /// Counts what its actors' tables hold, once. What else it stores is counted before this, by who knows of it.
     ///
     /// # Errors
     /// They cannot be read.
     pub fn measure_storage(&self) -> Result<(), EngineError> {
-        if !self.is_measured.load(Ordering::Acquire) {
+        if !self.is_measured() {
             let bytes = self.bank.stored_bytes(&self.principal)?;
             if !self.is_measured.swap(true, Ordering::AcqRel) {
+                let before = self.in_tables.swap(bytes, Ordering::Relaxed);
                 self.storage.force(bytes);
+                self.storage.give_back(before);
             }
         }
         Ok(())
+    }
+
+    /// What it stores is counted anew when it is needed. What is held stays held.
+    fn measure_again(&self) {
+        if self.is_measured.swap(false, Ordering::AcqRel) {
+            self.storage.give_back(self.in_tables.swap(0, Ordering::Relaxed));
+        }
     }
 
     /// What its actors' tables hold, read anew.

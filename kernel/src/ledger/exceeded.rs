@@ -18,7 +18,7 @@ pub enum Limit {
     MessagesPerSecond,
     /// Bytes of messages a second.
     BytesPerSecond,
-    /// Bytes in the store.
+    /// Bytes that are kept: in the store, in files, in the content store.
     Storage,
     /// Programs.
     Children,

@@ -256,11 +256,16 @@ impl Ledger {
         self.accounts.len()
     }
 
-    /// What a principal used, holds and may. `None`: nobody of that name ever used anything.
+    /// What a principal used, holds and may. `None`: nobody of that name ever used anything. `besides`: bytes that it keeps elsewhere than in
+    /// the store; asked where nobody counts them.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn usage(&self, principal: &Principal) -> Result<Option<usage::Usage>, EngineError> {
+    pub fn usage(
+        &self,
+        principal: &Principal,
+        besides: impl FnOnce() -> u64,
+    ) -> Result<Option<usage::Usage>, EngineError> {
         let present = self.accounts.get(principal).map(|account| Arc::clone(&account));
         let report = match present {
             Some(account) => Some(account.report()),
@@ -271,7 +276,7 @@ impl Ledger {
         };
         let Some(mut report) = report else { return Ok(None) };
         if report.storage_bytes.is_none() {
-            report.storage_bytes = Some(self.bank.stored_bytes(principal)?);
+            report.storage_bytes = Some(self.bank.stored_bytes(principal)?.saturating_add(besides()));
         }
         Ok(Some(report))
     }

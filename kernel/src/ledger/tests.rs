@@ -230,7 +230,7 @@ fn a_clean_stop_is_exact() {
         assert_eq!(bench.stored(), 1);
     }
     let bench = Bench::over(&memory);
-    let told = bench.ledger.usage(&who("p")).unwrap().unwrap();
+    let told = bench.ledger.usage(&who("p"), || 0).unwrap().unwrap();
     assert_eq!(
         (told.fuel, told.handled, told.published, told.published_bytes),
         (12_345, 1, 3, 300)
@@ -242,9 +242,31 @@ fn a_clean_stop_is_exact() {
         12_345
     );
     assert_eq!(bench.ledger.fuel(), 0, "since the start");
-    assert!(bench.ledger.usage(&who("q")).unwrap().is_none());
+    assert!(bench.ledger.usage(&who("q"), || 0).unwrap().is_none());
     bench.ledger.forget(&who("p")).unwrap();
-    assert!(bench.ledger.usage(&who("p")).unwrap().is_none());
+    assert!(bench.ledger.usage(&who("p"), || 0).unwrap().is_none());
+}
+
+/// K12: what capsules remember has a little of a limit that files cannot take, and no more.
+#[test]
+fn files_leave_room_for_what_is_remembered() {
+    let (_bench, account) = Bench::with(Quota {
+        storage: Some(ByteSize(8_000)),
+        ..Quota::default()
+    });
+    account.measure_storage().unwrap();
+    let files = account.hold_anyway(Limit::Storage, 9_000);
+    assert!(account.stores_too_much() && account.storage_room() == 0);
+    account.hold(Limit::Storage, 1).unwrap_err();
+    let mut state = account.hold_state(900).unwrap();
+    state.grow_state(100).unwrap();
+    state.grow_state(1).unwrap_err();
+    state.keep();
+    account.hold_state(1).unwrap_err();
+    drop(files);
+    assert!(!account.stores_too_much());
+    drop(account.hold_state(7_000).unwrap());
+    account.hold_state(7_001).unwrap_err();
 }
 
 /// K12: who is deleted and made anew has one row, also for whoever held it all the time (an actor that has it as its payer, a connection):
@@ -278,11 +300,11 @@ fn a_row_that_is_held_begins_again() {
     held.handled(&pair, 5, 0, true);
     held.say(1).unwrap();
     held.say(1).unwrap_err();
-    let told = bench.ledger.usage(&who("p")).unwrap().unwrap();
+    let told = bench.ledger.usage(&who("p"), || 0).unwrap().unwrap();
     assert_eq!((told.fuel, told.handled, told.connections.now), (5, 1, 1));
     assert_eq!((told.capsules.len(), told.capsules[0].fuel), (1, 5));
     drop(connection);
-    assert_eq!(bench.ledger.usage(&who("p")).unwrap().unwrap().connections.now, 0);
+    assert_eq!(bench.ledger.usage(&who("p"), || 0).unwrap().unwrap().connections.now, 0);
     bench.ledger.settle();
     bench.seal();
     drop(held);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use astrid_kernel::audit::Audit;
 use astrid_kernel::authority::Gate;
-use astrid_kernel::blob::{BlobLimits, Blobs};
+use astrid_kernel::blob::Blobs;
 use astrid_kernel::bus::Bus;
 use astrid_kernel::bus::inbox::Inbox;
 use astrid_kernel::bus::message::Ids;
@@ -23,6 +23,7 @@ use astrid_kernel::capsule::shard::Shard;
 use astrid_kernel::capsule::ticker::Ticker;
 use astrid_kernel::capsule::{Acting, Host, Topics, engine, host};
 use astrid_kernel::clock::Clock;
+use astrid_kernel::config::BlobsConfig;
 use astrid_kernel::deadlines::Deadlines;
 use astrid_kernel::home::Home;
 use astrid_kernel::keys::BootToken;
@@ -85,7 +86,7 @@ impl Machine {
             engine,
             linker,
             parts: parts.into(),
-            blobs: Arc::new(Blobs::open(home.blobs_dir(), BlobLimits::default(), 0).unwrap()),
+            blobs: Arc::new(Blobs::open(home.blobs_dir(), BlobsConfig::default().into(), 0).unwrap()),
             home,
             _directory: directory,
         }
@@ -137,7 +138,11 @@ impl Kernel {
         let children = Children::new(children, boot, Arc::clone(&ids), &metrics, Arc::clone(&changed)).unwrap();
         let topics = Topics::new().unwrap();
         let store = ready(Store::open(Box::new(disk))).map_err(|error| EngineError::Io(error.to_string().into()))?;
-        let ledger = Ledger::new(Arc::clone(&store), Arc::clone(&deadlines), Arc::clone(&metrics));
+        let ledger = Arc::new(Ledger::new(
+            Arc::clone(&store),
+            Arc::clone(&deadlines),
+            Arc::clone(&metrics),
+        ));
         let host = Arc::new(Host {
             engine: machine.engine.clone(),
             durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),
@@ -145,6 +150,7 @@ impl Kernel {
             files: Arc::new(Files::new(
                 &machine.home,
                 Arc::new(Workspaces::new("/nonexistent".into(), Box::new(|_| None))),
+                Arc::clone(&machine.blobs),
             )),
             watches: Arc::new(Watches::new(Arc::clone(&ids), Arc::clone(&topics.watch))),
             bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),

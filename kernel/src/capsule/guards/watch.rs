@@ -90,15 +90,20 @@ impl kv::Host for Watch {
         Ok(value.map(|value| value.to_vec()))
     }
 
-    fn put(&mut self, _: Vec<u8>, _: Vec<u8>) -> Result<(), kv::KvError> {
+    async fn put(&mut self, _: Vec<u8>, _: Vec<u8>) -> Result<(), kv::KvError> {
         only_reads()
     }
 
-    fn delete(&mut self, _: Vec<u8>) -> Result<(), kv::KvError> {
+    async fn delete(&mut self, _: Vec<u8>) -> Result<(), kv::KvError> {
         only_reads()
     }
 
-    fn compare_and_swap(&mut self, _: Vec<u8>, _: Option<Vec<u8>>, _: Option<Vec<u8>>) -> Result<bool, kv::KvError> {
+    async fn compare_and_swap(
+        &mut self,
+        _: Vec<u8>,
+        _: Option<Vec<u8>>,
+        _: Option<Vec<u8>>,
+    ) -> Result<bool, kv::KvError> {
         only_reads()
     }
 

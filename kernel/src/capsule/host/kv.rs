@@ -7,7 +7,6 @@ use crate::authority::{Denied, Permit};
 use crate::capsule::actor::ScopeKey;
 use crate::capsule::guest::Guest;
 use crate::capsule::working::{self, TooMuch};
-use crate::ledger::Limit;
 use crate::store::engine::{EngineError, Span};
 use crate::store::table::Table;
 use crate::store::{KEY_BYTES_MAX, Store, VALUE_BYTES_MAX};
@@ -64,7 +63,7 @@ fn weight(key: &[u8], value: Option<usize>) -> u64 {
 
 impl Guest {
     /// Writes, and counts what that takes where a quota limits it: in a principal's own table.
-    fn write(
+    async fn write(
         &mut self,
         store: &Store,
         table: Permit<Table>,
@@ -73,7 +72,7 @@ impl Guest {
     ) -> Result<(), KvError> {
         let own = matches!(self.actor.key(), ScopeKey::Principal(_));
         if own && self.payer.account.pays_for_storage() {
-            self.payer.account.measure_storage()?;
+            self.measure_storage().await.map_err(KvError::Unavailable)?;
             let before = self.working.get(store, &table, &key)?;
             let (before, after) = (
                 weight(&key, before.map(|v| v.len())),
@@ -81,9 +80,9 @@ impl Guest {
             );
             if after > before {
                 let paid = match &mut self.stored.0 {
-                    Some(hold) => hold.grow(after - before),
+                    Some(hold) => hold.grow_state(after - before),
                     none => {
-                        let held = self.payer.account.hold(Limit::Storage, after - before);
+                        let held = self.payer.account.hold_state(after - before);
                         held.map(|hold| *none = Some(hold))
                     }
                 };
@@ -114,20 +113,20 @@ impl Host for Guest {
         Ok(value.map(|value| value.to_vec()))
     }
 
-    fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), KvError> {
+    async fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), KvError> {
         check_key(&key)?;
         check_value(Some(&value))?;
         let (store, table) = self.table()?;
-        self.write(&store, table, key, Some(value))
+        self.write(&store, table, key, Some(value)).await
     }
 
-    fn delete(&mut self, key: Vec<u8>) -> Result<(), KvError> {
+    async fn delete(&mut self, key: Vec<u8>) -> Result<(), KvError> {
         check_key(&key)?;
         let (store, table) = self.table()?;
-        self.write(&store, table, key, None)
+        self.write(&store, table, key, None).await
     }
 
-    fn compare_and_swap(
+    async fn compare_and_swap(
         &mut self,
         key: Vec<u8>,
         expected: Option<Vec<u8>>,
@@ -140,7 +139,7 @@ impl Host for Guest {
         if present.as_deref() != expected.as_deref() {
             return Ok(false);
         }
-        self.write(&store, table, key, value)?;
+        self.write(&store, table, key, value).await?;
         Ok(true)
     }
 

@@ -8,6 +8,7 @@
 //! told what it did wrong.
 
 mod actor;
+mod aside;
 mod blob;
 pub(crate) mod bus;
 mod child;
@@ -46,6 +47,11 @@ pub mod bindings {
             "astrid:kernel/bus.emit": async,
             // These wait for the disk, where it takes long.
             "astrid:kernel/fs": async,
+            "astrid:kernel/blob": async,
+            // What somebody stores is counted before the first of it is written, where that is limited.
+            "astrid:kernel/kv.put": async,
+            "astrid:kernel/kv.delete": async,
+            "astrid:kernel/kv.compare-and-swap": async,
         },
         exports: { default: async },
         ownership: Borrowing { duplicate_if_necessary: true },

@@ -30,4 +30,10 @@ pub struct Written {
     /// The last commit in it, where the store is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence: Option<u64>,
+    /// Blobs in it.
+    #[serde(default)]
+    pub blobs: u64,
+    /// Blobs that are corrupted on disk, and so not in it; the daemon's log, and the audit log, name each.
+    #[serde(default)]
+    pub left_out: u64,
 }

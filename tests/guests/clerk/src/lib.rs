@@ -1,6 +1,10 @@
-//! A capsule that does to files what it is told. The kernel's tests drive it; it is of no other use.
+//! A capsule that does to files, blobs and its table what it is told. The kernel's tests drive it; it is of no other use.
 use astrid_sdk::fs::{Changed, Creation, Entry, Expected, File, FsError, Kind, Meta, OpenOptions};
 use astrid_sdk::prelude::*;
+
+mod stored;
+
+use stored::Wrong;
 
 #[derive(Default)]
 struct Clerk {
@@ -63,10 +67,31 @@ enum Step {
     Watch { path: String },
     /// Has them not told any more.
     Unwatch { port: u64 },
-}
-
-fn told(error: FsError) -> Value {
-    json!({ "error": format!("{error:?}"), "text": error.to_string() })
+    /// Keeps a blob of that many bytes.
+    KeepBlob { bytes: u64, seed: u8 },
+    /// Announces one.
+    Begin { bytes: u64, expected: Option<String> },
+    /// Writes all that is missing of it, in parts of that many bytes.
+    Append {
+        upload: u64,
+        bytes: u64,
+        seed: u8,
+        part: u64,
+    },
+    /// Makes a blob of it.
+    Finish { upload: u64 },
+    /// Gives it up.
+    Abort { upload: u64 },
+    /// Bytes of a blob.
+    Size { address: String },
+    /// Reads all of it, in parts of that many bytes: how many there were.
+    Fetch { address: String, part: u32 },
+    /// Gives it up.
+    Release { address: String },
+    /// Puts that many bytes into the table.
+    Store { key: String, bytes: u64 },
+    /// Removes them.
+    Unstore { key: String },
 }
 
 fn meta(meta: &Meta) -> Value {
@@ -100,7 +125,7 @@ impl Clerk {
     fn steps(&mut self, ctx: &mut Context, steps: Vec<Step>) -> Vec<Value> {
         steps
             .into_iter()
-            .map(|step| self.step(ctx, step).unwrap_or_else(told))
+            .map(|step| self.step(ctx, step).unwrap_or_else(Wrong::told))
             .collect()
     }
 
@@ -120,7 +145,11 @@ impl Clerk {
 }
 
 impl Clerk {
-    fn step(&mut self, ctx: &mut Context, step: Step) -> Result<Value, FsError> {
+    fn step(&mut self, ctx: &mut Context, step: Step) -> Result<Value, Wrong> {
+        let step = match stored::step(ctx, step)? {
+            Ok(done) => return Ok(done),
+            Err(step) => step,
+        };
         let mut fs = ctx.fs();
         Ok(match step {
             Step::Read { path } => json!(fs.read_to_string(path, 32 << 20)?),
@@ -201,6 +230,7 @@ impl Clerk {
             Step::Panic => panic!("on request"),
             Step::Watch { path } => json!(fs.watch(path)?),
             Step::Unwatch { port } => json!(fs.unwatch(port)),
+            _ => json!(null),
         })
     }
 }

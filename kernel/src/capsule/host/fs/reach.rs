@@ -53,21 +53,9 @@ impl Guest {
         &mut self,
         work: impl FnOnce() -> Result<T, FsError> + Send + 'static,
     ) -> Result<T, FsError> {
-        let host = Arc::clone(self.host());
-        let began = host.deadlines.now();
-        let left = self.meter.time_left().min(self.time_left_of_caller());
-        let done = tokio::time::timeout(left, tokio::task::spawn_blocking(work)).await;
-        self.meter.waited(host.deadlines.now().saturating_duration_since(began));
-        self.look_at_clocks();
-        match done {
-            Ok(Ok(done)) => done,
-            Ok(Err(_)) => Err(FsError::Failed(
-                "it was not done: the daemon stops, or failed".to_owned(),
-            )),
-            Err(_) => Err(FsError::Failed(
-                "the time of this handling is over; what was begun may still be done".to_owned(),
-            )),
-        }
+        self.aside(work)
+            .await
+            .unwrap_or_else(|lost| Err(FsError::Failed(lost.to_string())))
     }
 
     pub(super) fn decide<T>(
