@@ -21,6 +21,7 @@ mod files;
 mod kernel;
 mod output;
 mod programs;
+mod workspaces;
 
 use std::time::{Duration, Instant};
 
@@ -93,7 +94,7 @@ fn main() {
         "{:<58} {:>11} {:>11}  {:<34} {:>7}  goal",
         "what", "ours", "limit", "the limit is", "ratio"
     );
-    let parts: [(&str, fn()); 9] = [
+    let parts: [(&str, fn()); 10] = [
         ("authority", authority::run),
         ("audit", audit::run),
         ("kernel", kernel::run),
@@ -102,6 +103,7 @@ fn main() {
         ("files", files::run),
         ("output", output::run),
         ("programs", programs::run),
+        ("workspaces", workspaces::run),
         ("daemon", daemon::run),
     ];
     // Without names, all of them.
