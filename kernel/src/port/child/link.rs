@@ -87,7 +87,7 @@ impl Children {
             .await
     }
 
-    async fn take_all_over(&self, socket: OwnedFd) -> io::Result<()> {
+    async fn take_all_over(self: &Arc<Self>, socket: OwnedFd) -> io::Result<()> {
         let link = Link::of(Connection::new(socket), None)?;
         let (pid, kept) = self.greet(&link).await?;
         tracing::info!(
@@ -160,7 +160,7 @@ impl Children {
             .map_err(io::Error::other)
     }
 
-    fn take_over(&self, kept: Kept) {
+    fn take_over(self: &Arc<Self>, kept: Kept) {
         let notes: Notes = match serde_json::from_str(&kept.notes) {
             Ok(notes) => notes,
             Err(error) => {
@@ -344,7 +344,7 @@ impl Children {
     }
 
     /// There is no keeper: what waits for one is refused.
-    fn refuse_all(&self, error: &io::Error) {
+    fn refuse_all(self: &Arc<Self>, error: &io::Error) {
         tracing::error!(%error, "the keeper cannot be started");
         let waiting: Vec<Arc<Child>> = {
             let mut table = self.table.lock();
@@ -364,7 +364,7 @@ impl Children {
     }
 
     /// Ends all children but those that stay, and the keeper with them; they have that long.
-    pub async fn end(&self, grace: Duration) {
+    pub async fn end(self: &Arc<Self>, grace: Duration) {
         {
             let mut table = self.table.lock();
             table.ending = true;
@@ -426,7 +426,7 @@ impl Children {
     }
 
     /// It is recorded that a child is to start, or it does not.
-    fn intended(&self, id: Option<ChildId>, answer: Result<u64, Refused>) {
+    fn intended(self: &Arc<Self>, id: Option<ChildId>, answer: Result<u64, Refused>) {
         let Some(id) = id else { return };
         let Some(child) = self.row(id) else { return };
         self.table.lock().intents.remove(&id);
@@ -536,7 +536,7 @@ impl Children {
     }
 
     /// A workspace is mounted, or cannot be: who waits for it is started, or told.
-    fn merged(&self, id: u64, result: Result<bool, Failure>, descriptors: Vec<OwnedFd>) {
+    fn merged(self: &Arc<Self>, id: u64, result: Result<bool, Failure>, descriptors: Vec<OwnedFd>) {
         let mut waiting: Vec<Request> = {
             let mut table = self.table.lock();
             let is_of = |request: &mut Request| request.mount.as_ref().is_some_and(|mount| mount.id == id);

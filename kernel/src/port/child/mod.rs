@@ -492,7 +492,7 @@ impl Children {
     }
 
     /// Sends a signal.
-    pub fn signal(&self, permit: Permit<Arc<Child>>, signal: i32, reach: Reach) {
+    pub fn signal(self: &Arc<Self>, permit: Permit<Arc<Child>>, signal: i32, reach: Reach) {
         let child = permit.into_object();
         self.request(ToKeeper::Signal {
             id: child.key,
@@ -501,7 +501,7 @@ impl Children {
         });
     }
 
-    fn request(&self, request: ToKeeper) {
+    fn request(self: &Arc<Self>, request: ToKeeper) {
         if let ToKeeper::Signal { id, .. } = request
             && self.withdraw(id)
         {
@@ -517,7 +517,7 @@ impl Children {
     }
 
     /// Closes a child's standard input once everything is written.
-    pub fn close_input(&self, permit: Permit<Arc<Child>>) {
+    pub fn close_input(self: &Arc<Self>, permit: Permit<Arc<Child>>) {
         let child = permit.into_object();
         let Some(input) = &child.input else { return };
         input.close();
@@ -554,7 +554,7 @@ impl Children {
     }
 
     /// Ends the children of an actor that ends for good, but those that stay.
-    pub fn abandon(&self, held: &Held) {
+    pub fn abandon(self: &Arc<Self>, held: &Held) {
         for child in held.all().into_iter().filter(|child| !child.adopt) {
             self.request(ToKeeper::Signal {
                 id: child.key,
@@ -565,7 +565,7 @@ impl Children {
     }
 
     /// Ends the children of principals of whom that is true, at once, also those that would stay. How many.
-    pub fn end_of(&self, whose: impl Fn(&Principal) -> bool) -> usize {
+    pub fn end_of(self: &Arc<Self>, whose: impl Fn(&Principal) -> bool) -> usize {
         let table = self.table.lock();
         let theirs = table.rows.values().filter(|child| whose(&child.owner.principal));
         let theirs: Vec<ChildId> = theirs.map(|child| child.key).collect();
@@ -602,11 +602,7 @@ impl Children {
             input.end();
         }
         drop(std::mem::take(&mut child.progress.lock().sinks));
-        let workspace = child.progress.lock().workspace.take();
-        if let Some(Seen::Copied(copy)) = workspace {
-            // It was not started after all.
-            self.put_back(copy);
-        }
+        drop(child.progress.lock().workspace.take());
         if let Some(held) = child.told.lock().as_ref().and_then(|told| told.held.upgrade()) {
             held.remove(child.id);
         }
@@ -631,7 +627,10 @@ impl Children {
         }
     }
 
-    fn failed(&self, child: &Child, problem: &Problem) {
+    fn failed(self: &Arc<Self>, child: &Arc<Child>, problem: &Problem) {
+        if child.has_copy() {
+            return self.failed_with_copy(child, problem);
+        }
         self.forget(child);
         let intent = child.progress.lock().intent.take();
         if let Some(intent) = intent {

@@ -64,7 +64,7 @@ impl Children {
         preparation.copy.map_or(Ok(()), |copy| copy.make())
     }
 
-    fn prepared(&self, id: ChildId, done: Result<(), Problem>) {
+    fn prepared(self: &Arc<Self>, id: ChildId, done: Result<(), Problem>) {
         let mut table = self.table.lock();
         let request = table.preparing.extract_if(.., |request| request.is_spawn_of(id)).next();
         // Otherwise it was withdrawn.
@@ -86,7 +86,7 @@ impl Children {
     }
 
     /// A child that is being prepared is not started. False when there is no such child.
-    pub(super) fn withdraw(&self, id: ChildId) -> bool {
+    pub(super) fn withdraw(self: &Arc<Self>, id: ChildId) -> bool {
         let mut table = self.table.lock();
         let is_it = |request: &mut Request| request.is_spawn_of(id);
         if table.preparing.extract_if(.., is_it).next().is_none() {
@@ -102,7 +102,7 @@ impl Children {
     }
 
     /// None of those that are prepared is started: the daemon stops.
-    pub(super) fn withdraw_all(&self) {
+    pub(super) fn withdraw_all(self: &Arc<Self>) {
         let preparing: Vec<ChildId> = {
             let table = self.table.lock();
             let spawns = table.preparing.iter().filter_map(|request| match &request.message {
@@ -128,13 +128,13 @@ impl Children {
         Some(taken)
     }
 
-    /// Removes the copy of a child that was not started.
-    pub(super) fn put_back(&self, copy: Arc<dyn Checkout>) {
+    /// A child was not started: that is told when its copy is removed, and the workspace free for the next.
+    pub(super) fn failed_with_copy(self: &Arc<Self>, child: &Arc<Child>, problem: &Problem) {
+        let (children, child, problem) = (Arc::clone(self), Arc::clone(child), problem.clone());
         self.while_it_lasts(async move {
-            let put_back = tokio::task::spawn_blocking(move || copy.take_back()).await;
-            if let Ok(Err(error)) = put_back {
-                tracing::error!(error, "a copy of a workspace that nobody worked on is not removed");
-            }
+            // Nobody worked on it: there is nothing to tell of it, but in the log.
+            drop(children.take_back(&child).await);
+            children.failed(&child, &problem);
         });
     }
 }

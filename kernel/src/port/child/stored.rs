@@ -63,7 +63,7 @@ impl Children {
         nobody
     }
 
-    fn end_storing(&self, principal: &Principal) {
+    fn end_storing(self: &Arc<Self>, principal: &Principal) {
         let storing: Vec<Arc<Child>> = {
             let table = self.table.lock();
             let storing = table.rows.values().filter(|child| child.stores(principal));
