@@ -51,10 +51,8 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         return Err(conflicts(context, &committed));
     }
     if !context.output.is_json() {
-        for path in &committed.left_out {
-            context.output.say(&format!(
-                "{path} is no file, directory or link, and stays in the workspace"
-            ));
+        for remark in &committed.remarks {
+            context.output.say(&format!("{}: {}", remark.path, remark.why));
         }
         context
             .output

@@ -4,7 +4,7 @@ use super::super::commit::{Recovered, recover};
 use super::*;
 
 fn recovered(fixture: &Fixture, fault: &mut Fault) -> Result<Recovered, ReviewError> {
-    recover(&fixture.overlay, || root(&fixture.lower), fault)
+    recover(&fixture.overlay, || root(&fixture.lower), || Ok(()), fault)
 }
 
 /// What the workspace shows when nothing goes wrong.
