@@ -39,6 +39,12 @@ pub const OPAQUE: &str = "user.overlay.opaque";
 /// Attribute of a file that was copied from the layer below.
 pub const ORIGIN: &str = "user.overlay.origin";
 
+/// Bytes of [`ORIGIN`] before the handle, as the kernel writes it.
+const ORIGIN_HEAD_BYTES: usize = 21;
+
+/// Types of handles that have the number of the inode in them: of ext4, tmpfs and most others, of XFS, of Btrfs.
+const ORIGIN_TYPES: [u8; 7] = [0x01, 0x02, 0x81, 0x82, 0x4d, 0x4e, 0x4f];
+
 /// Attribute of an empty file that stands for a whiteout.
 pub const WHITEOUT: &str = "user.overlay.whiteout";
 
@@ -250,6 +256,39 @@ pub fn make_transparent(directory: impl AsFd) -> io::Result<()> {
 /// The file system's.
 pub fn has_origin(file: impl AsFd) -> io::Result<bool> {
     Ok(attribute(file, ORIGIN)?.is_some())
+}
+
+/// What a file or directory was copied from, as far as it says so.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin(Vec<u8>);
+
+impl Origin {
+    /// The numbers that may be that of its inode: the kernel writes a handle of it, whose form the file system of the layer below has chosen.
+    /// `None` where it has a form that we do not know, or none was written.
+    #[must_use]
+    pub fn inodes(&self) -> Option<Vec<u64>> {
+        // Version, magic, length, flags, type, and the file system's 16 bytes.
+        let handle = self
+            .0
+            .get(ORIGIN_HEAD_BYTES..)
+            .filter(|_| ORIGIN_TYPES.contains(&self.0[4]))?;
+        let words: Vec<u64> = handle
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|word| u64::from(u32::from_ne_bytes(*word)))
+            .collect();
+        let long = words.windows(2).map(|pair| pair[0] | pair[1] << 32);
+        Some(long.chain(words.iter().copied()).collect())
+    }
+}
+
+/// What a file or directory was copied from; `None` when it does not say that it was.
+///
+/// # Errors
+/// The file system's.
+pub fn origin(file: impl AsFd) -> io::Result<Option<Origin>> {
+    Ok(attribute(file, ORIGIN)?.map(Origin))
 }
 
 /// Says that a file was copied from the layer below.

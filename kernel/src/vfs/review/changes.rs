@@ -37,6 +37,11 @@ pub struct Change {
     pub hidden: bool,
     /// Whether it is a directory of the upper that is too deep to be looked into.
     pub deep: bool,
+    /// When one of the directories of the lower on the way became another one, or changed otherwise than by what is in it, in nanoseconds since
+    /// 1970; [`i128::MIN`] for never, and [`i128::MAX`] when the workspace has a copy of another one.
+    pub turned_ns: i128,
+    /// When the whiteout was made that hides it, if one does that moving something may have left, in nanoseconds since 1970.
+    pub gone_ns: Option<i128>,
 }
 
 /// What to look for.
@@ -60,7 +65,12 @@ pub fn walk(layers: &Layers, which: &Which<'_>, visit: &mut Visit<'_>) -> Result
     let upper = reach::way(&layers.upper, b"", reach::READ);
     let upper = upper.map_err(|error| ReviewError::io("open", b"")(error.into()))?;
     let lower = open(&layers.lower).map_err(|error| ReviewError::io("open", b"")(error.into()))?;
-    let mut walk = Walk { which, visit, depth: 0 };
+    let mut walk = Walk {
+        which,
+        visit,
+        depth: 0,
+        turned_ns: i128::MIN,
+    };
     walk.directory(&[], upper.as_fd(), Some(lower.as_fd()), false).map(drop)
 }
 
@@ -126,6 +136,21 @@ struct Walk<'a, 'b> {
     which: &'a Which<'a>,
     visit: &'a mut Visit<'b>,
     depth: usize,
+    turned_ns: i128,
+}
+
+/// After a change of what is in a directory both of its times are the same, but for the tick of a clock; after another change they are not.
+const SAME_CHANGE_NS: i128 = 100_000_000;
+
+/// When a directory of the lower became another than the workspace has a copy of; see [`Change::turned_ns`].
+fn turned_ns(upper: Borrowed<'_>, lower: Borrowed<'_>) -> std::io::Result<i128> {
+    let entry = layer::look_at(lower)?;
+    if let Some(inodes) = layer::origin(upper)?.and_then(|origin| origin.inodes()) {
+        let same = inodes.contains(&entry.stat.st_ino);
+        return Ok(if same { i128::MIN } else { i128::MAX });
+    }
+    let apart = entry.ctime_ns() - entry.mtime_ns() > SAME_CHANGE_NS;
+    Ok(if apart { entry.ctime_ns() } else { i128::MIN })
 }
 
 impl Walk<'_, '_> {
@@ -154,6 +179,12 @@ impl Walk<'_, '_> {
         hidden: bool,
     ) -> Result<ControlFlow<()>, ReviewError> {
         self.depth += 1;
+        let above_ns = self.turned_ns;
+        // What happens to the root itself is looked for elsewhere: it is known by its inode.
+        if let (Some(lower), false) = (lower, path.is_empty()) {
+            let turned = turned_ns(upper, lower).map_err(ReviewError::io("look at", path))?;
+            self.turned_ns = above_ns.max(turned);
+        }
         let hidden = hidden || layer::is_opaque(upper).map_err(ReviewError::io("read", path))?;
         let mut names_here = names(upper, path)?;
         if let (true, Some(lower)) = (hidden, lower) {
@@ -172,6 +203,7 @@ impl Walk<'_, '_> {
             }
         }
         self.depth -= 1;
+        self.turned_ns = above_ns;
         Ok(ControlFlow::Continue(()))
     }
 
@@ -189,6 +221,7 @@ impl Walk<'_, '_> {
         hidden: bool,
     ) -> Result<ControlFlow<()>, ReviewError> {
         let mut after = layer::look(upper, name).map_err(ReviewError::io("look at", &path))?;
+        let whiteout = after.filter(|entry| entry.kind == Kind::Whiteout);
         if let Some(entry) = &after {
             let gone = entry.kind == Kind::Whiteout
                 || files_too
@@ -216,6 +249,12 @@ impl Walk<'_, '_> {
                 after,
                 hidden,
                 deep,
+                turned_ns: self.turned_ns,
+                // Whiteouts of what was removed share one inode, as the kernel makes them.
+                gone_ns: whiteout
+                    .filter(|entry| entry.stat.st_nlink == 1)
+                    .as_ref()
+                    .map(Entry::mtime_ns),
             };
             if self.tell(change)?.is_break() {
                 return Ok(ControlFlow::Break(()));
@@ -268,6 +307,8 @@ impl Walk<'_, '_> {
                 after: None,
                 hidden,
                 deep: false,
+                turned_ns: self.turned_ns,
+                gone_ns: None,
             };
             if self.tell(change)?.is_break() {
                 return Ok(ControlFlow::Break(()));

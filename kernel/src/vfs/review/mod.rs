@@ -12,6 +12,7 @@
 //! - `reach`: what programs closed to everybody;
 //! - [`rollback`]: drops differences;
 //! - [`snapshot`]: keeps states, and goes back to them;
+//! - `stage`: new contents beside their places;
 //! - [`tree`]: whole directories, removed and copied.
 
 pub mod changes;
@@ -23,6 +24,7 @@ pub mod plan;
 mod reach;
 pub mod rollback;
 pub mod snapshot;
+mod stage;
 pub mod tree;
 
 use std::ffi::OsStr;

@@ -7,7 +7,7 @@
 //! Set-id bits, and the sticky bit of a file, are not committed unless the lower has them there already, or it is forced: a file of the daemon's
 //! user in a directory of somebody else would act as that user. So the plan has the mode without them, and which they are.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
 
 use astrid_wire::control::workspace::{Conflict, Counts, How, escape};
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::layer::{self, Entry, Kind};
 use super::changes::{Change, Which, tally, walk};
-use super::{Choice, DEPTH_MAX, Layers, ReviewError, as_path, brief, is_within, parted, reach, shown, tree};
+use super::{Choice, DEPTH_MAX, Layers, ReviewError, as_path, brief, is_within, order, parted, reach, shown, tree};
 
 /// Steps of a plan at most: some hundred bytes each are held in memory.
 pub const STEPS_MAX: usize = 1_000_000;
@@ -26,6 +26,15 @@ pub const CONFLICTS_SHOWN_MAX: usize = 1000;
 
 /// Paths that are named as left out, or as not committed as they are, at most.
 const LEFT_OUT_SHOWN_MAX: usize = 100;
+
+/// Why a directory whose mode differs is in the way.
+const OTHER_MODE: &str = "it has another mode, and something about it, or in it, changed meanwhile";
+
+/// What happens at once has the same time, but for the tick of a clock.
+const AT_ONCE_NS: i128 = 20_000_000;
+
+/// Why a file that is not there is in the way.
+const GONE: &str = "it was removed meanwhile";
 
 const SET_UID: u32 = 0o4000;
 const SET_GID: u32 = 0o2000;
@@ -183,12 +192,17 @@ pub fn make(layers: &Layers, choice: &Choice, since_ns: Option<i128>) -> Result<
         plan: Plan::default(),
         removed: None,
         parents: Vec::new(),
+        known: HashSet::new(),
+        hidden: HashSet::new(),
+        gone_ns: BTreeSet::new(),
+        moved: Vec::new(),
     };
     // Also what was not chosen: a directory that has to be made for something that was.
     walk(layers, &Which::default(), &mut |change| {
         maker.add(change)?;
         Ok(ControlFlow::Continue(()))
     })?;
+    maker.tell_moved();
     Ok(maker.plan)
 }
 
@@ -201,6 +215,14 @@ struct Maker<'a> {
     removed: Option<Vec<u8>>,
     /// Directories on the way that are made only if something in them is committed.
     parents: Vec<Change>,
+    /// Inodes of the lower where the workspace has something else, or nothing.
+    known: HashSet<u64>,
+    /// Sizes and times of what the workspace has not.
+    hidden: HashSet<(u64, i128)>,
+    /// When whiteouts were made.
+    gone_ns: BTreeSet<i128>,
+    /// Files that were copied from one of the lower, which may be one of those; and as which inodes, where that is known.
+    moved: Vec<(Vec<u8>, Entry, Option<Vec<u64>>)>,
 }
 
 /// Which bits of a mode are not committed: those that make who runs a file somebody else, where the lower has them not.
@@ -224,6 +246,13 @@ fn note(remarks: &mut Vec<Conflict>, path: &[u8], why: String) {
 
 impl Maker<'_> {
     fn add(&mut self, change: Change) -> Result<(), ReviewError> {
+        if let Some(before) = change.before.filter(|before| before.kind != Kind::Directory) {
+            self.known.insert(before.identity().1);
+            if change.how == How::Removed {
+                self.hidden.insert((before.size(), before.mtime_ns()));
+            }
+        }
+        self.gone_ns.extend(change.gone_ns);
         self.parents.retain(|parent| is_within(&change.path, &parent.path));
         if !self.choice.has(&change.path) {
             let directory = |entry: &Entry| entry.kind == Kind::Directory;
@@ -345,41 +374,86 @@ impl Maker<'_> {
 
     fn check(&mut self, change: &Change) -> Result<(), ReviewError> {
         let why = match (&change.before, &change.after) {
-            (Some(before), Some(after)) if before.kind == Kind::Directory && after.kind == Kind::Directory => None,
+            // What made them differ cannot be told: somebody here, or the workspace. It is not as it was, and so it is asked.
+            (Some(before), Some(after)) if before.kind == Kind::Directory && after.kind == Kind::Directory => {
+                (before.ctime_ns() > self.since_ns).then_some(OTHER_MODE)
+            }
+            (Some(_), _) if change.turned_ns > self.since_ns => {
+                Some("a directory that it is in was replaced, or got another mode, meanwhile")
+            }
             (Some(before), after) if before.ctime_ns() > self.since_ns => Some(match (before.kind, after) {
                 (Kind::Directory, None) => IN_DIRECTORY,
                 (_, None) => "it was changed meanwhile, and would be removed",
                 (_, Some(after)) if after.kind != before.kind => "it became something else meanwhile",
                 _ => "it was changed meanwhile",
             }),
-            (None, Some(after)) if after.kind == Kind::File && self.was_removed(change)? => {
-                Some("it was removed meanwhile")
-            }
+            (None, Some(after)) if after.kind == Kind::File => match self.was_removed(change)? {
+                Removed::No => None,
+                Removed::Unless(inodes) => {
+                    self.moved.push((change.path.clone(), *after, inodes));
+                    None
+                }
+            },
             _ => None,
         };
         if let Some(why) = why {
-            self.plan.conflicts_total += 1;
-            if self.plan.conflicts.len() < CONFLICTS_SHOWN_MAX {
-                let path = shown(&change.path);
-                self.plan.conflicts.push(Conflict {
-                    path,
-                    why: why.to_owned(),
-                });
-            }
+            self.conflict(&change.path, why);
         }
         Ok(())
     }
 
+    fn conflict(&mut self, path: &[u8], why: &str) {
+        self.plan.conflicts_total += 1;
+        if self.plan.conflicts.len() < CONFLICTS_SHOWN_MAX {
+            let (path, why) = (shown(path), why.to_owned());
+            self.plan.conflicts.push(Conflict { path, why });
+        }
+    }
+
+    /// Files that were copied from one that is not at their place: what the workspace moved is still in the lower, at a place that differs.
+    fn tell_moved(&mut self) {
+        let mut told = false;
+        for (path, file, inodes) in std::mem::take(&mut self.moved) {
+            let elsewhere = match inodes {
+                Some(inodes) => inodes.iter().any(|inode| self.known.contains(inode)),
+                // It was moved as it was; or moving it was the last that happened to it: that left a whiteout in the same moment.
+                None => {
+                    let moment = file.ctime_ns() - AT_ONCE_NS..=file.ctime_ns() + AT_ONCE_NS;
+                    self.hidden.contains(&(file.size(), file.mtime_ns())) || self.gone_ns.range(moment).next().is_some()
+                }
+            };
+            if !elsewhere {
+                self.conflict(&path, GONE);
+                told = true;
+            }
+        }
+        if told {
+            self.plan
+                .conflicts
+                .sort_by(|one, other| order(one.path.as_bytes(), other.path.as_bytes()));
+        }
+    }
+
     /// Whether a file of the upper was copied from one that the lower has not any more.
-    fn was_removed(&self, change: &Change) -> Result<bool, ReviewError> {
+    fn was_removed(&self, change: &Change) -> Result<Removed, ReviewError> {
         let (directory, name) = parted(&change.path);
         let failed = || ReviewError::io("look at", &change.path);
         let directory = reach::way(&self.layers.upper, directory, reach::READ);
         let directory = directory.map_err(|error| failed()(error.into()))?;
         let file = reach::file(directory, name).map_err(failed())?;
-        if !layer::has_origin(&*file).map_err(failed())? {
-            return Ok(false);
+        let Some(origin) = layer::origin(&*file).map_err(failed())? else {
+            return Ok(Removed::No);
+        };
+        if self.nearest(&change.path)?.1.ctime_ns() <= self.since_ns {
+            return Ok(Removed::No);
         }
-        Ok(self.nearest(&change.path)?.1.ctime_ns() > self.since_ns)
+        Ok(Removed::Unless(origin.inodes()))
     }
+}
+
+/// Whether the lower had a file.
+enum Removed {
+    No,
+    /// It is elsewhere in the lower, as one of these inodes where they are known.
+    Unless(Option<Vec<u64>>),
 }

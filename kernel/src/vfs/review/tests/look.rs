@@ -86,9 +86,17 @@ fn changes_are_what_differs() {
 /// What names a path outside is no path.
 #[test]
 fn paths_stay_inside() {
-    for path in ["", "/etc", "a/../b", "..", "a//b", "a/", ".", "a\0"] {
-        Choice::of(vec![path.as_bytes().to_vec()]).unwrap_err();
+    let of = |path: &str| Choice::of(vec![path.as_bytes().to_vec()]);
+    for path in [
+        "", "/", "/etc", "a/../b", "..", "../", "./..", "a//b", "a//", "a/.", "a\0",
+    ] {
+        of(path).unwrap_err();
     }
+    // As people and shells write them.
+    for path in ["a/", "./a", "./a/"] {
+        assert_eq!(of(path).unwrap().paths(), [b"a"]);
+    }
+    assert!(of(".").unwrap().is_all() && of("./").unwrap().is_all());
 }
 
 /// `git apply` makes of the lower what the workspace shows.
