@@ -25,7 +25,7 @@ pub(super) struct Args {
     /// Only these and what is below them; the rest stays in the workspace
     #[arg(value_name = "PATH")]
     paths: Vec<String>,
-    /// Write over what changed meanwhile
+    /// Write over what changed meanwhile, and set-id bits as well
     #[arg(long)]
     force: bool,
     /// Do not ask first
