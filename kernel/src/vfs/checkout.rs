@@ -59,6 +59,7 @@ impl Made {
     ///
     /// # Errors
     /// The file system's.
+    #[allow(clippy::disallowed_methods, reason = "a clock's tick is nothing that happens")]
     pub fn save(&self, directory: impl AsFd, name: &OsStr) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(self.places.len() * (8 + PLACE_BYTES));
         for (inode, place) in &self.places {

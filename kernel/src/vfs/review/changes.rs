@@ -316,10 +316,9 @@ impl Walk<'_, '_> {
             if entry.kind == Kind::Directory
                 && !self.is_deep(&path)
                 && let Some(below) = open_lower(lower.as_fd(), &name, &path)?
+                && self.removed(&path, &below, hidden)?.is_break()
             {
-                if self.removed(&path, &below, hidden)?.is_break() {
-                    return Ok(ControlFlow::Break(()));
-                }
+                return Ok(ControlFlow::Break(()));
             }
         }
         self.depth -= 1;

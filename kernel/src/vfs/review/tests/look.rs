@@ -165,7 +165,7 @@ fn no_patch_is_forged() {
         let count = 1 + numbers.below(14);
         let pick = |_| LINES[usize::try_from(numbers.below(LINES.len() as u64)).unwrap()];
         let lines: Vec<&str> = (0..count).map(pick).collect();
-        let text = lines.join("\n") + if newline && count % 2 == 0 { "\n" } else { "" };
+        let text = lines.join("\n") + if newline && count.is_multiple_of(2) { "\n" } else { "" };
         if text.is_empty() { "x".to_owned() } else { text }
     };
     for round in 0..30 {
