@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -261,6 +261,50 @@ fn changes_are_thrown_away() {
     for path in ["../x", "/etc/passwd", "a//b"] {
         assert_eq!(place.run(&["diff", "default", path]).code(), 1, "{path}");
     }
+}
+
+/// Paths are named as people and shells write them; one that is no change is told, and what a mode gives as well.
+#[test]
+fn paths_and_modes_are_told() {
+    let place = Place::new(&[("dir/a", "a\n"), ("b", "b\n")]);
+    place.above("dir/a", "mine\n");
+    place.above("run", "#!/bin/sh\n");
+    let run = place.overlay().join("upper/run");
+    let set_mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    set_mode(&run, 0o4755);
+    for path in ["dir", "dir/", "./dir", "./dir/"] {
+        assert_eq!(place.ok(&["diff", "--names", "default", path]), "M dir/a\n", "{path}");
+    }
+    let missing = place.run(&["commit", "--yes", "default", "dir/a", "typo"]);
+    assert!(
+        missing.code() == 1 && missing.stderr.contains("typo is no change"),
+        "{missing:?}"
+    );
+    assert_eq!(fs::read_to_string(place.project.join("dir/a")).unwrap(), "a\n");
+    assert!(place.ok(&["diff", "--names"]).contains("A run  (set-user-id)\n"));
+    assert!(place.ok(&["diff"]).contains("# mode 4755 (set-user-id): run\n"));
+    let committed = place.run(&["commit", "--yes"]).ok();
+    assert!(
+        committed
+            .stderr
+            .contains("run: its bits are committed only with --force: set-user-id"),
+        "{committed:?}"
+    );
+    assert_eq!(fs::metadata(place.project.join("run")).unwrap().mode() & 0o7777, 0o755);
+    // A program's way to be in the way: what it closes, and what it nests.
+    let mut deep = place.overlay().join("upper");
+    for _ in 0..300 {
+        deep.push("d");
+        fs::create_dir(&deep).unwrap();
+    }
+    place.above("b", "mine\n");
+    set_mode(&place.overlay().join("upper/b"), 0);
+    place.ok(&["commit", "--yes", "default", "b"]);
+    assert_eq!(fs::metadata(place.project.join("b")).unwrap().mode() & 0o7777, 0);
+    let committed = place.json(&["commit", "--yes"]);
+    assert_eq!(committed["left_out"].as_array().unwrap().len(), 1);
+    place.ok(&["rollback", "--yes"]);
+    assert_eq!(place.names(), Vec::<String>::new());
 }
 
 /// K9: a directory of the host is given by who holds everything, and neither all of the host nor the daemon's own.

@@ -112,6 +112,7 @@ fn of_commit(body: &Body) -> Option<(Outcome, String)> {
         conflicts,
         conflicts_total,
         left_out,
+        remarks: _,
     } = serde_json::from_slice(&body.bytes).ok()?;
     if !done {
         let first = conflicts.first().map(|conflict| &*conflict.path).unwrap_or_default();

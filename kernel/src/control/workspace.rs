@@ -42,6 +42,8 @@ impl From<ReviewError> for Problem {
             ReviewError::Path(_) | ReviewError::Snapshot(_) => codes::INVALID,
             ReviewError::TooMany { .. } | ReviewError::TooDeep { .. } | ReviewError::TooManySteps => codes::TOO_MANY,
             ReviewError::Raced { .. } => codes::CONFLICT,
+            ReviewError::Refused { .. } => "refused",
+            ReviewError::NoChange(_) => codes::NOT_FOUND,
             _ => codes::UNAVAILABLE,
         };
         let problem = Problem::new(code, error.to_string());
@@ -297,7 +299,8 @@ impl Control {
         self.in_workspace(asked.name, left, move |workspace| {
             let alone = workspace.alone()?;
             let layers = workspace.open_layers()?;
-            let changes = count(&layers, &choice)?;
+            // What cannot be looked at can be thrown away.
+            let changes = count(&layers, &choice).unwrap_or_default();
             let overlay = workspace.overlay();
             if let Some(to) = &asked.to {
                 alone.set_since(snapshot::find(overlay, to)?.since_ns)?;
@@ -401,9 +404,9 @@ impl Record {
     fn note(&mut self, path: &[u8], what: What, hash: Option<&blake3::Hash>) -> Result<(), ReviewError> {
         let done = match (what, hash) {
             (What::Put, Some(hash)) => format!("BLAKE3 {hash}"),
-            (What::Put, None) => "a link".to_owned(),
+            (What::Put, None) => "a link, or a file that is mostly holes".to_owned(),
             (What::MakeDirectory, _) => "a directory is made".to_owned(),
-            (What::SetMode, _) => "a directory gets another mode".to_owned(),
+            (What::SetMode | What::Open, _) => "a directory gets another mode".to_owned(),
             (What::Remove, _) => "it is removed".to_owned(),
         };
         let entry = Entry::new(Kind::FileWrite, self.actor.as_str(), "workspace.commit");
@@ -434,7 +437,12 @@ fn committed(alone: &Alone<'_>, choice: &Choice, force: bool, mut record: Record
         conflicts: plan.conflicts.clone(),
         conflicts_total: plan.conflicts_total,
         left_out: plan.left_out.clone(),
+        remarks: plan.remarks.clone(),
     };
+    if !force {
+        answer.remarks.extend(plan.kept_back.iter().cloned());
+    }
+    plan.has_all(choice)?;
     if plan.conflicts_total > 0 && !force {
         return Ok(answer);
     }

@@ -30,11 +30,20 @@ const OURS: &[u8] = b"user.overlay.";
 /// Names of the attributes that are copied.
 const USERS: &[u8] = b"user.";
 
+/// Lists of who may do what with a file, and with what is made in a directory.
+const ACLS: [&str; 2] = ["system.posix_acl_access", "system.posix_acl_default"];
+
 /// Attribute of a directory that hides what is below it: `y`; `x` says that whiteouts of the form [`WHITEOUT`] are in it.
 pub const OPAQUE: &str = "user.overlay.opaque";
 
 /// Attribute of a file that was copied from the layer below.
 pub const ORIGIN: &str = "user.overlay.origin";
+
+/// Bytes of [`ORIGIN`] before the handle, as the kernel writes it.
+const ORIGIN_HEAD_BYTES: usize = 21;
+
+/// Types of handles that have the number of the inode in them: of ext4, tmpfs and most others, of XFS, of Btrfs.
+const ORIGIN_TYPES: [u8; 7] = [0x01, 0x02, 0x81, 0x82, 0x4d, 0x4e, 0x4f];
 
 /// Attribute of an empty file that stands for a whiteout.
 pub const WHITEOUT: &str = "user.overlay.whiteout";
@@ -77,6 +86,12 @@ impl Entry {
     #[must_use]
     pub fn mode(&self) -> u32 {
         self.stat.st_mode & 0o7777
+    }
+
+    /// Who owns it: user and group.
+    #[must_use]
+    pub fn owner(&self) -> (u32, u32) {
+        (self.stat.st_uid, self.stat.st_gid)
     }
 
     /// Bytes of its content.
@@ -243,6 +258,39 @@ pub fn has_origin(file: impl AsFd) -> io::Result<bool> {
     Ok(attribute(file, ORIGIN)?.is_some())
 }
 
+/// What a file or directory was copied from, as far as it says so.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin(Vec<u8>);
+
+impl Origin {
+    /// The numbers that may be that of its inode: the kernel writes a handle of it, whose form the file system of the layer below has chosen.
+    /// `None` where it has a form that we do not know, or none was written.
+    #[must_use]
+    pub fn inodes(&self) -> Option<Vec<u64>> {
+        // Version, magic, length, flags, type, and the file system's 16 bytes.
+        let handle = self
+            .0
+            .get(ORIGIN_HEAD_BYTES..)
+            .filter(|_| ORIGIN_TYPES.contains(&self.0[4]))?;
+        let words: Vec<u64> = handle
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|word| u64::from(u32::from_ne_bytes(*word)))
+            .collect();
+        let long = words.windows(2).map(|pair| pair[0] | pair[1] << 32);
+        Some(long.chain(words.iter().copied()).collect())
+    }
+}
+
+/// What a file or directory was copied from; `None` when it does not say that it was.
+///
+/// # Errors
+/// The file system's.
+pub fn origin(file: impl AsFd) -> io::Result<Option<Origin>> {
+    Ok(attribute(file, ORIGIN)?.map(Origin))
+}
+
 /// Says that a file was copied from the layer below.
 ///
 /// # Errors
@@ -289,7 +337,10 @@ pub fn copy_content(from: &File, to: &File) -> io::Result<u64> {
 }
 
 /// The next run of data from `at` on. All of it is one where holes are not told.
-fn extent(from: &File, at: u64, size: u64) -> io::Result<(u64, u64)> {
+///
+/// # Errors
+/// The file system's.
+pub fn extent(from: &File, at: u64, size: u64) -> io::Result<(u64, u64)> {
     let data = match rustix::fs::seek(from, rustix::fs::SeekFrom::Data(at)) {
         Ok(data) => data,
         Err(Errno::NXIO) => return Ok((size, size)),
@@ -336,15 +387,16 @@ fn copy_by_hand(mut from: &File, mut to: &File, at: u64, end: u64) -> io::Result
     Ok(())
 }
 
-/// Gives a file or directory the attributes of another: `user.*` but for the overlay's own, the owner where that is allowed, the mode, and last
-/// the times.
+/// Gives a file or directory the attributes of another: `user.*` but for the overlay's own, lists of who may do what, the owner where that is
+/// allowed, the mode, and last the times.
 ///
 /// # Errors
 /// The file systems'. A file system without attributes takes none, and that is none.
 pub fn copy_attributes(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
-    copy_xattrs(&from, &to)?;
+    copy_user_attributes(&from, &to)?;
+    copy_acls(&from, &to)?;
     let entry = look_at(&from)?;
-    keep_owner(&entry, &to)?;
+    give_to(&to, entry.owner())?;
     rustix::fs::fchmod(&to, Mode::from_raw_mode(entry.mode()))?;
     set_mtime(&to, entry.mtime_ns())
 }
@@ -372,20 +424,46 @@ fn only_mtime(mtime_ns: i128) -> Timestamps {
     }
 }
 
-/// A file of another owner's stays that where we may give it away; elsewhere it becomes ours, without set-id.
-fn keep_owner(entry: &Entry, to: impl AsFd) -> io::Result<()> {
-    let mine = look_at(&to)?.stat;
-    if (mine.st_uid, mine.st_gid) == (entry.stat.st_uid, entry.stat.st_gid) {
+/// Gives a file or directory to an owner and group, where we may give it away; elsewhere it stays ours, without set-id.
+///
+/// # Errors
+/// The file system's.
+pub fn give_to(to: impl AsFd, (owner, group): (u32, u32)) -> io::Result<()> {
+    if look_at(&to)?.owner() == (owner, group) {
         return Ok(());
     }
-    let (owner, group) = (Uid::from_raw(entry.stat.st_uid), Gid::from_raw(entry.stat.st_gid));
-    match rustix::fs::fchown(to, Some(owner), Some(group)) {
+    match rustix::fs::fchown(to, Some(Uid::from_raw(owner)), Some(Gid::from_raw(group))) {
         Ok(()) | Err(Errno::PERM | Errno::INVAL) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
-fn copy_xattrs(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
+/// Gives a file or directory the lists of another that say who may do what. What they say about the group is in the mode until a mode is set,
+/// so that comes after it.
+///
+/// # Errors
+/// The file systems'. One without such lists takes none, and that is none.
+pub fn copy_acls(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
+    for name in ACLS {
+        let mut value = Vec::with_capacity(ATTRIBUTE_BYTES_MAX);
+        match rustix::fs::fgetxattr(&from, name, rustix::buffer::spare_capacity(&mut value)) {
+            Ok(_) => {}
+            Err(Errno::NODATA | Errno::NOTSUP) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        match rustix::fs::fsetxattr(&to, name, &value, XattrFlags::empty()) {
+            Ok(()) | Err(Errno::NOTSUP) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Gives a file or directory the attributes of another that are people's: `user.*`, but for the overlay's own.
+///
+/// # Errors
+/// The file systems'. One without attributes takes none, and that is none.
+pub fn copy_user_attributes(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
     let mut names = Vec::with_capacity(256);
     loop {
         names.clear();
@@ -419,8 +497,21 @@ fn copy_xattrs(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
 /// # Errors
 /// The file systems'. What was begun is removed.
 pub fn copy_file(from: &File, directory: impl AsFd, name: &OsStr) -> io::Result<(File, u64)> {
+    copy_file_with(from, directory, name, |to| copy_attributes(from, to))
+}
+
+/// Copies the content of a regular file to a name that is free; everything else it gets from who calls. Returns the copy, and the bytes of it.
+///
+/// # Errors
+/// The file systems'. What was begun is removed.
+pub fn copy_file_with(
+    from: &File,
+    directory: impl AsFd,
+    name: &OsStr,
+    attributes: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<(File, u64)> {
     let to = create_file(&directory, name)?;
-    let copied = copy_content(from, &to).and_then(|bytes| copy_attributes(from, &to).map(|()| bytes));
+    let copied = copy_content(from, &to).and_then(|bytes| attributes(&to).map(|()| bytes));
     match copied {
         Ok(bytes) => Ok((to, bytes)),
         Err(error) => {
@@ -438,11 +529,16 @@ pub fn copy_symlink(from: impl AsFd, name: &OsStr, to: impl AsFd, as_name: &OsSt
     let target = rustix::fs::readlinkat(&from, name, Vec::new())?;
     let entry = look(&from, name)?.ok_or(io::ErrorKind::NotFound)?;
     rustix::fs::symlinkat(&*target, &to, as_name)?;
-    let (owner, group) = (Uid::from_raw(entry.stat.st_uid), Gid::from_raw(entry.stat.st_gid));
-    rustix::fs::chownat(&to, as_name, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW).ok();
+    give_link_to(&to, as_name, entry.owner());
     let time = only_mtime(entry.mtime_ns());
     rustix::fs::utimensat(&to, as_name, &time, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(())
+}
+
+/// Gives a link to an owner and group, if we may.
+pub fn give_link_to(directory: impl AsFd, name: &OsStr, (owner, group): (u32, u32)) {
+    let (owner, group) = (Uid::from_raw(owner), Gid::from_raw(group));
+    rustix::fs::chownat(directory, name, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW).ok();
 }
 
 /// Makes a directory that is like another, without what is in that: attributes, mode, owner and time. Making something in it changes the time

@@ -580,7 +580,20 @@ fn stored_bytes(overlay: &Path) -> Result<u64, FsError> {
 /// Completes or undoes what a crash left in the directory of an overlay.
 fn recover(overlay: &Path) -> Result<Recovered, ReviewError> {
     let lower = || review::root(&lower_of(overlay)?);
-    commit::recover(overlay, lower, &mut commit::Fault::default())
+    // What the commit itself changed in the lower is no conflict with what is written next.
+    let unused = || {
+        let unwritable = |source| ReviewError::Io {
+            action: "write",
+            path: META.to_owned(),
+            source,
+        };
+        let Some(mut meta) = read_meta(overlay).map_err(unwritable)? else {
+            return Ok(());
+        };
+        meta.since_ns = None;
+        write_meta(overlay, &meta).map_err(unwritable)
+    };
+    commit::recover(overlay, lower, unused, &mut commit::Fault::default())
 }
 
 /// The directory that an overlay is over, as it says itself.

@@ -25,7 +25,7 @@ pub(super) struct Args {
     /// Only these and what is below them; the rest stays in the workspace
     #[arg(value_name = "PATH")]
     paths: Vec<String>,
-    /// Write over what changed meanwhile
+    /// Write over what changed meanwhile, and set-id bits as well
     #[arg(long)]
     force: bool,
     /// Do not ask first
@@ -51,10 +51,8 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         return Err(conflicts(context, &committed));
     }
     if !context.output.is_json() {
-        for path in &committed.left_out {
-            context.output.say(&format!(
-                "{path} is no file, directory or link, and stays in the workspace"
-            ));
+        for remark in &committed.remarks {
+            context.output.say(&format!("{}: {}", remark.path, remark.why));
         }
         context
             .output

@@ -101,7 +101,16 @@ fn name_line(file: &FileDiff, style: Style) -> String {
         How::Modified => ("M", Style::warn),
         How::Removed => ("R", Style::bad),
     };
-    format!("{} {}\n", paint(style, letter), path(file))
+    format!("{} {}{}\n", paint(style, letter), path(file), dangers(file, style))
+}
+
+/// What is worth a second look.
+fn dangers(file: &FileDiff, style: Style) -> String {
+    let dangers = file.dangers();
+    if dangers.is_empty() {
+        return String::new();
+    }
+    format!("  {}", style.warn(&format!("({})", dangers.join(", "))))
 }
 
 /// A path, and a slash behind that of a directory.
@@ -145,6 +154,7 @@ fn stat_line(file: &FileDiff, style: Style) -> String {
             How::Removed => "removed",
         }),
     }
+    text.push_str(&dangers(file, style));
     text.push('\n');
     text
 }
@@ -153,12 +163,40 @@ fn coloured(patch: &str, style: Style) -> String {
     if !style.is_coloured() {
         return patch.to_owned();
     }
-    let line = |line: &str| match line.as_bytes() {
-        [b'@', b'@', ..] => style.warn(line),
-        [b'+', ..] => style.good(line),
-        [b'-', ..] => style.bad(line),
-        [b' ', ..] => line.to_owned(),
-        _ => style.faint(line),
-    };
-    patch.lines().map(|text| line(text) + "\n").collect()
+    // A header ends where the hunks begin.
+    let mut in_hunks = false;
+    let mut text = String::with_capacity(patch.len());
+    for line in patch.lines() {
+        in_hunks = match line.as_bytes() {
+            [b'@', b'@', ..] => true,
+            [b'+' | b'-' | b' ' | b'\\', ..] => in_hunks,
+            _ => false,
+        };
+        text += &match line.as_bytes() {
+            [b'@', b'@', ..] => style.warn(line),
+            [b'+', ..] if in_hunks => style.good(line),
+            [b'-', ..] if in_hunks => style.bad(line),
+            [b' ', ..] => line.to_owned(),
+            _ => style.faint(line),
+        };
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lines of a header are none that are added or removed.
+    #[test]
+    fn headers_are_told_from_lines() {
+        let style = Style::COLOURED;
+        let patch = "diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n--- x\n+++ y\n";
+        let lines: Vec<String> = coloured(patch, style).lines().map(str::to_owned).collect();
+        assert_eq!(lines[1], style.faint("--- a/x"));
+        assert_eq!(lines[2], style.faint("+++ b/x"));
+        assert_eq!(lines[4], style.bad("--- x"));
+        assert_eq!(lines[5], style.good("+++ y"));
+    }
 }

@@ -2,7 +2,8 @@
 //! something of it.
 //!
 //! A path is a change when its kind, its mode or its content is another; times and owners alone are none. Content is compared byte by byte, and
-//! only where sizes are equal. What is held in memory is the names of the directories on the way to where the walk is.
+//! only where sizes are equal; what neither file has on the disk (holes) is not read. What is held in memory is the names of the directories on the
+//! way to where the walk is. Directories that are too deep are told and not looked into.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -10,12 +11,13 @@ use std::io::Read;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::FileExt as _;
 
 use astrid_wire::control::workspace::{Counts, How};
 use rustix::fs::Dir as Entries;
 
 use super::super::layer::{self, Entry, Kind};
-use super::{Choice, DEPTH_MAX, Layers, NAMES_MAX, ReviewError, is_within, joined, order};
+use super::{Choice, DEPTH_MAX, Layers, NAMES_MAX, PATH_BYTES_MAX, ReviewError, is_within, joined, order, reach};
 
 /// Bytes of two files that are compared at once.
 const COMPARED_BYTES: usize = 64 << 10;
@@ -33,6 +35,13 @@ pub struct Change {
     pub after: Option<Entry>,
     /// Whether the upper hides the lower here as a whole: a directory above is opaque.
     pub hidden: bool,
+    /// Whether it is a directory of the upper that is too deep to be looked into.
+    pub deep: bool,
+    /// When one of the directories of the lower on the way became another one, or changed otherwise than by what is in it, in nanoseconds since
+    /// 1970; [`i128::MIN`] for never, and [`i128::MAX`] when the workspace has a copy of another one.
+    pub turned_ns: i128,
+    /// When the whiteout was made that hides it, if one does that moving something may have left, in nanoseconds since 1970.
+    pub gone_ns: Option<i128>,
 }
 
 /// What to look for.
@@ -53,9 +62,15 @@ pub type Visit<'a> = dyn FnMut(Change) -> Result<ControlFlow<()>, ReviewError> +
 /// The file systems', naming the path; and the visitor's.
 pub fn walk(layers: &Layers, which: &Which<'_>, visit: &mut Visit<'_>) -> Result<(), ReviewError> {
     let open = |beneath: &super::Beneath| beneath.dir(std::path::Path::new(""));
-    let upper = open(&layers.upper).map_err(|error| ReviewError::io("open", b"")(error.into()))?;
+    let upper = reach::way(&layers.upper, b"", reach::READ);
+    let upper = upper.map_err(|error| ReviewError::io("open", b"")(error.into()))?;
     let lower = open(&layers.lower).map_err(|error| ReviewError::io("open", b"")(error.into()))?;
-    let mut walk = Walk { which, visit, depth: 0 };
+    let mut walk = Walk {
+        which,
+        visit,
+        depth: 0,
+        turned_ns: i128::MIN,
+    };
     walk.directory(&[], upper.as_fd(), Some(lower.as_fd()), false).map(drop)
 }
 
@@ -121,6 +136,21 @@ struct Walk<'a, 'b> {
     which: &'a Which<'a>,
     visit: &'a mut Visit<'b>,
     depth: usize,
+    turned_ns: i128,
+}
+
+/// After a change of what is in a directory both of its times are the same, but for the tick of a clock; after another change they are not.
+const SAME_CHANGE_NS: i128 = 100_000_000;
+
+/// When a directory of the lower became another than the workspace has a copy of; see [`Change::turned_ns`].
+fn turned_ns(upper: Borrowed<'_>, lower: Borrowed<'_>) -> std::io::Result<i128> {
+    let entry = layer::look_at(lower)?;
+    if let Some(inodes) = layer::origin(upper)?.and_then(|origin| origin.inodes()) {
+        let same = inodes.contains(&entry.stat.st_ino);
+        return Ok(if same { i128::MIN } else { i128::MAX });
+    }
+    let apart = entry.ctime_ns() - entry.mtime_ns() > SAME_CHANGE_NS;
+    Ok(if apart { entry.ctime_ns() } else { i128::MIN })
 }
 
 impl Walk<'_, '_> {
@@ -148,7 +178,13 @@ impl Walk<'_, '_> {
         lower: Option<Borrowed<'_>>,
         hidden: bool,
     ) -> Result<ControlFlow<()>, ReviewError> {
-        self.deeper(path)?;
+        self.depth += 1;
+        let above_ns = self.turned_ns;
+        // What happens to the root itself is looked for elsewhere: it is known by its inode.
+        if let (Some(lower), false) = (lower, path.is_empty()) {
+            let turned = turned_ns(upper, lower).map_err(ReviewError::io("look at", path))?;
+            self.turned_ns = above_ns.max(turned);
+        }
         let hidden = hidden || layer::is_opaque(upper).map_err(ReviewError::io("read", path))?;
         let mut names_here = names(upper, path)?;
         if let (true, Some(lower)) = (hidden, lower) {
@@ -167,17 +203,13 @@ impl Walk<'_, '_> {
             }
         }
         self.depth -= 1;
+        self.turned_ns = above_ns;
         Ok(ControlFlow::Continue(()))
     }
 
-    fn deeper(&mut self, path: &[u8]) -> Result<(), ReviewError> {
-        self.depth += 1;
-        if self.depth > DEPTH_MAX {
-            return Err(ReviewError::TooDeep {
-                path: super::shown(path),
-            });
-        }
-        Ok(())
+    /// Whether a directory is too deep to be looked into: it would be one too many that is open, or have names that nothing takes.
+    fn is_deep(&self, path: &[u8]) -> bool {
+        self.depth >= DEPTH_MAX || path.len() >= PATH_BYTES_MAX
     }
 
     fn entry(
@@ -189,6 +221,7 @@ impl Walk<'_, '_> {
         hidden: bool,
     ) -> Result<ControlFlow<()>, ReviewError> {
         let mut after = layer::look(upper, name).map_err(ReviewError::io("look at", &path))?;
+        let whiteout = after.filter(|entry| entry.kind == Kind::Whiteout);
         if let Some(entry) = &after {
             let gone = entry.kind == Kind::Whiteout
                 || files_too
@@ -207,13 +240,21 @@ impl Walk<'_, '_> {
                 .map_err(ReviewError::io("compare", &path))?
                 .then_some(How::Modified),
         };
-        if let Some(how) = how {
+        let deep = after.is_some_and(|after| after.kind == Kind::Directory) && self.is_deep(&path);
+        if let Some(how) = how.or(deep.then_some(How::Modified)) {
             let change = Change {
                 path: path.clone(),
                 how,
                 before,
                 after,
                 hidden,
+                deep,
+                turned_ns: self.turned_ns,
+                // Whiteouts of what was removed share one inode, as the kernel makes them.
+                gone_ns: whiteout
+                    .filter(|entry| entry.stat.st_nlink == 1)
+                    .as_ref()
+                    .map(Entry::mtime_ns),
             };
             if self.tell(change)?.is_break() {
                 return Ok(ControlFlow::Break(()));
@@ -232,13 +273,15 @@ impl Walk<'_, '_> {
         hidden: bool,
     ) -> Result<ControlFlow<()>, ReviewError> {
         let is_directory = |entry: Option<Entry>| entry.is_some_and(|entry| entry.kind == Kind::Directory);
-        let open = |layer| layer::open_directory(layer, name).map_err(ReviewError::io("open", path));
+        if self.is_deep(path) {
+            return Ok(ControlFlow::Continue(()));
+        }
         let old = match lower {
-            Some(lower) if is_directory(before) => Some(open(lower)?),
+            Some(lower) if is_directory(before) => open_lower(lower, name, path)?,
             _ => None,
         };
         if is_directory(after) {
-            let new = open(upper)?;
+            let new = reach::directory(upper, name, reach::READ).map_err(ReviewError::io("open", path))?;
             return self.directory(path, new.as_fd(), old.as_ref().map(AsFd::as_fd), hidden);
         }
         match old {
@@ -249,7 +292,7 @@ impl Walk<'_, '_> {
 
     /// Everything in a directory of the lower that is gone.
     fn removed(&mut self, path: &[u8], lower: &OwnedFd, hidden: bool) -> Result<ControlFlow<()>, ReviewError> {
-        self.deeper(path)?;
+        self.depth += 1;
         for name in names(lower, path)? {
             let path = joined(path, &name);
             if !self.concerns(&path) {
@@ -263,15 +306,19 @@ impl Walk<'_, '_> {
                 before,
                 after: None,
                 hidden,
+                deep: false,
+                turned_ns: self.turned_ns,
+                gone_ns: None,
             };
             if self.tell(change)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
-            if entry.kind == Kind::Directory {
-                let below = layer::open_directory(lower, &name).map_err(ReviewError::io("open", &path))?;
-                if self.removed(&path, &below, hidden)?.is_break() {
-                    return Ok(ControlFlow::Break(()));
-                }
+            if entry.kind == Kind::Directory
+                && !self.is_deep(&path)
+                && let Some(below) = open_lower(lower.as_fd(), &name, &path)?
+                && self.removed(&path, &below, hidden)?.is_break()
+            {
+                return Ok(ControlFlow::Break(()));
             }
         }
         self.depth -= 1;
@@ -279,9 +326,20 @@ impl Walk<'_, '_> {
     }
 }
 
+/// A directory of the lower; `None` when it is closed to us: then what is in it cannot be told.
+fn open_lower(lower: Borrowed<'_>, name: &OsString, path: &[u8]) -> Result<Option<OwnedFd>, ReviewError> {
+    match layer::open_directory(lower, name) {
+        Ok(open) => Ok(Some(open)),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(None),
+        Err(error) => Err(ReviewError::io("open", path)(error)),
+    }
+}
+
 /// The same name in both layers.
 enum Both {
-    Files(File, File),
+    Files(File, reach::OpenedFile),
+    /// The lower's file is closed to us.
+    Unknown,
     Targets(Vec<u8>, Vec<u8>),
 }
 
@@ -291,10 +349,11 @@ fn open_both(lower: Option<Borrowed<'_>>, upper: Borrowed<'_>, name: &OsString) 
     if layer::look(upper, name)?.is_some_and(|entry| entry.kind == Kind::Symlink) {
         return Ok(Both::Targets(target(lower)?, target(upper)?));
     }
-    Ok(Both::Files(
-        layer::open_file(lower, name)?,
-        layer::open_file(upper, name)?,
-    ))
+    match layer::open_file(lower, name) {
+        Ok(old) => Ok(Both::Files(old, reach::file(upper, name)?)),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(Both::Unknown),
+        Err(error) => Err(error),
+    }
 }
 
 fn differ(old: &Entry, new: &Entry, both: impl FnOnce() -> std::io::Result<Both>) -> std::io::Result<bool> {
@@ -306,27 +365,62 @@ fn differ(old: &Entry, new: &Entry, both: impl FnOnce() -> std::io::Result<Both>
         Kind::File if old.mode() != new.mode() || old.size() != new.size() => Ok(true),
         Kind::File | Kind::Symlink => match both()? {
             Both::Targets(old, new) => Ok(old != new),
+            Both::Unknown => Ok(true),
             Both::Files(old, new) => Ok(!same_content(&old, &new)?),
         },
         Kind::Whiteout | Kind::Other => Ok(old.stat.st_rdev != new.stat.st_rdev),
     }
 }
 
-/// Whether two files have the same bytes.
+/// Whether two files have the same bytes. Where both have holes nothing is read.
 ///
 /// # Errors
 /// The file systems'.
 pub fn same_content(one: &File, other: &File) -> std::io::Result<bool> {
+    let size = layer::look_at(one)?.size();
+    if size != layer::look_at(other)?.size() {
+        return Ok(false);
+    }
     let (mut here, mut there) = (vec![0; COMPARED_BYTES], vec![0; COMPARED_BYTES]);
-    loop {
-        let length = fill(one, &mut here)?;
-        if length != fill(other, &mut there)? || here[..length] != there[..length] {
+    let mut at = 0;
+    let (mut runs, mut their_runs) = ((0, 0), (0, 0));
+    while at < size {
+        for (file, run) in [(one, &mut runs), (other, &mut their_runs)] {
+            if run.1 <= at {
+                *run = layer::extent(file, at, size)?;
+            }
+        }
+        let data = runs.0.min(their_runs.0);
+        if data > at {
+            at = data;
+            continue;
+        }
+        let most = usize::try_from(size - at).unwrap_or(COMPARED_BYTES).min(COMPARED_BYTES);
+        let length = fill_at(one, &mut here[..most], at)?;
+        if length != fill_at(other, &mut there[..most], at)? || here[..length] != there[..length] {
             return Ok(false);
         }
-        if length < COMPARED_BYTES {
+        if length < most {
+            // Both were cut meanwhile.
             return Ok(true);
         }
+        at += length as u64;
     }
+    Ok(true)
+}
+
+/// Reads from a place in a file until a buffer is full or the file ends.
+fn fill_at(file: &File, buffer: &mut [u8], at: u64) -> std::io::Result<usize> {
+    let mut length = 0;
+    while length < buffer.len() {
+        match file.read_at(&mut buffer[length..], at + length as u64) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
 }
 
 /// Reads until a buffer is full or the file ends.

@@ -1,20 +1,20 @@
 //! Carries out a plan so that a crash at any moment leaves the lower as it was, or as it shall be, once it was recovered.
 //!
-//! 1. The plan is written ([`Journal::begin`]).
-//! 2. Every new content is staged: a temporary beside its place in the lower, with everything but its name.
-//! 3. What the lower was when the plan was made is looked at again.
-//! 4. The mark is set ([`Journal::commit`]).
-//! 5. Each step is applied; all of them can be applied again.
-//! 6. The upper is emptied; the journal goes.
+//! 1. What could stop it half way is looked for (`obstacles`); directories of our own that are closed to us are opened meanwhile.
+//! 2. The plan is written ([`Journal::begin`]).
+//! 3. Every new content is staged: a temporary beside its place in the lower, with everything but its name.
+//! 4. What the lower was when the plan was made is looked at again, and who listens is told what will be done.
+//! 5. The mark is set ([`Journal::commit`]).
+//! 6. Each step is applied; all of them can be applied again.
+//! 7. The upper is emptied; the journal goes.
 //!
 //! An error before the mark undoes. After it the commit stays open, and is completed by [`recover`]: nobody may use the overlay until then. What
-//! was removed or replaced in the lower between 3. and 5., in microseconds, is lost: file systems have no way to prevent that.
+//! was removed or replaced in the lower between 4. and 6., in microseconds, is lost: file systems have no way to prevent that.
 
 #![allow(clippy::disallowed_methods, reason = "the overlay's own directory")]
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -24,16 +24,12 @@ use rustix::io::Errno;
 
 use super::super::beneath::Beneath;
 use super::super::layer::{self, Kind};
-use super::changes::fill;
 use super::journal::{Found, Head, Journal};
 use super::plan::{Plan, Step, What};
-use super::{Layers, ReviewError, as_path, parted, tree};
+use super::{Layers, ReviewError, as_path, obstacles, parted, reach, tree};
 
 /// Files that are each waited for until they are on disk; of more the whole file system is.
-const SYNCED_ONE_BY_ONE_MAX: usize = 32;
-
-/// Bytes that are hashed at once.
-const CHUNK_BYTES: usize = 128 << 10;
+pub(super) const SYNCED_ONE_BY_ONE_MAX: usize = 32;
 
 /// The upper in the directory of an overlay.
 pub const UPPER: &str = "upper";
@@ -73,7 +69,8 @@ impl Fault {
     }
 }
 
-/// Hears what will be done, before any of it is: a path, and the BLAKE3 of a file. An error of it stops the commit.
+/// Hears what will be done, once all of it is staged and before any of it is done: a path, and the BLAKE3 of a file; none of a link, and of a
+/// file that is mostly holes. An error of it stops the commit.
 pub type Told<'a> = dyn FnMut(&[u8], What, Option<&blake3::Hash>) -> Result<(), ReviewError> + 'a;
 
 /// A commit that was done.
@@ -121,18 +118,22 @@ pub fn commit(
     getrandom::fill(&mut random).map_err(|error| ReviewError::Journal(error.to_string()))?;
     let lower = layer::look_at(&layers.lower).map_err(ReviewError::io("look at", b""))?;
     let head = Head::new(hex::encode(random), lower.identity(), how.whole, how.force);
+    let steps = obstacles::look_for(&layers.lower, &plan.steps)?;
     fault.step()?;
-    let journal = Journal::begin(overlay, &head, &plan.steps)?;
+    let journal = Journal::begin(overlay, &head, &steps)?;
     let mut work = Work {
         overlay,
         lower: &layers.lower,
         head: &head,
-        steps: &plan.steps,
+        steps: &steps,
         fault,
     };
-    let staged = work.stage(layers, told).and_then(|done| {
+    let staged = work.stage(layers).and_then(|(done, hashes)| {
         if !how.force {
             work.unchanged()?;
+        }
+        for (step, hash) in steps.iter().zip(&hashes).filter(|(step, _)| step.what != What::Open) {
+            told(&bytes(&step.path)?, step.what, hash.as_ref())?;
         }
         work.fault.step()?;
         journal.commit(&done.digest.to_hex())?;
@@ -146,7 +147,10 @@ pub fn commit(
             Err(error)
         }
         Ok(done) => {
-            work.complete()?;
+            work.complete().map_err(|error| match error {
+                ReviewError::Stopped => error,
+                error => ReviewError::Unfinished(Box::new(error)),
+            })?;
             work.fault.step()?;
             journal.end()?;
             Ok(done)
@@ -154,13 +158,15 @@ pub fn commit(
     }
 }
 
-/// Completes or undoes what a crash left. `lower` is opened only if something was.
+/// Completes or undoes what a crash left. `lower` is opened only if something was. `emptied` is called when everything of the upper was committed,
+/// before that is forgotten.
 ///
 /// # Errors
 /// The file systems', naming the path; a lower that is not the one that was being committed to.
 pub fn recover(
     overlay: &Path,
     lower: impl FnOnce() -> Result<Beneath, ReviewError>,
+    emptied: impl FnOnce() -> Result<(), ReviewError>,
     fault: &mut Fault,
 ) -> Result<Recovered, ReviewError> {
     let spent = layer::open_root(overlay).map_err(ReviewError::io("open", b""))?;
@@ -192,10 +198,14 @@ pub fn recover(
         steps: &steps,
         fault,
     };
+    work.open()?;
     if committed {
-        work.complete()?
+        work.complete()?;
     } else {
-        work.undo()?
+        work.undo()?;
+    }
+    if committed && head.whole {
+        emptied()?;
     }
     work.fault.step()?;
     journal.end()?;
@@ -206,19 +216,19 @@ pub fn recover(
     })
 }
 
-struct Work<'a> {
-    overlay: &'a Path,
-    lower: &'a Beneath,
-    head: &'a Head,
-    steps: &'a [Step],
-    fault: &'a mut Fault,
+pub(super) struct Work<'a> {
+    pub(super) overlay: &'a Path,
+    pub(super) lower: &'a Beneath,
+    pub(super) head: &'a Head,
+    pub(super) steps: &'a [Step],
+    pub(super) fault: &'a mut Fault,
 }
 
-fn bytes(text: &str) -> Result<Vec<u8>, ReviewError> {
+pub(super) fn bytes(text: &str) -> Result<Vec<u8>, ReviewError> {
     unescape(text).ok_or_else(|| ReviewError::Journal(format!("{text} is no path")))
 }
 
-fn failed(action: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> ReviewError {
+pub(super) fn failed(action: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> ReviewError {
     let made = ReviewError::io(action, path);
     move |error| made(error.into())
 }
@@ -233,77 +243,28 @@ impl Work<'_> {
         self.lower.dir(as_path(directory)).map_err(failed("open", directory))
     }
 
-    fn puts(&self) -> impl Iterator<Item = (usize, &Step)> {
+    pub(super) fn puts(&self) -> impl Iterator<Item = (usize, &Step)> {
         self.steps.iter().enumerate().filter(|(_, step)| step.what == What::Put)
     }
 
-    /// Makes every temporary, whole and on disk.
-    fn stage(&mut self, layers: &Layers, told: &mut Told<'_>) -> Result<Done, ReviewError> {
-        let mut digest = blake3::Hasher::new();
-        let mut written = 0;
-        let one_by_one = self.puts().count() <= SYNCED_ONE_BY_ONE_MAX;
-        let mut rest: BTreeSet<u64> = BTreeSet::new();
-        let root = layer::look_at(self.lower)
-            .map_err(ReviewError::io("look at", b""))?
-            .stat
-            .st_dev;
-        for (number, step) in self.steps.iter().enumerate() {
-            let path = bytes(&step.path)?;
-            let mut hash = None;
-            if step.what == What::Put {
-                self.fault.step()?;
-                if let Some((file, length)) = self.stage_one(layers, number, step, &path)? {
-                    hash = Some(hash_of(&file).map_err(ReviewError::io("read", &path))?);
-                    let device = layer::look_at(&file)
-                        .map_err(ReviewError::io("look at", &path))?
-                        .stat
-                        .st_dev;
-                    // Another file system is mounted below the root.
-                    if one_by_one || device != root {
-                        file.sync_all().map_err(ReviewError::io("write", &path))?;
-                    } else {
-                        rest.insert(device);
-                    }
-                    written += length;
-                }
-            }
-            note(&mut digest, step, hash.as_ref());
-            told(&path, step.what, hash.as_ref())?;
+    /// Opens directories of our own that are closed to us.
+    pub(super) fn open(&mut self) -> Result<(), ReviewError> {
+        for step in self.steps.iter().filter(|step| step.what == What::Open) {
+            self.fault.step()?;
+            self.set_mode(step, step.mode.unwrap_or_default() | reach::WRITE)?;
         }
-        if !one_by_one && !rest.is_empty() {
-            rustix::fs::syncfs(self.lower).map_err(failed("write", b""))?;
-        }
-        Ok(Done {
-            bytes: written,
-            digest: digest.finalize(),
-        })
+        Ok(())
     }
 
-    /// A file's temporary, and its length; of a link nothing is told.
-    fn stage_one(
-        &self,
-        layers: &Layers,
-        number: usize,
-        step: &Step,
-        path: &[u8],
-    ) -> Result<Option<(File, u64)>, ReviewError> {
-        let (directory, name) = parted(path);
-        let upper = layers
-            .upper
-            .dir(as_path(directory))
-            .map_err(failed("open", directory))?;
-        let beside = bytes(step.beside.as_deref().unwrap_or_default())?;
-        let lower = self.lower.dir(as_path(&beside)).map_err(failed("open", &beside))?;
-        let temporary = self.head.temporary(number);
-        let temporary = OsStr::new(&temporary);
-        let entry = layer::look(&upper, name).map_err(ReviewError::io("look at", path))?;
-        if entry.is_some_and(|entry| entry.kind == Kind::Symlink) {
-            layer::copy_symlink(&upper, name, &lower, temporary).map_err(ReviewError::io("stage", path))?;
-            return Ok(None);
-        }
-        let file = layer::open_file(&upper, name).map_err(ReviewError::io("open", path))?;
-        let staged = layer::copy_file(&file, &lower, temporary).map_err(ReviewError::io("stage", path))?;
-        Ok(Some(staged))
+    /// Gives a directory another mode, if it is there.
+    fn set_mode(&self, step: &Step, mode: u32) -> Result<(), ReviewError> {
+        let path = bytes(&step.path)?;
+        let directory = match self.lower.dir(as_path(&path)) {
+            Ok(directory) => directory,
+            Err(error) if is_gone(error) || error == Errno::LOOP => return Ok(()),
+            Err(error) => return Err(failed("open", &path)(error)),
+        };
+        rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode)).map_err(failed("set the mode of", &path))
     }
 
     /// That the lower is what it was when the plan was made.
@@ -322,6 +283,11 @@ impl Work<'_> {
                 (Some(stamp), Some(entry)) => stamp.is_of(entry),
                 _ => false,
             };
+            let same = same
+                && match &step.tree {
+                    Some(seen) => *seen == tree::seen(self.lower, &path)?,
+                    None => true,
+                };
             if !same {
                 return Err(ReviewError::Raced {
                     path: step.path.clone(),
@@ -342,22 +308,35 @@ impl Work<'_> {
                 Err(error) => return Err(failed("open", &beside)(error)),
             };
             self.fault.step()?;
-            match rustix::fs::unlinkat(lower, self.head.temporary(number), AtFlags::empty()) {
+            let temporary = self.head.temporary(number);
+            // What is not there cannot be removed from a file system that is read-only: so it says that, and not that nothing is there.
+            if layer::look(&lower, OsStr::new(&temporary))
+                .map_err(ReviewError::io("look at", &beside))?
+                .is_none()
+            {
+                continue;
+            }
+            match rustix::fs::unlinkat(lower, &temporary, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(error) => return Err(failed("remove a temporary of", &bytes(&step.path)?)(error)),
             }
+        }
+        for step in self.steps.iter().rev().filter(|step| step.what == What::Open) {
+            self.fault.step()?;
+            self.set_mode(step, step.mode.unwrap_or_default())?;
         }
         Ok(())
     }
 
     /// All that comes after the mark.
     fn complete(&mut self) -> Result<(), ReviewError> {
+        self.open_up()?;
         for (number, step) in self.steps.iter().enumerate() {
             self.fault.step()?;
             self.apply(number, step)?;
         }
         for step in self.steps.iter().rev() {
-            if let (Some(mode), What::MakeDirectory | What::SetMode) = (step.mode, step.what) {
+            if let (Some(mode), What::MakeDirectory | What::SetMode | What::Open) = (step.mode, step.what) {
                 self.fault.step()?;
                 self.finish_directory(step, mode)?;
             }
@@ -370,11 +349,29 @@ impl Work<'_> {
         }
     }
 
+    /// Directories whose modes come last may have got them already, before a crash: then we might get no further.
+    fn open_up(&self) -> Result<(), ReviewError> {
+        if rustix::process::geteuid().is_root() {
+            return Ok(());
+        }
+        let given = |step: &&Step| matches!(step.what, What::MakeDirectory | What::SetMode);
+        for step in self.steps.iter().filter(given) {
+            let path = bytes(&step.path)?;
+            let (directory, name) = parted(&path);
+            match self.lower.dir(as_path(directory)) {
+                Ok(directory) => reach::open_up(directory, name).map_err(ReviewError::io("open", &path))?,
+                Err(error) if is_gone(error) || error == Errno::LOOP => {}
+                Err(error) => return Err(failed("open", directory)(error)),
+            }
+        }
+        Ok(())
+    }
+
     fn apply(&self, number: usize, step: &Step) -> Result<(), ReviewError> {
         let path = bytes(&step.path)?;
         let name = parted(&path).1;
         match step.what {
-            What::SetMode => Ok(()),
+            What::SetMode | What::Open => Ok(()),
             What::Remove => match self.lower.dir(as_path(parted(&path).0)) {
                 Ok(directory) => tree::remove(directory, name, &path),
                 Err(error) if is_gone(error) => Ok(()),
@@ -415,7 +412,15 @@ impl Work<'_> {
 
     fn finish_directory(&self, step: &Step, mode: u32) -> Result<(), ReviewError> {
         let path = bytes(&step.path)?;
-        let directory = self.lower.dir(as_path(&path)).map_err(failed("open", &path))?;
+        let directory = match self.lower.dir(as_path(&path)) {
+            // It was removed by another step.
+            Err(error) if is_gone(error) && step.what == What::Open => return Ok(()),
+            directory => directory.map_err(failed("open", &path))?,
+        };
+        if let (What::MakeDirectory, Some(owner)) = (step.what, step.owner) {
+            layer::give_to(&directory, owner).map_err(ReviewError::io("set the owner of", &path))?;
+        }
+        let mode = if self.head.force { mode | step.bits } else { mode };
         rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode)).map_err(failed("set the mode of", &path))?;
         match step.mtime_ns {
             Some(time) => layer::set_mtime(&directory, time).map_err(ReviewError::io("set the time of", &path)),
@@ -438,6 +443,8 @@ impl Work<'_> {
             match self.lower.dir(as_path(path)) {
                 Ok(directory) => rustix::fs::fsync(directory).map_err(failed("write", path))?,
                 Err(error) if is_gone(error) => {}
+                // It was committed as one that is closed.
+                Err(Errno::ACCESS) => rustix::fs::syncfs(self.lower).map_err(failed("write", path))?,
                 Err(error) => return Err(failed("open", path)(error)),
             }
         }
@@ -455,11 +462,12 @@ impl Work<'_> {
     /// Of the upper goes what was committed. Where a directory hides the lower it stays: without it the name would be gone.
     fn take_from_upper(&mut self) -> Result<(), ReviewError> {
         let upper = super::root(&self.overlay.join(UPPER))?;
-        for step in self.steps.iter().rev().filter(|step| !step.hidden) {
+        let own = |step: &&Step| !step.hidden && step.what != What::Open;
+        for step in self.steps.iter().rev().filter(own) {
             self.fault.step()?;
             let path = bytes(&step.path)?;
             let (directory, name) = parted(&path);
-            let directory = match upper.dir(as_path(directory)) {
+            let directory = match reach::way(&upper, directory, reach::WRITE) {
                 Ok(directory) => directory,
                 Err(error) if is_gone(error) => continue,
                 Err(error) => return Err(failed("open", directory)(error)),
@@ -470,13 +478,17 @@ impl Work<'_> {
     }
 }
 
-fn take(directory: &Beneath, name: &OsStr, step: &Step) -> Result<(), Errno> {
+fn take(directory: &reach::Way, name: &OsStr, step: &Step) -> Result<(), Errno> {
     let result = match step.what {
+        What::Open => return Ok(()),
         What::Put | What::Remove => rustix::fs::unlinkat(directory, name, AtFlags::empty()),
         What::MakeDirectory | What::SetMode => {
-            let open = match directory.dir(Path::new(name)) {
-                Err(error) if is_gone(error) => return Ok(()),
-                open => open?,
+            let open = match reach::directory(directory, name, reach::READ) {
+                Ok(open) => open,
+                Err(error) => {
+                    let error = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+                    return if is_gone(error) { Ok(()) } else { Err(error) };
+                }
             };
             if layer::is_opaque(&open).unwrap_or(true) {
                 return Ok(());
@@ -523,33 +535,4 @@ pub fn make_upper(overlay: impl AsFd, mode: u32) -> Result<(), ReviewError> {
     }
     let made = layer::open_directory(&overlay, upper).map_err(ReviewError::io("make", UPPER.as_bytes()))?;
     rustix::fs::fchmod(made, Mode::from_raw_mode(mode)).map_err(failed("make", UPPER.as_bytes()))
-}
-
-fn hash_of(mut file: &File) -> std::io::Result<blake3::Hash> {
-    use std::io::Seek as _;
-    file.rewind()?;
-    let mut hasher = blake3::Hasher::new();
-    let mut chunk = vec![0; CHUNK_BYTES];
-    loop {
-        let length = fill(file, &mut chunk)?;
-        hasher.update(&chunk[..length]);
-        if length < CHUNK_BYTES {
-            return Ok(hasher.finalize());
-        }
-    }
-}
-
-fn note(digest: &mut blake3::Hasher, step: &Step, hash: Option<&blake3::Hash>) {
-    digest.update(&(step.path.len() as u64).to_le_bytes());
-    digest.update(step.path.as_bytes());
-    digest.update(&[match step.what {
-        What::Put => 1,
-        What::MakeDirectory => 2,
-        What::SetMode => 3,
-        What::Remove => 4,
-    }]);
-    digest.update(&step.mode.unwrap_or_default().to_le_bytes());
-    if let Some(hash) = hash {
-        digest.update(hash.as_bytes());
-    }
 }

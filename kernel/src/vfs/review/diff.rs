@@ -3,6 +3,7 @@
 //! A file is shown as text when both sides are UTF-8 without NUL and not too long; else its sizes and hashes are told. A diff that takes too
 //! long to find becomes a coarser one, which is as true.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use similar::{ChangeTag, DiffOp, TextDiff};
 use super::super::beneath::Beneath;
 use super::super::layer::{self, Entry, Kind};
 use super::changes::{self, Change, Which, fill};
-use super::{Choice, Layers, ReviewError, as_path, parted};
+use super::{Choice, DEPTH_MAX, Layers, ReviewError, as_path, parted, reach};
 
 /// Bytes of a file that is shown as text at most. Two of them, with every byte escaped, are less than a frame.
 pub const TEXT_BYTES_MAX: u64 = 512 << 10;
@@ -26,6 +27,9 @@ const PAGE_PATHS_MAX: usize = 2000;
 
 /// What a path costs of a page beside its text: sizes, hashes, names of fields.
 const ROW_BYTES: usize = 400;
+
+/// Bytes of a file that is read and hashed at most; of a larger one the size is told.
+const HASHED_BYTES_MAX: u64 = 64 << 20;
 
 /// Bytes of a page that are read and hashed at most, but for one file: an answer does not take minutes.
 const PAGE_READ_BYTES_MAX: u64 = 256 << 20;
@@ -83,6 +87,7 @@ pub fn page(layers: &Layers, asked: &Asked) -> Result<Differences, ReviewError> 
 
 fn sizes(change: &Change) -> u64 {
     let size = |entry: &Option<Entry>| entry.as_ref().map_or(0, Entry::size);
+    let size = |entry| Some(size(entry)).filter(|size| *size <= HASHED_BYTES_MAX).unwrap_or(0);
     size(&change.before).saturating_add(size(&change.after))
 }
 
@@ -115,6 +120,9 @@ fn bare(change: &Change) -> FileDiff {
         lines_added: None,
         lines_removed: None,
         hunks: None,
+        remark: change
+            .deep
+            .then(|| format!("more than {DEPTH_MAX} directories deep: what is in it is neither shown nor committed")),
     }
 }
 
@@ -132,8 +140,8 @@ enum Content {
 /// The file systems', naming the path.
 pub fn full(layers: &Layers, change: &Change) -> Result<FileDiff, ReviewError> {
     let mut file = bare(change);
-    let old = content(&layers.lower, change, file.before.as_mut())?;
-    let new = content(&layers.upper, change, file.after.as_mut())?;
+    let old = content(&Layer::Lower(&layers.lower), change, file.before.as_mut())?;
+    let new = content(&Layer::Upper(&layers.upper), change, file.after.as_mut())?;
     let (old, new) = match (old, new) {
         (Content::Binary, _) | (_, Content::Binary) => {
             file.binary = true;
@@ -156,22 +164,50 @@ fn text(content: Content) -> String {
     }
 }
 
-fn content(layer: &Beneath, change: &Change, side: Option<&mut Side>) -> Result<Content, ReviewError> {
+/// Where a side is from: what is closed to us in the upper is opened.
+enum Layer<'a> {
+    Lower(&'a Beneath),
+    Upper(&'a Beneath),
+}
+
+impl Layer<'_> {
+    fn file(&self, directory: &[u8], name: &OsStr) -> std::io::Result<reach::OpenedFile> {
+        match self {
+            Self::Lower(layer) => layer::open_file(layer.dir(as_path(directory))?, name).map(Into::into),
+            Self::Upper(layer) => reach::file(reach::way(layer, directory, reach::READ)?, name),
+        }
+    }
+
+    fn target(&self, directory: &[u8], name: &OsStr) -> std::io::Result<Vec<u8>> {
+        let target = match self {
+            Self::Lower(layer) => rustix::fs::readlinkat(layer.dir(as_path(directory))?, name, Vec::new()),
+            Self::Upper(layer) => rustix::fs::readlinkat(reach::way(layer, directory, reach::READ)?, name, Vec::new()),
+        };
+        Ok(target?.into_bytes())
+    }
+}
+
+fn content(layer: &Layer<'_>, change: &Change, side: Option<&mut Side>) -> Result<Content, ReviewError> {
     let Some(side) = side else { return Ok(Content::None) };
-    let path = &change.path;
-    let failed = || ReviewError::io("read", path);
-    let (directory, name) = parted(path);
-    let directory = || layer.dir(as_path(directory)).map_err(|error| failed()(error.into()));
+    let failed = || ReviewError::io("read", &change.path);
+    let (directory, name) = parted(&change.path);
     match side.kind {
         EntryKind::Directory | EntryKind::Other => Ok(Content::None),
         EntryKind::Symlink => {
-            let target = rustix::fs::readlinkat(directory()?, name, Vec::new());
-            side.target = Some(escape(target.map_err(|error| failed()(error.into()))?.as_bytes()));
+            side.target = Some(escape(&layer.target(directory, name).map_err(failed())?));
             Ok(Content::None)
         }
         EntryKind::File => {
-            let file = layer::open_file(directory()?, name).map_err(failed())?;
-            let (hash, text) = read(&file, side.size.unwrap_or(u64::MAX)).map_err(failed())?;
+            let file = match layer.file(directory, name) {
+                // Somebody else's, who lets us see that it is there.
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Ok(Content::Binary),
+                file => file.map_err(failed())?,
+            };
+            let size = side.size.unwrap_or(u64::MAX);
+            if size > HASHED_BYTES_MAX {
+                return Ok(Content::Binary);
+            }
+            let (hash, text) = read(&file, size).map_err(failed())?;
             side.hash = Some(hash);
             Ok(text.map_or(Content::Binary, Content::Text))
         }

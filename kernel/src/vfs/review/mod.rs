@@ -8,17 +8,23 @@
 //! - [`plan`]: what a commit will do, and what is in its way;
 //! - [`journal`]: the plan on disk, and the point after which a crash completes it;
 //! - [`commit`]: carries a plan out, and completes or undoes one that was cut short;
+//! - `obstacles`: why a plan could not be carried out to its end;
+//! - `reach`: what programs closed to everybody;
 //! - [`rollback`]: drops differences;
 //! - [`snapshot`]: keeps states, and goes back to them;
+//! - `stage`: new contents beside their places;
 //! - [`tree`]: whole directories, removed and copied.
 
 pub mod changes;
 pub mod commit;
 pub mod diff;
 pub mod journal;
+mod obstacles;
 pub mod plan;
+mod reach;
 pub mod rollback;
 pub mod snapshot;
+mod stage;
 pub mod tree;
 
 use std::ffi::OsStr;
@@ -26,7 +32,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use astrid_wire::control::workspace::escape;
+use astrid_wire::control::workspace::{Conflict, escape};
 
 use super::beneath::Beneath;
 use super::layer;
@@ -36,6 +42,12 @@ pub const NAMES_MAX: usize = 1 << 20;
 
 /// Directories in directories at most: each one that is being looked at is an open file.
 pub const DEPTH_MAX: usize = 200;
+
+/// Bytes of a path at most that is looked at: longer ones no system call takes.
+pub const PATH_BYTES_MAX: usize = 4000;
+
+/// Characters of a path in a sentence at most.
+const BRIEF_MAX: usize = 160;
 
 /// Why an overlay cannot be looked at or changed.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +95,22 @@ pub enum ReviewError {
         /// Which.
         path: String,
     },
+    /// Nothing was written, because not all of it could have been.
+    #[error("{}", refused(paths, *total))]
+    Refused {
+        /// Which paths, and why; the first of them.
+        paths: Vec<Conflict>,
+        /// How many there are.
+        total: u64,
+    },
+    /// A commit passed its point of no return and was stopped by the file system.
+    #[error(
+        "{0}; the commit is past its point of no return: it goes on when the workspace is used next, or the daemon starts"
+    )]
+    Unfinished(Box<ReviewError>),
+    /// There is no such change.
+    #[error("{0} is no change")]
+    NoChange(String),
     /// There is no such snapshot, or there is one already, or its name is none.
     #[error("{0}")]
     Snapshot(String),
@@ -97,7 +125,7 @@ pub enum ReviewError {
 impl ReviewError {
     /// Makes one of what a file system said about a path.
     pub(crate) fn io(action: &'static str, path: &[u8]) -> impl FnOnce(io::Error) -> Self {
-        let path = shown(path);
+        let path = brief(path);
         move |source| Self::Io { action, path, source }
     }
 
@@ -108,11 +136,14 @@ impl ReviewError {
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some("make room on that disk"),
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                    Some("let the user who runs the daemon write there")
+                    Some("let the user who runs the daemon read and write there")
                 }
                 _ => None,
             },
             Self::Moved { .. } => Some("put it back, or attach the directory again"),
+            Self::Refused { .. } => Some("make them writable, or commit other paths, or roll these back"),
+            Self::Unfinished(error) => error.hint(),
+            Self::NoChange(_) => Some("`astrid workspace diff --names` lists them"),
             Self::Raced { .. } => Some("try again when nothing else writes there"),
             _ => None,
         }
@@ -123,6 +154,33 @@ impl ReviewError {
 #[must_use]
 pub fn shown(path: &[u8]) -> String {
     if path.is_empty() { ".".to_owned() } else { escape(path) }
+}
+
+/// A path in a sentence: of a long one the beginning and the end.
+fn brief(path: &[u8]) -> String {
+    let text = shown(path);
+    let length = text.chars().count();
+    if length <= BRIEF_MAX {
+        return text;
+    }
+    let begin: String = text.chars().take(BRIEF_MAX / 2).collect();
+    let end: String = text.chars().skip(length - BRIEF_MAX / 2).collect();
+    format!("{begin}...{end}")
+}
+
+/// The first of the paths that were refused, and how many there are.
+fn refused(paths: &[Conflict], total: u64) -> String {
+    let said: Vec<String> = paths
+        .iter()
+        .map(|path| format!("{}: {}", path.path, path.why))
+        .collect();
+    let more = total.saturating_sub(paths.len() as u64);
+    let more = if more > 0 {
+        format!("; and {more} more")
+    } else {
+        String::new()
+    };
+    format!("nothing was committed: {}{more}", said.join("; "))
 }
 
 /// `directory/name`.
@@ -174,16 +232,25 @@ impl Choice {
         Self::default()
     }
 
-    /// These and what is below them; all when there are none.
+    /// These and what is below them; all when there are none. As people write them: `./src/` is `src`, and `.` is all.
     ///
     /// # Errors
-    /// [`ReviewError::Path`] for what is empty, absolute, or has `.` or `..` in it.
-    pub fn of(paths: Vec<Vec<u8>>) -> Result<Self, ReviewError> {
-        for path in &paths {
+    /// [`ReviewError::Path`] for what is empty, absolute, or has another `.` or `..` in it.
+    pub fn of(mut paths: Vec<Vec<u8>>) -> Result<Self, ReviewError> {
+        for path in &mut paths {
+            let mut plain = &**path;
+            while let Some(rest) = plain.strip_prefix(b"./") {
+                plain = rest;
+            }
+            let plain = plain.strip_suffix(b"/").unwrap_or(plain);
+            if matches!(&**path, b"." | b"./") {
+                return Ok(Self::all());
+            }
             let wrong = |name: &[u8]| matches!(name, b"" | b"." | b"..") || name.contains(&0);
-            if path.split(|byte| *byte == b'/').any(wrong) {
+            if plain.split(|byte| *byte == b'/').any(wrong) {
                 return Err(ReviewError::Path(shown(path)));
             }
+            *path = plain.to_vec();
         }
         Ok(Self { paths })
     }

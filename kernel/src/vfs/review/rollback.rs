@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::super::layer::{self, Kind};
 use super::changes::names;
 use super::commit::{Fault, empty_upper};
-use super::{Layers, ReviewError, as_path, parted, tree};
+use super::{Layers, ReviewError, as_path, parted, reach, tree};
 
 /// Where something waits to be removed, or to be put in place, beside the upper.
 pub(super) const ASIDE: &str = "aside";
@@ -51,16 +51,20 @@ pub fn path(overlay: &Path, layers: &Layers, path: &[u8]) -> Result<(), ReviewEr
     };
     let (directory, name) = parted(path);
     let failed = |error: Errno| ReviewError::io("roll back", path)(error.into());
-    let directory = layers.upper.dir(as_path(directory)).map_err(failed)?;
+    let directory = reach::way(&layers.upper, directory, reach::WRITE).map_err(failed)?;
     if hidden {
         copy_lower(&aside, layers, path)?;
     }
     let there = layer::look(&aside, OsStr::new(ASIDE))
         .map_err(ReviewError::io("roll back", path))?
         .is_some();
-    let here = layer::look(&directory, name)
-        .map_err(ReviewError::io("roll back", path))?
-        .is_some();
+    let here = layer::look(&directory, name).map_err(ReviewError::io("roll back", path))?;
+    // A directory that is closed cannot be moved.
+    let _open = match here.filter(|here| here.kind == Kind::Directory) {
+        Some(_) => Some(reach::directory(&directory, name, reach::WRITE).map_err(ReviewError::io("roll back", path))?),
+        None => None,
+    };
+    let here = here.is_some();
     match (there, here) {
         (true, true) => rustix::fs::renameat_with(&aside, ASIDE, &directory, name, RenameFlags::EXCHANGE),
         (true, false) => rustix::fs::renameat(&aside, ASIDE, &directory, name),
@@ -90,13 +94,10 @@ fn way(layers: &Layers, path: &[u8]) -> Result<Way, ReviewError> {
         let above = &path[..slash];
         let (directory, name) = parted(above);
         let failed = || ReviewError::io("look at", above);
-        let open = layers
-            .upper
-            .dir(as_path(directory))
-            .map_err(|error| failed()(error.into()))?;
+        let open = reach::way(&layers.upper, directory, reach::READ).map_err(|error| failed()(error.into()))?;
         match layer::look(&open, name).map_err(failed())?.map(|entry| entry.kind) {
             Some(Kind::Directory) => {
-                let open = layer::open_directory(&open, name).map_err(failed())?;
+                let open = reach::directory(&open, name, reach::READ).map_err(failed())?;
                 hidden |= layer::is_opaque(open).map_err(failed())?;
             }
             None if !hidden => return Ok(Way::Unwritten),
@@ -125,7 +126,7 @@ fn show(aside: &std::os::fd::OwnedFd, layers: &Layers, path: &[u8]) -> Result<()
         layer::make_whiteout(&made, &inner).map_err(ReviewError::io("roll back", path))?;
     }
     let (directory, place) = parted(path);
-    let directory = layers.upper.dir(as_path(directory)).map_err(failed)?;
+    let directory = reach::way(&layers.upper, directory, reach::WRITE).map_err(failed)?;
     let there = layer::look(&directory, place)
         .map_err(ReviewError::io("roll back", path))?
         .is_some();

@@ -16,6 +16,7 @@ use super::*;
 use crate::vfs::layer;
 
 mod crash;
+mod hostile;
 mod look;
 mod plain;
 mod undo;

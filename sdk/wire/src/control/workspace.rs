@@ -262,7 +262,7 @@ pub struct Side {
     /// Bytes of a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
-    /// BLAKE3 of a file's content, in hexadecimal.
+    /// BLAKE3 of a file's content, in hexadecimal. Absent for what is large (64 MiB), or cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<String>,
     /// Where a link leads, escaped as paths are.
@@ -296,6 +296,9 @@ pub struct FileDiff {
     /// The hunks of a unified diff, with three lines around each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hunks: Option<String>,
+    /// Why not all of it is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remark: Option<String>,
 }
 
 /// Body of `workspace.commit`.
@@ -333,9 +336,12 @@ pub struct Committed {
     pub conflicts: Vec<Conflict>,
     /// How many there are in all.
     pub conflicts_total: u64,
-    /// Paths that stay in the workspace: devices, fifos, sockets; the first of them.
+    /// Paths that stay in the workspace: devices, fifos, sockets, and what is too deep; the first of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
+    /// What is not in the directory of the host as it is in the workspace, and why: what was left out, and set-id bits; the first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<Conflict>,
 }
 
 /// A path that changed in the directory of the host while somebody worked on a copy of it.

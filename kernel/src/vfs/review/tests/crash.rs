@@ -4,7 +4,16 @@ use super::super::commit::{Recovered, recover};
 use super::*;
 
 fn recovered(fixture: &Fixture, fault: &mut Fault) -> Result<Recovered, ReviewError> {
-    recover(&fixture.overlay, || root(&fixture.lower), fault)
+    let mut emptied = false;
+    let empty = || {
+        emptied = true;
+        Ok(())
+    };
+    let recovered = recover(&fixture.overlay, || root(&fixture.lower), empty, fault);
+    // Who keeps since when the workspace is used hears that it is as new: else the commit itself would be a conflict.
+    assert!(emptied || !matches!(recovered, Ok(Recovered::Completed)));
+    assert!(!emptied || matches!(recovered, Ok(Recovered::Completed) | Err(ReviewError::Stopped)));
+    recovered
 }
 
 /// What the workspace shows when nothing goes wrong.
@@ -129,6 +138,8 @@ fn conflicts_are_named() {
     fixture.below("dir/unrelated", "theirs\n");
     fs::remove_file(fixture.lower.join("removed")).unwrap();
     fs::remove_file(fixture.lower.join("dir/edited")).unwrap();
+    // Not in the moment in which something was removed: that is what moving looks like.
+    fixture.later_than(fixture.now() + 100_000_000);
     layer::mark_origin(fs::File::open(fixture.upper().join("dir/edited")).unwrap()).unwrap();
     fs::remove_file(fixture.lower.join("mode")).unwrap();
     fs::create_dir(fixture.lower.join("mode")).unwrap();

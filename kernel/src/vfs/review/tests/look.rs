@@ -86,9 +86,17 @@ fn changes_are_what_differs() {
 /// What names a path outside is no path.
 #[test]
 fn paths_stay_inside() {
-    for path in ["", "/etc", "a/../b", "..", "a//b", "a/", ".", "a\0"] {
-        Choice::of(vec![path.as_bytes().to_vec()]).unwrap_err();
+    let of = |path: &str| Choice::of(vec![path.as_bytes().to_vec()]);
+    for path in [
+        "", "/", "/etc", "a/../b", "..", "../", "./..", "a//b", "a//", "a/.", "a\0",
+    ] {
+        of(path).unwrap_err();
     }
+    // As people and shells write them.
+    for path in ["a/", "./a", "./a/"] {
+        assert_eq!(of(path).unwrap().paths(), [b"a"]);
+    }
+    assert!(of(".").unwrap().is_all() && of("./").unwrap().is_all());
 }
 
 /// `git apply` makes of the lower what the workspace shows.
@@ -133,6 +141,77 @@ fn git_applies_the_diff() {
             .collect()
     };
     assert_eq!(files(&copy), files(&fixture.lower), "{patch}");
+}
+
+/// Whatever names, targets and contents are, the patch changes what a commit changes, and no line of them is a line of a header.
+#[test]
+fn no_patch_is_forged() {
+    let mut numbers = super::view::Numbers(3);
+    let mut text = |newline: bool| -> String {
+        const LINES: [&str; 12] = [
+            "x",
+            "",
+            "\\ No newline at end of file",
+            "diff --git a/Makefile b/Makefile",
+            "--- a/Makefile",
+            "+++ b/Makefile",
+            "@@ -1 +1 @@",
+            "-all:",
+            "+evil:",
+            "\r",
+            "new file mode 120000",
+            "Binary files a/x and b/x differ",
+        ];
+        let count = 1 + numbers.below(14);
+        let pick = |_| LINES[usize::try_from(numbers.below(LINES.len() as u64)).unwrap()];
+        let lines: Vec<&str> = (0..count).map(pick).collect();
+        let text = lines.join("\n") + if newline && count.is_multiple_of(2) { "\n" } else { "" };
+        if text.is_empty() { "x".to_owned() } else { text }
+    };
+    for round in 0..30 {
+        let fixture = Fixture::new();
+        fixture.below("Makefile", "all:\n");
+        for (name, old) in [("changed", true), ("new", false), ("l1", true), ("l2", false)] {
+            for (present, root) in [(old, fixture.lower.clone()), (true, fixture.upper())] {
+                match present.then_some(name.starts_with('l')) {
+                    Some(true) => symlink(text(true), root.join(name)).unwrap(),
+                    Some(false) => fs::write(root.join(name), text(true)).unwrap(),
+                    None => {}
+                }
+            }
+        }
+        let name = text(false).replace('/', "_");
+        let name = if matches!(&*name, "." | "..") { "y" } else { &name };
+        fs::write(fixture.upper().join(name.get(..200).unwrap_or(name)), "content\n").unwrap();
+        let files = whole(&fixture);
+        let heads = |text: &str| text.split('\n').filter(|line| line.starts_with("diff --git ")).count();
+        assert!(files.iter().all(|file| heads(&file.patch()) == 1));
+        let patch: String = files.iter().map(FileDiff::patch).collect();
+        let copy = fixture.path("copy");
+        assert!(
+            Command::new("cp")
+                .arg("-a")
+                .arg(&fixture.lower)
+                .arg(&copy)
+                .status()
+                .unwrap()
+                .success()
+        );
+        fs::write(fixture.path("patch"), &patch).unwrap();
+        let apply = ["apply", "--whitespace=nowarn", fixture.path("patch").to_str().unwrap()].map(str::to_owned);
+        git(&copy, &apply.each_ref().map(|text| &**text));
+        fixture.commit_some(&[]);
+        assert_eq!(tree_of(&copy), tree_of(&fixture.lower), "round {round}\n{patch}");
+        assert_eq!(fs::read(fixture.lower.join("Makefile")).unwrap(), b"all:\n");
+    }
+    // What is no text is told in words, escaped.
+    let fixture = Fixture::new();
+    symlink(OsStr::from_bytes(b"\xff\n+++ b/x"), fixture.upper().join("odd")).unwrap();
+    let patch = whole(&fixture)[0].patch();
+    assert!(
+        patch.contains("# nothing becomes a link to \\xff\\x0a+++ b/x\nBinary files"),
+        "{patch}"
+    );
 }
 
 /// What is no text is told with its sizes and hashes.

@@ -79,11 +79,18 @@ fn any_depth_is_rolled_back() {
         .status()
         .unwrap();
     assert!(made.success());
-    let error = walk(&fixture.layers(), &Which::default(), &mut |_| {
-        Ok(ControlFlow::Continue(()))
-    })
-    .unwrap_err();
-    assert!(matches!(error, ReviewError::TooDeep { .. }), "{error}");
+    fixture.above("zz", "zz\n");
+    // What is too deep is told and left out; everything else is committed.
+    let plan = fixture.plan(&Choice::all(), None);
+    assert_eq!((plan.left_out.len(), plan.remarks.len()), (1, 1));
+    assert!(plan.remarks[0].why.contains("200 directories deep") && plan.remarks[0].path.len() < 200);
+    let page = super::super::diff::page(&fixture.layers(), &super::super::diff::Asked::default()).unwrap();
+    assert!(page.files.iter().any(|file| file.remark.is_some()));
+    fixture.commit_some(&["zz"]);
+    assert_eq!(fs::read(fixture.lower.join("zz")).unwrap(), b"zz\n");
+    let error = snapshot::make(&fixture.overlay, "deep", 7, None).unwrap_err();
+    assert!(error.to_string().len() < 300, "{error}");
+    fs::remove_dir(fixture.overlay.join("snapshots")).unwrap();
     rollback::all(&fixture.overlay, &fixture.layers()).unwrap();
     assert_eq!(fixture.changes(), Vec::<String>::new());
     assert_eq!(fs::read_dir(&fixture.overlay).unwrap().count(), 1);

@@ -35,10 +35,10 @@ fn a_commit_makes_what_the_kernel_shows() {
 }
 
 /// A small generator: the same numbers each time.
-struct Numbers(u64);
+pub(super) struct Numbers(pub(super) u64);
 
 impl Numbers {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -98,6 +98,67 @@ fn random_work_is_committed_as_it_was_seen() {
         fixture.commit_some(&[]);
         assert_eq!(tree_of(&fixture.lower), shown);
     }
+}
+
+fn conflicts(fixture: &Fixture, since: i128) -> Vec<String> {
+    let plan = fixture.plan(&Choice::all(), Some(since));
+    plan.conflicts.into_iter().map(|conflict| conflict.path).collect()
+}
+
+/// A file that was moved in the workspace was not removed below, whatever else is made there; one that was removed below is a conflict.
+#[test]
+fn what_the_workspace_moved_was_not_removed() {
+    let fixture = Fixture::new();
+    for path in ["a", "c", "d/e"] {
+        fixture.below(path, "1\n");
+    }
+    let since = fixture.now();
+    fixture.later_than(since);
+    if apart(
+        &fixture,
+        "cd merged; echo 2 >> c; sleep 0.1; echo 2 >> a; mv a b; mv d/e d/f; mv d/f f",
+    )
+    .is_none()
+    {
+        return;
+    }
+    fixture.below("unrelated", "theirs\n");
+    fixture.below("d/unrelated", "theirs\n");
+    assert_eq!(conflicts(&fixture, since), Vec::<String>::new());
+    fs::remove_file(fixture.lower.join("c")).unwrap();
+    assert_eq!(conflicts(&fixture, since), ["c"]);
+}
+
+/// Whoever replaces a directory below replaces what is in it, however old that is; and a mode that was set below is not set back.
+#[test]
+fn a_directory_that_was_replaced_is_a_conflict() {
+    let fixture = Fixture::new();
+    for path in ["d/x", "e/x", "m/x", "backup/x", "backup/y", "put/x"] {
+        fixture.below(path, "1\n");
+    }
+    let old =
+        |path: &str| layer::set_mtime(layer::open_root(&fixture.lower.join(path)).unwrap(), 1_000_000_000).unwrap();
+    old("put");
+    old("backup");
+    let since = fixture.now();
+    fixture.later_than(since);
+    if apart(
+        &fixture,
+        "cd merged; echo 2 > d/x; echo 2 > e/x; echo b > m/b; mkdir new; echo 2 > new/x",
+    )
+    .is_none()
+    {
+        return;
+    }
+    fixture.below("e/unrelated", "theirs\n");
+    fixture.below("m/unrelated", "theirs\n");
+    assert_eq!(conflicts(&fixture, since), Vec::<String>::new());
+    let moved = |from: &str, to: &str| fs::rename(fixture.lower.join(from), fixture.lower.join(to)).unwrap();
+    moved("d", "d.old");
+    moved("backup", "d");
+    moved("put", "new");
+    fs::set_permissions(fixture.lower.join("m"), fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(conflicts(&fixture, since), ["d/x", "m", "new/x"]);
 }
 
 /// A disk that is full while it is staged leaves the lower as it was, and says so.
