@@ -6,7 +6,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "the program is looked at once more")]
 
-use std::ffi::{CString, NulError};
+use std::ffi::CString;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -18,6 +19,7 @@ use std::sync::atomic::AtomicBool;
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::unistd::execve;
+use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{
     Resource, Rlimit, Signal, chdir, getpid, getppid, getrlimit, ioctl_tiocsctty, set_child_subreaper,
     set_parent_process_death_signal, setrlimit, setsid,
@@ -26,6 +28,7 @@ use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 
 use super::confine::{Lacking, Network};
 use super::namespaces::{self, Layers, NamespaceError};
+use super::own::{self, Given, Kept, Opened, OwnError};
 use super::protocol::{
     Connection, Failure, Launch, Launched, Limits, MEMORY_BYTES_MIN, Order, ProtocolError, Spec, Stage,
 };
@@ -39,6 +42,15 @@ const FIRST_FOREIGN: i32 = 3;
 
 /// Seconds that a process goes on after it was told that its processor time is over, before it is killed.
 const CPU_GRACE_SECONDS: u64 = 1;
+
+/// How a program is opened that is only looked at.
+const READ_PROGRAM: OFlags = OFlags::RDONLY
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+
+/// What is said of a path that leads to another file now than when it was decided on.
+const REPLACED: &str = "it is another file than a moment ago";
 
 /// The highest number of a signal.
 const SIGNAL_MAX: u32 = 64;
@@ -107,14 +119,27 @@ struct Program {
     path: CString,
     arguments: Vec<CString>,
     environment: Vec<CString>,
+    /// The file itself, for who has to name it to Landlock.
+    opened: File,
 }
 
 impl Program {
-    fn of(spec: &Spec) -> Result<Self, NulError> {
-        let text = |text: &str| CString::new(text);
+    fn of(spec: &Spec) -> io::Result<Self> {
+        let text = |text: &str| CString::new(text).map_err(io::Error::other);
         let arguments = std::iter::once(&spec.arg0).chain(&spec.args);
         let variables = spec.env.iter().map(|(name, value)| format!("{name}={value}"));
+        let opened = match open(&spec.program, READ_PROGRAM, Mode::empty()) {
+            // Reading is more than running needs.
+            Err(rustix::io::Errno::ACCESS) => open(&spec.program, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?,
+            opened => opened?,
+        };
+        let opened = File::from(opened);
+        let found = opened.metadata()?;
+        if !found.is_file() || (found.dev(), found.ino()) != (spec.device, spec.inode) {
+            return Err(io::Error::other(REPLACED));
+        }
         Ok(Self {
+            opened,
             path: CString::new(spec.program.as_os_str().as_bytes())?,
             arguments: arguments.map(|argument| text(argument)).collect::<Result<_, _>>()?,
             environment: variables.map(|variable| text(&variable)).collect::<Result<_, _>>()?,
@@ -188,7 +213,8 @@ fn prepare(launch: &Launch, descriptors: Vec<OwnedFd>) -> Result<(Program, Vec<S
         namespaces::join(user, mounts).map_err(not_had)?;
     }
     let mut lacking = Lacking::of(&launch.lacking);
-    views(spec, &mut lacking)?;
+    let kept = resolved(spec)?;
+    let views = views(spec, &kept, &mut lacking)?;
     // Whoever changes who it is may be unbound by that.
     bind_to(launch.keeper)?;
     chdir(&spec.cwd).map_err(failed(
@@ -196,7 +222,8 @@ fn prepare(launch: &Launch, descriptors: Vec<OwnedFd>) -> Result<(Program, Vec<S
         &format!("cannot enter {}", spec.cwd.display()),
     ))?;
     rustix::thread::set_no_new_privs(true).map_err(machine("cannot give up privileges"))?;
-    paths(spec, &mut lacking)?;
+    let program = Program::of(spec).map_err(|error| failed_program(&error, spec))?;
+    paths(spec, &kept, &views, &program, &mut lacking)?;
     default_signals().map_err(|error| Failure {
         stage: Stage::Machine,
         errno: error.raw_os_error().unwrap_or(0),
@@ -205,10 +232,8 @@ fn prepare(launch: &Launch, descriptors: Vec<OwnedFd>) -> Result<(Program, Vec<S
     close_fds::set_fds_cloexec(FIRST_FOREIGN, &[]);
     let found = std::fs::metadata(&spec.program).map_err(|error| failed_program(&error, spec))?;
     if (found.dev(), found.ino()) != (spec.device, spec.inode) {
-        let replaced = io::Error::other("it is another file than a moment ago");
-        return Err(failed_program(&replaced, spec));
+        return Err(failed_program(&io::Error::other(REPLACED), spec));
     }
-    let program = Program::of(spec).map_err(|error| failed_program(&io::Error::other(error), spec))?;
     limit(launch.nofile, spec.limits)?;
     if spec.protect.is_some() {
         drop_capabilities(spec.confined.is_some()).map_err(machine("cannot give up capabilities"))?;
@@ -216,94 +241,146 @@ fn prepare(launch: &Launch, descriptors: Vec<OwnedFd>) -> Result<(Program, Vec<S
             None => seccomp::keep_limits_of_others(),
             Some(confined) => seccomp::confine(confined.network),
         };
-        filtered.or_else(|error| {
-            let best_effort = spec.confined.as_ref().is_some_and(|confined| confined.best_effort);
-            lacking.without(best_effort, 0, format!("system calls cannot be filtered: {error}"))
-        })?;
+        // Also with best effort: without it the daemon itself is within reach.
+        filtered.map_err(|error| not_kept(format!("system calls cannot be filtered: {error}")))?;
     }
     Ok((program, lacking.into_names()))
 }
 
-/// Mounts, network and IPC of its own.
-fn views(spec: &Spec, lacking: &mut Lacking) -> Result<(), Failure> {
-    let Some(protect) = &spec.protect else { return Ok(()) };
-    let without = |lacking: &mut Lacking, error: NamespaceError, what: &str| {
-        let failure = not_had(error);
+/// What was made of views of its own.
+#[derive(Debug, Default)]
+struct Views {
+    /// What of the given is in its own `/tmp` and `/dev/shm`; none if it has none of its own.
+    own: Option<Vec<Opened>>,
+}
+
+fn not_kept(message: impl ToString) -> Failure {
+    Failure {
+        stage: Stage::Sandbox,
+        errno: 0,
+        message: message.to_string(),
+    }
+}
+
+/// Mounts, network and IPC of its own. `kept` is what of it is the daemon's, resolved.
+fn views(spec: &Spec, kept: &[PathBuf], lacking: &mut Lacking) -> Result<Views, Failure> {
+    if spec.protect.is_none() {
+        return Ok(Views::default());
+    }
+    let without = |lacking: &mut Lacking, errno: i32, message: &str, what: &str| {
         // To who is not confined this is more than was promised.
         let best_effort = spec.confined.as_ref().is_none_or(|confined| confined.best_effort);
-        lacking.without(best_effort, failure.errno, format!("{what}: {}", failure.message))
+        let hint = "`astrid doctor` says what this machine can do";
+        lacking.without(best_effort, errno, format!("{what}: {message}; {hint}"))
     };
     let mut kinds = CloneFlags::CLONE_NEWNS;
     match &spec.confined {
         // It would be in a user namespace, where files of others seem to be nobody's: programs that look at that refuse them.
-        None if !rustix::process::geteuid().is_root() => return Ok(()),
+        None if !rustix::process::geteuid().is_root() => return Ok(Views::default()),
         None => {}
         Some(_) => kinds |= CloneFlags::CLONE_NEWIPC,
     }
     // First: to enter a user namespace needs files of /proc that may be read-only afterwards.
     if matches!(&spec.confined, Some(confined) if confined.network == Network::Loopback) {
         let network = namespaces::enter(CloneFlags::CLONE_NEWNET).and_then(|_| namespaces::loopback_up());
-        network.or_else(|error| without(lacking, error, "a network of its own"))?;
+        network.or_else(|error| without(lacking, error.errno(), &error.to_string(), "a network of its own"))?;
     }
-    let mounted = namespaces::enter(kinds)
-        .and_then(|_| namespaces::own_mounts())
-        .and_then(|()| give_tmp(spec))
-        .and_then(|()| narrow(spec))
-        .and_then(|()| {
-            // What its own /tmp hides is out of reach already.
-            let there = protect.iter().map(PathBuf::as_path).filter(|path| path.exists());
-            let there: Vec<&Path> = there.collect();
-            namespaces::read_only_around(&there, spec.given.as_deref())
-        });
-    mounted.or_else(|error| {
-        let what = "mounts of its own, by which it has its own /tmp and leaves the modes of the daemon's files";
-        without(lacking, error, what)
-    })?;
-    Ok(())
+    let what = "mounts of its own, by which it has its own /tmp and leaves the modes of the daemon's files";
+    let had_not =
+        |lacking: &mut Lacking, error: NamespaceError| without(lacking, error.errno(), &error.to_string(), what);
+    if let Err(error) = namespaces::enter(kinds).and_then(|_| namespaces::own_mounts()) {
+        had_not(lacking, error)?;
+        return Ok(Views::default());
+    }
+    let own = match own_places(spec, kept) {
+        Ok(own) => own,
+        Err(error) => match error.machine() {
+            Some(errno) => without(lacking, errno, &error.to_string(), what).map(|()| None)?,
+            // That is what was asked for, and not what this machine can.
+            None => return Err(not_kept(error)),
+        },
+    };
+    let views = Views { own };
+    let is_seen = |path: &&Path| !views.hides(path);
+    let narrowed = narrow(spec, &views).and_then(|()| {
+        let seen: Vec<&Path> = kept.iter().map(PathBuf::as_path).filter(is_seen).collect();
+        namespaces::read_only_around(&seen, spec.given.as_deref())
+    });
+    narrowed.or_else(|error| had_not(lacking, error))?;
+    Ok(views)
 }
 
-fn give_tmp(spec: &Spec) -> Result<(), NamespaceError> {
-    let Some(confined) = &spec.confined else { return Ok(()) };
-    let Some(tmp) = &confined.tmp else { return Ok(()) };
-    let given = confined.read.iter().chain(&confined.write).flatten();
-    let given: Vec<&Path> = given.chain([&spec.cwd, &spec.program]).map(AsRef::as_ref).collect();
-    namespaces::own_tmp(tmp, &given)?;
-    namespaces::own_shared_memory()
+impl Views {
+    /// Whether a path leads to what only this program has.
+    fn hides(&self, path: &Path) -> bool {
+        self.own.is_some() && own::PLACES.iter().any(|own| path.starts_with(own))
+    }
+}
+
+/// Its own `/tmp` and `/dev/shm`, if it is to have them.
+fn own_places(spec: &Spec, kept: &[PathBuf]) -> Result<Option<Vec<Opened>>, OwnError> {
+    let Some(confined) = &spec.confined else {
+        return Ok(None);
+    };
+    let Some(tmp) = &confined.tmp else { return Ok(None) };
+    let lists = confined.read.iter().chain(&confined.write).flatten();
+    let writes = |path: &Path| match &confined.write {
+        Some(paths) => paths.iter().any(|given| path.starts_with(given)),
+        None => true,
+    };
+    let given = lists.chain([&spec.cwd, &spec.program]).map(|path| Given {
+        path,
+        writable: writes(path),
+    });
+    let given: Vec<Given<'_>> = given.collect();
+    let shared = [spec.limits.memory_bytes, spec.limits.tree_memory_bytes];
+    let kept = Kept {
+        directories: kept,
+        but: spec.given.as_deref(),
+    };
+    own::own(tmp, shared.into_iter().flatten().min(), &given, &kept).map(Some)
 }
 
 /// Where it does not write, it changes no modes either, which Landlock does not know.
-fn narrow(spec: &Spec) -> Result<(), NamespaceError> {
+fn narrow(spec: &Spec, views: &Views) -> Result<(), NamespaceError> {
     let Some(confined) = &spec.confined else { return Ok(()) };
     let Some(write) = &confined.write else { return Ok(()) };
-    let own = [Path::new("/tmp"), Path::new("/dev/shm")];
-    let own = own.iter().copied().filter(|_| confined.tmp.is_some());
-    let kept: Vec<&Path> = write.iter().map(AsRef::as_ref).chain(own).collect();
+    let own = own::PLACES.iter().map(Path::new).filter(|_| views.own.is_some());
+    let write = write.iter().map(PathBuf::as_path).filter(|path| !views.hides(path));
+    let kept: Vec<&Path> = write.chain(own).collect();
     namespaces::read_only_but(&kept)
 }
 
-/// What it reads and writes.
-fn paths(spec: &Spec, lacking: &mut Lacking) -> Result<(), Failure> {
-    let Some(directories) = &spec.protect else {
+/// What it reads and writes. That the daemon's home is kept is never left out.
+fn paths(
+    spec: &Spec,
+    kept: &[PathBuf],
+    views: &Views,
+    program: &Program,
+    lacking: &mut Lacking,
+) -> Result<(), Failure> {
+    if spec.protect.is_none() {
         return Ok(());
-    };
-    let refused = |error: landlock::SandboxError| Failure {
-        stage: Stage::Sandbox,
-        errno: 0,
-        message: error.to_string(),
-    };
+    }
+    let given = spec.given.as_deref();
     let Some(confined) = &spec.confined else {
-        return landlock::protect(directories, spec.given.as_deref()).map_err(refused);
+        return landlock::protect(kept, given).map_err(not_kept);
     };
     for what in landlock::too_old_for(confined) {
         lacking.without(confined.best_effort, 0, what)?;
     }
-    match landlock::confine(directories, spec.given.as_deref(), confined, &spec.program) {
-        Err(landlock::SandboxError::Missing) => {
-            let what = landlock::SandboxError::Missing.to_string();
-            lacking.without(confined.best_effort, 0, what)
-        }
-        done => done.map_err(refused),
-    }
+    let seen: Vec<PathBuf> = kept.iter().filter(|path| !views.hides(path)).cloned().collect();
+    let own = views.own.as_deref().map(|given| landlock::Own { given });
+    landlock::confine((&seen, given), confined, own, &program.opened).map_err(not_kept)
+}
+
+/// The directories that are kept from it, as their paths lead there.
+fn resolved(spec: &Spec) -> Result<Vec<PathBuf>, Failure> {
+    let directories = spec.protect.iter().flatten();
+    let resolved = directories.map(|path| {
+        std::fs::canonicalize(path).map_err(|error| not_kept(format!("cannot look into {}: {error}", path.display())))
+    });
+    resolved.collect()
 }
 
 /// Takes from root what would reach past all of this: mounting, looking into other processes, loading code into the system. Who is not

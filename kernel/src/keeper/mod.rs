@@ -19,7 +19,7 @@
 //!
 //! # Layout
 //!
-//! [`protocol`] what is said; `tree` and `mark` who belongs to whom; `landlock`, `seccomp`, `namespaces`, `cgroup`, `confine` and [`launcher`] how a process becomes a
+//! [`protocol`] what is said; `tree` and `mark` who belongs to whom; `landlock`, `seccomp`, `namespaces`, `own`, `cgroup`, `confine` and [`launcher`] how a process becomes a
 //! program; [`machine`] what of that can be had; `children` the keeper's table; `serve` its loop; [`guard`] who watches it. Here is what a daemon needs.
 //!
 //! Deliberately absent: any policy. What is started, and whether again, is not decided here; nor is output read.
@@ -43,6 +43,7 @@ pub mod machine;
 mod mark;
 mod merging;
 mod namespaces;
+mod own;
 pub mod protocol;
 mod seccomp;
 mod serve;

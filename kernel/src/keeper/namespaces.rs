@@ -144,32 +144,10 @@ pub(super) fn own_mounts() -> Result<(), NamespaceError> {
     mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).map_err(system("cannot keep mounts to itself"))
 }
 
-fn bind(from: &Path, to: &Path) -> Result<(), NamespaceError> {
+/// Shows what is at one path at another as well.
+pub(super) fn bind(from: &Path, to: &Path) -> Result<(), NamespaceError> {
     let doing = || format!("cannot mount {} on {}", from.display(), to.display());
     mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(system(doing()))
-}
-
-/// Puts a directory in the place of `/tmp`. Of what is there now only these paths are there afterwards.
-pub(super) fn own_tmp(tmp: &Path, kept: &[&Path]) -> Result<(), NamespaceError> {
-    let there = kept
-        .iter()
-        .filter(|path| path.starts_with("/tmp") && **path != Path::new("/tmp"));
-    // By a descriptor, for the path leads elsewhere in a moment.
-    let opened =
-        there.filter_map(|path| Some((*path, open(*path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?)));
-    let opened: Vec<(&Path, OwnedFd)> = opened.collect();
-    bind(tmp, Path::new("/tmp"))?;
-    for (path, file) in opened {
-        let from = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let from = Path::new(&from);
-        let made = match path.parent() {
-            Some(parent) if !from.is_dir() => fs::create_dir_all(parent).and_then(|()| File::create(path).map(drop)),
-            _ => fs::create_dir_all(path),
-        };
-        made.map_err(system(format!("cannot make {}", path.display())))?;
-        bind(from, path)?;
-    }
-    Ok(())
 }
 
 /// Makes everything that is mounted read-only, modes, owners and times included, but these paths and all below.
@@ -244,7 +222,8 @@ pub(super) fn read_only_around(directories: &[&Path], given: Option<&Path>) -> R
     }
 }
 
-fn remount_read_only(directory: &Path) -> Result<(), NamespaceError> {
+/// Makes a mount read-only, and leaves what else was set of it.
+pub(super) fn remount_read_only(directory: &Path) -> Result<(), NamespaceError> {
     let doing = || format!("cannot make {} read-only", directory.display());
     let present = statvfs(directory).map_err(system(doing()))?.f_flag;
     // What was set before must not be taken back.
@@ -262,13 +241,6 @@ fn remount_read_only(directory: &Path) -> Result<(), NamespaceError> {
         |flags, (_, flag)| flags | *flag,
     );
     mount(None::<&str>, directory, None::<&str>, flags, None::<&str>).map_err(system(doing()))
-}
-
-/// Shared memory of its own, as much as a quarter of what there is.
-pub(super) fn own_shared_memory() -> Result<(), NamespaceError> {
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    let options = Some("mode=1777,size=25%");
-    mount(Some("tmpfs"), "/dev/shm", Some("tmpfs"), flags, options).map_err(system("cannot mount /dev/shm"))
 }
 
 /// Makes the loopback device of a new network work.

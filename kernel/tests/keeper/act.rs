@@ -45,6 +45,10 @@ fn act_one(what: &str, with: &str) -> io::Result<String> {
             fs::File::open(with)?.read_to_string(&mut text)?;
             return Ok(text.trim_end().to_owned());
         }
+        "room" => {
+            let found = rustix::fs::statvfs(with)?;
+            return Ok((found.f_blocks * found.f_frsize).to_string());
+        }
         "list" => drop(fs::read_dir(with)?),
         "write" => OpenOptions::new()
             .create(true)

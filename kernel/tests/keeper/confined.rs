@@ -17,7 +17,7 @@ use crate::act::ACT;
 use crate::bed::{Daemon, Running, code, daemon, program, shell};
 
 /// A program that tries these things, confined so.
-fn trying(daemon: &Daemon, confined: Option<Confined>, words: &[&str]) -> Spec {
+pub fn trying(daemon: &Daemon, confined: Option<Confined>, words: &[&str]) -> Spec {
     let own = std::env::current_exe().unwrap();
     let mut spec = program(own.to_str().unwrap(), &[&[ACT], words].concat());
     spec.protect = Some(vec![daemon.place.home.root().to_owned()]);
@@ -26,7 +26,7 @@ fn trying(daemon: &Daemon, confined: Option<Confined>, words: &[&str]) -> Spec {
 }
 
 #[track_caller]
-fn tries(daemon: &mut Daemon, confined: Option<Confined>, attempts: &[(&str, &str)]) {
+pub fn tries(daemon: &mut Daemon, confined: Option<Confined>, attempts: &[(&str, &str)]) {
     let words: Vec<&str> = attempts.iter().map(|(word, _)| *word).collect();
     let spec = trying(daemon, confined, &words);
     let child = daemon.run(spec);
@@ -45,16 +45,16 @@ fn tries(daemon: &mut Daemon, confined: Option<Confined>, attempts: &[(&str, &st
     assert_eq!(daemon.exit(&child).0, code(0));
 }
 
-fn only(paths: &[&Path]) -> Option<Vec<PathBuf>> {
+pub fn only(paths: &[&Path]) -> Option<Vec<PathBuf>> {
     Some(paths.iter().map(|path| path.to_path_buf()).collect())
 }
 
-fn said(word: &str, path: &Path) -> String {
+pub fn said(word: &str, path: &Path) -> String {
     format!("{word} {}", path.display())
 }
 
 /// A directory that is open to all, with a file in it.
-fn directory(mode: u32) -> tempfile::TempDir {
+pub fn directory(mode: u32) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).unwrap();
     fs::write(directory.path().join("file"), "text").unwrap();
@@ -460,6 +460,7 @@ pub fn without_namespaces() {
     assert_eq!(child.rest(), "EACCES\nEACCES");
     daemon.exit(&child);
     daemon.end();
+    crate::given::everybodys_tmp_is_not_given_with_the_home_in_it();
     println!("done");
 }
 
@@ -482,13 +483,18 @@ pub fn as_an_ordinary_user() {
 }
 
 /// What is tried again as another user.
-const ALL: [&str; 10] = [
+const ALL: [&str; 15] = [
     "the_home_is_out_of_reach",
     "writes_only_what_it_was_given",
     "reads_only_what_it_was_given",
     "speaks_only_with_whom_it_may",
     "does_not_get_out",
     "a_tmp_of_its_own",
+    "what_is_given_below_tmp_stays",
+    "a_link_that_was_left_is_not_followed",
+    "the_home_is_not_given_by_another_name",
+    "shared_memory_of_its_own",
+    "best_effort_keeps_the_home",
     "a_merged_directory_is_shared",
     "what_cannot_be_merged_is_named",
     "what_this_machine_cannot_is_named",

@@ -17,6 +17,7 @@ mod act;
 mod bed;
 mod children;
 mod confined;
+mod given;
 mod lives;
 
 use std::path::Path;
@@ -42,6 +43,10 @@ fn main() -> ExitCode {
         )),
         [confined::WITHOUT_NAMESPACES] => {
             confined::without_namespaces();
+            ExitCode::SUCCESS
+        }
+        [given::WITHOUT_LANDLOCK] => {
+            given::without_landlock();
             ExitCode::SUCCESS
         }
         [MACHINE_ARGUMENT, what, place] => match keeper::machine::attempt(what, Path::new(place)) {
@@ -86,6 +91,17 @@ fn tests(filter: &[&str]) -> ExitCode {
         ("speaks_only_with_whom_it_may", confined::speaks_only_with_whom_it_may),
         ("does_not_get_out", confined::does_not_get_out),
         ("a_tmp_of_its_own", confined::a_tmp_of_its_own),
+        ("what_is_given_below_tmp_stays", given::what_is_given_below_tmp_stays),
+        (
+            "a_link_that_was_left_is_not_followed",
+            given::a_link_that_was_left_is_not_followed,
+        ),
+        (
+            "the_home_is_not_given_by_another_name",
+            given::the_home_is_not_given_by_another_name,
+        ),
+        ("shared_memory_of_its_own", given::shared_memory_of_its_own),
+        ("best_effort_keeps_the_home", given::best_effort_keeps_the_home),
         ("what_cannot_be_given_is_named", confined::what_cannot_be_given_is_named),
         ("modes_of_the_home_are_kept", confined::modes_of_the_home_are_kept),
         ("a_merged_directory_is_shared", confined::a_merged_directory_is_shared),
