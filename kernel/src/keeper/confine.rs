@@ -36,11 +36,11 @@ pub struct Confined {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Network {
-    /// Nobody: it makes no socket but pairs.
+    /// Nobody: it makes no socket but pairs, which are connected for ever.
     None,
     /// Sockets of this machine that have a path, such as the daemon's.
     Local,
-    /// A network of its own, in which nobody else is.
+    /// A network of its own, in which nobody else is. So it has no sockets with a path, which lead out of it, but pairs as with `None`.
     Loopback,
     /// Everybody, over the usual protocols.
     #[default]

@@ -238,7 +238,7 @@ fn prepare(launch: &Launch, descriptors: Vec<OwnedFd>) -> Result<(Program, Vec<S
     if spec.protect.is_some() {
         drop_capabilities(spec.confined.is_some()).map_err(machine("cannot give up capabilities"))?;
         let filtered = match &spec.confined {
-            None => seccomp::keep_limits_of_others(),
+            None => seccomp::keep_others(),
             Some(confined) => seccomp::confine(confined.network),
         };
         // Also with best effort: without it the daemon itself is within reach.
@@ -405,6 +405,7 @@ fn drop_capabilities(confined: bool) -> Result<(), rustix::io::Errno> {
             | CapabilitySet::NET_RAW
             | CapabilitySet::NET_BROADCAST
             | CapabilitySet::SYS_CHROOT
+            | CapabilitySet::SYS_NICE
             | CapabilitySet::SYS_RESOURCE
             | CapabilitySet::SYS_TIME
             | CapabilitySet::SYS_TTY_CONFIG

@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket, socketpair};
+use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, socket, socketpair};
 use rustix::process::{Pid, kill_process, test_kill_process};
 
 /// The word that makes this program one that tries.
@@ -95,6 +95,29 @@ fn act_one(what: &str, with: &str) -> io::Result<String> {
                 _ => SocketAddrUnix::new_abstract_name(with.as_bytes())?,
             };
             connect(&socket, &address)?;
+        }
+        // By the name that a message has.
+        "gram" => {
+            let (one, _other) = socketpair(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+            rustix::net::sendto(&one, b"x", SendFlags::empty(), &SocketAddrUnix::new(with)?)?;
+        }
+        "name" => {
+            let (one, _other) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+            rustix::net::bind(&one, &SocketAddrUnix::new(with)?)?;
+        }
+        "deaf" => rustix::process::set_parent_process_death_signal(None)?,
+        "renice" => rustix::process::setpriority_process(Pid::from_raw(with.parse().unwrap()), 19)?,
+        // Nothing tells of it but whom it descends from, and it does not end.
+        "hide" => {
+            rustix::process::set_parent_process_death_signal(None)?;
+            let _ = rustix::process::setsid();
+            for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+                signal_hook::flag::register(signal, std::sync::Arc::default())?;
+            }
+            println!("{}", std::process::id());
+            loop {
+                std::thread::park();
+            }
         }
         "unshare" => unshare(CloneFlags::CLONE_NEWUSER)?,
         "setns" => setns(fs::File::open(with)?, CloneFlags::empty())?,

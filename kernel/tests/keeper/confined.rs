@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
@@ -156,6 +156,10 @@ pub fn speaks_only_with_whom_it_may() {
     let path = place.path().join("socket");
     let _unix = UnixListener::bind(&path).unwrap();
     let unix = said("unix", &path);
+    let letters = place.path().join("letters");
+    let _letters = UnixDatagram::bind(&letters).unwrap();
+    fs::set_permissions(&letters, fs::Permissions::from_mode(0o666)).unwrap();
+    let gram = said("gram", &letters);
     let name = format!("astrid-test-{}", std::process::id());
     let _nameless = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
     let nameless = format!("abstract {name}");
@@ -171,7 +175,7 @@ pub fn speaks_only_with_whom_it_may() {
     for (network, made, to_tcp, to_unix, itself) in [
         (Network::None, &[][..], "EACCES", "EACCES", "EACCES"),
         (Network::Local, &families[..1], "EACCES", "ok", "EACCES"),
-        (Network::Loopback, &families[..4], "ECONNREFUSED", "ok", "ok"),
+        (Network::Loopback, &families[1..4], "ECONNREFUSED", "EACCES", "ok"),
         (Network::Full, &families[..4], "ok", "ok", "ok"),
     ] {
         let confined = Confined {
@@ -179,9 +183,7 @@ pub fn speaks_only_with_whom_it_may() {
             ..Confined::default()
         };
         let abstractly = match network {
-            Network::None => "EACCES",
-            // In a network of its own there is none.
-            Network::Loopback => "ECONNREFUSED",
+            Network::None | Network::Loopback => "EACCES",
             Network::Local | Network::Full => "EPERM",
         };
         let mut attempts: Vec<(&str, &str)> = families
@@ -192,9 +194,14 @@ pub fn speaks_only_with_whom_it_may() {
             ("pair", "ok"),
             (tcp.as_str(), to_tcp),
             (unix.as_str(), to_unix),
+            (gram.as_str(), to_unix),
             ("itself", itself),
             (nameless.as_str(), abstractly),
         ]);
+        let named = said("name", &place.path().join(format!("{network:?}")));
+        if network == Network::None {
+            attempts.push((named.as_str(), "EACCES"));
+        }
         tries(&mut daemon, Some(confined.clone()), &attempts);
         let writes_little = Confined {
             write: only(&[Path::new("/tmp")]),
@@ -226,8 +233,16 @@ pub fn does_not_get_out() {
             (&of("signal", sibling.pid), "EPERM"),
             (&of("kill", keeper), "EPERM"),
             (&of("kill", guard), "EPERM"),
+            (&of("renice", guard), "EPERM"),
+            ("deaf", "EPERM"),
             ("raise", "EPERM"),
         ],
+    );
+    // Who is merely kept from the home leaves the priority of others and its own place alone as well.
+    tries(
+        &mut daemon,
+        None,
+        &[(&of("renice", keeper), "EPERM"), ("renice 0", "ok"), ("deaf", "EPERM")],
     );
     kill(&daemon, &sibling);
     daemon.exit(&sibling);

@@ -129,6 +129,10 @@ fn tests(filter: &[&str]) -> ExitCode {
         ),
         ("nothing_outlives_any_two", lives::nothing_outlives_any_two),
         (
+            "who_hides_from_everybody_is_inherited",
+            lives::who_hides_from_everybody_is_inherited,
+        ),
+        (
             "adopted_children_find_the_next_daemon",
             lives::adopted_children_find_the_next_daemon,
         ),
