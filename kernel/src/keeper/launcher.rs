@@ -303,6 +303,9 @@ fn views(spec: &Spec, kept: &[PathBuf], lacking: &mut Lacking) -> Result<Views, 
     let views = Views { own };
     let is_seen = |path: &&Path| !views.hides(path);
     let narrowed = narrow(spec, &views).and_then(|()| {
+        if rustix::process::geteuid().is_root() {
+            namespaces::read_only_settings()?;
+        }
         let seen: Vec<&Path> = kept.iter().map(PathBuf::as_path).filter(is_seen).collect();
         namespaces::read_only_around(&seen, spec.given.as_deref())
     });
@@ -383,8 +386,8 @@ fn resolved(spec: &Spec) -> Result<Vec<PathBuf>, Failure> {
     resolved.collect()
 }
 
-/// Takes from root what would reach past all of this: mounting, looking into other processes, loading code into the system. Who is not
-/// root has none of it.
+/// Takes from root what would reach past all of this: mounting, looking into other processes, loading code into the system, setting it up.
+/// What programs of root's that are only kept from the home need of others stays: networks, other roots, owners. Who is not root has none of it.
 fn drop_capabilities(confined: bool) -> Result<(), rustix::io::Errno> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
@@ -396,33 +399,34 @@ fn drop_capabilities(confined: bool) -> Result<(), rustix::io::Errno> {
         | CapabilitySet::CHECKPOINT_RESTORE
         | CapabilitySet::SYS_MODULE
         | CapabilitySet::SYS_RAWIO
-        | CapabilitySet::SYS_BOOT;
+        | CapabilitySet::SYS_BOOT
+        // Files by another way than their names, devices by any name, and the whole machine's clock, accounts and rules.
+        | CapabilitySet::DAC_READ_SEARCH
+        | CapabilitySet::MKNOD
+        | CapabilitySet::SYS_TIME
+        | CapabilitySet::SYS_PACCT
+        | CapabilitySet::SYSLOG
+        | CapabilitySet::AUDIT_CONTROL
+        | CapabilitySet::AUDIT_READ
+        | CapabilitySet::MAC_ADMIN
+        | CapabilitySet::MAC_OVERRIDE
+        | CapabilitySet::WAKE_ALARM
+        | CapabilitySet::BLOCK_SUSPEND;
     if confined {
         // What is root's beside files and its own processes.
-        all |= CapabilitySet::MKNOD
-            | CapabilitySet::DAC_READ_SEARCH
-            | CapabilitySet::NET_ADMIN
+        all |= CapabilitySet::NET_ADMIN
             | CapabilitySet::NET_RAW
             | CapabilitySet::NET_BROADCAST
             | CapabilitySet::SYS_CHROOT
             | CapabilitySet::SYS_NICE
             | CapabilitySet::SYS_RESOURCE
-            | CapabilitySet::SYS_TIME
             | CapabilitySet::SYS_TTY_CONFIG
-            | CapabilitySet::SYS_PACCT
-            | CapabilitySet::SYSLOG
             | CapabilitySet::IPC_OWNER
             | CapabilitySet::IPC_LOCK
             | CapabilitySet::LINUX_IMMUTABLE
             | CapabilitySet::LEASE
-            | CapabilitySet::AUDIT_CONTROL
-            | CapabilitySet::AUDIT_READ
             | CapabilitySet::AUDIT_WRITE
-            | CapabilitySet::MAC_ADMIN
-            | CapabilitySet::MAC_OVERRIDE
-            | CapabilitySet::SETFCAP
-            | CapabilitySet::WAKE_ALARM
-            | CapabilitySet::BLOCK_SUSPEND;
+            | CapabilitySet::SETFCAP;
     }
     for capability in all.iter() {
         match remove_capability_from_bounding_set(capability) {

@@ -40,6 +40,16 @@ const IFF_UP: u32 = 1;
 const NETLINK_HEADER_BYTES: usize = 16;
 const NETLINK_ANSWER_BYTES_MAX: usize = 4096;
 
+/// What of `/proc` is about the whole machine, and where its devices and control groups are.
+const SETTINGS: [&str; 5] = [
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+    "/proc/irq",
+    "/proc/bus",
+    "/proc/fs",
+];
+const DEVICES: &str = "/sys";
+
 /// Why there is no such view.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NamespaceError {
@@ -161,12 +171,29 @@ pub(super) fn read_only_but(paths: &[&Path]) -> Result<(), NamespaceError> {
         mount(Some(&path), &path, None::<&str>, flags, None::<&str>).map_err(system(doing()))?;
         kept.push(path);
     }
+    remount_where(|point| !kept.iter().any(|path| point.starts_with(path)))
+}
+
+/// Makes the files read-only by which root sets up the whole machine: one of them names a program that the system starts, with nothing
+/// kept from it, for everybody.
+pub(super) fn read_only_settings() -> Result<(), NamespaceError> {
+    for path in SETTINGS.iter().map(Path::new).filter(|path| path.exists()) {
+        let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+        let doing = || format!("cannot make {} read-only", path.display());
+        mount(Some(path), path, None::<&str>, flags, None::<&str>).map_err(system(doing()))?;
+    }
+    remount_where(|point| point.starts_with(DEVICES) || SETTINGS.iter().any(|path| point.starts_with(path)))
+}
+
+/// Makes the mounts at these points read-only.
+fn remount_where(wanted: impl Fn(&Path) -> bool) -> Result<(), NamespaceError> {
+    let doing = || "cannot make mounts read-only".to_owned();
     let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(system(doing()))?;
     for line in mounts.lines() {
         let Some(point) = line.split(' ').nth(4).map(unescaped) else {
             continue;
         };
-        if kept.iter().any(|path| point.starts_with(path)) {
+        if !wanted(&point) {
             continue;
         }
         match remount_read_only(&point) {

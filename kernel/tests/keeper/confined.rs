@@ -326,6 +326,40 @@ pub fn modes_of_the_home_are_kept() {
     daemon.end();
 }
 
+/// Root's programs do not set up the machine, which would start a program of theirs that nothing is kept from; and most of what root does
+/// is left to those that are only kept from the home.
+pub fn root_does_not_set_up_the_machine() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut daemon = daemon();
+    let all = Confined {
+        write: only(&[Path::new("/")]),
+        ..Confined::default()
+    };
+    let place = directory(0o700);
+    let disk = said("device", &place.path().join("disk"));
+    for (confined, disks) in [(None, "EPERM"), (Some(Confined::default()), "EACCES"), (Some(all), "EACCES")] {
+        tries(
+            &mut daemon,
+            confined,
+            &[
+                ("open /proc/sys/kernel/core_pattern", "EROFS"),
+                ("open /sys/kernel/profiling", "EROFS"),
+                ("read /proc/sys/kernel/ostype", "Linux"),
+                (&disk, disks),
+            ],
+        );
+    }
+    let mut spec = shell("f=$(mktemp) && chown 1:1 $f && setpriv --reuid 1 --regid 1 --clear-groups id -u && chroot / true && rm $f && echo done");
+    spec.protect = Some(vec![daemon.place.home.root().to_owned()]);
+    spec.env.push(("TMPDIR".to_owned(), place.path().display().to_string()));
+    let child = daemon.run(spec);
+    assert_eq!(child.rest(), "1\ndone");
+    daemon.exit(&child);
+    daemon.end();
+}
+
 /// Merges directories, and hands over where.
 fn merged(daemon: &mut Daemon, layers: &Layers) -> (Within, Vec<OwnedFd>) {
     daemon.say(&ToKeeper::Mount {

@@ -104,6 +104,10 @@ fn tests(filter: &[&str]) -> ExitCode {
         ("best_effort_keeps_the_home", given::best_effort_keeps_the_home),
         ("what_cannot_be_given_is_named", confined::what_cannot_be_given_is_named),
         ("modes_of_the_home_are_kept", confined::modes_of_the_home_are_kept),
+        (
+            "root_does_not_set_up_the_machine",
+            confined::root_does_not_set_up_the_machine,
+        ),
         ("a_merged_directory_is_shared", confined::a_merged_directory_is_shared),
         (
             "what_cannot_be_merged_is_named",
