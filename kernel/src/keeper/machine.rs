@@ -74,7 +74,7 @@ const TRIED: [(&str, &str); 8] = [
     ),
     (
         "network",
-        "network = \"loopback\" needs best_effort, and is `full` then",
+        "network = \"loopback\" needs best_effort, and is the machine's then, but for sockets with a path",
     ),
     ("overlay", "workspace = \"overlay\" is an error"),
     ("whiteout", "what is removed in a workspace cannot be marked so"),

@@ -41,13 +41,7 @@ const NETLINK_HEADER_BYTES: usize = 16;
 const NETLINK_ANSWER_BYTES_MAX: usize = 4096;
 
 /// What of `/proc` is about the whole machine, and where its devices and control groups are.
-const SETTINGS: [&str; 5] = [
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-    "/proc/irq",
-    "/proc/bus",
-    "/proc/fs",
-];
+const SETTINGS: [&str; 5] = ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"];
 const DEVICES: &str = "/sys";
 
 /// Why there is no such view.

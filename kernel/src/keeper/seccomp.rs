@@ -405,10 +405,17 @@ mod tests {
                     assert_eq!(found == libc::SECCOMP_RET_ALLOW, allowed, "{network:?} {kind}");
                 }
             }
-            assert_eq!(answer(network, libc::SYS_socketpair, &[30, 1, 0]), refused(libc::EACCES));
+            assert_eq!(
+                answer(network, libc::SYS_socketpair, &[30, 1, 0]),
+                refused(libc::EACCES)
+            );
             for call in [libc::SYS_bind, libc::SYS_connect, libc::SYS_listen] {
                 let found = answer(network, call, &[3]);
-                assert_eq!(found == libc::SECCOMP_RET_ALLOW, network != Network::None, "{network:?}");
+                assert_eq!(
+                    found == libc::SECCOMP_RET_ALLOW,
+                    network != Network::None,
+                    "{network:?}"
+                );
             }
         }
         let netlink = u64::from(libc::AF_NETLINK.unsigned_abs());

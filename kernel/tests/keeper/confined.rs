@@ -339,7 +339,11 @@ pub fn root_does_not_set_up_the_machine() {
     };
     let place = directory(0o700);
     let disk = said("device", &place.path().join("disk"));
-    for (confined, disks) in [(None, "EPERM"), (Some(Confined::default()), "EACCES"), (Some(all), "EACCES")] {
+    for (confined, disks) in [
+        (None, "EPERM"),
+        (Some(Confined::default()), "EACCES"),
+        (Some(all), "EACCES"),
+    ] {
         tries(
             &mut daemon,
             confined,
@@ -351,7 +355,9 @@ pub fn root_does_not_set_up_the_machine() {
             ],
         );
     }
-    let mut spec = shell("f=$(mktemp) && chown 1:1 $f && setpriv --reuid 1 --regid 1 --clear-groups id -u && chroot / true && rm $f && echo done");
+    let mut spec = shell(
+        "f=$(mktemp) && chown 1:1 $f && setpriv --reuid 1 --regid 1 --clear-groups id -u && chroot / true && rm $f && echo done",
+    );
     spec.protect = Some(vec![daemon.place.home.root().to_owned()]);
     spec.env.push(("TMPDIR".to_owned(), place.path().display().to_string()));
     let child = daemon.run(spec);
@@ -471,7 +477,7 @@ pub fn without_namespaces() {
     };
     let spec = trying(&daemon, Some(confined.clone()), &[]);
     let failure = daemon.failure(spec);
-    assert_eq!((&failure.stage, failure.errno), (&Stage::Sandbox, 1));
+    assert_eq!((&failure.stage, failure.errno), (&Stage::Lacking, 1));
     assert!(
         failure.message.contains("a network of its own") && failure.message.contains("astrid doctor"),
         "{failure}"

@@ -117,7 +117,10 @@ pub fn who_hides_from_everybody_is_inherited() {
         guard.wait().unwrap();
         assert_eq!(keeper::end_inherited(Some(guard_pid)), 0);
         for pid in hidden {
-            assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "{pid} still lives");
+            assert!(
+                !std::path::Path::new(&format!("/proc/{pid}")).exists(),
+                "{pid} still lives"
+            );
         }
         assert!(!keeper::held(&place.home));
         assert_eq!(keeper::sweep(&place.home), 0);

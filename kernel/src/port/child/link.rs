@@ -342,7 +342,7 @@ impl Children {
             match left {
                 Ok(0) => break,
                 Ok(left) => tracing::error!(left, "processes that the keeper left are killed, and do not end"),
-                Err(error) => tracing::error!(%error, "cannot look for processes that the keeper left"),
+                Err(ref error) => tracing::error!(%error, "cannot look for processes that the keeper left"),
             }
             if left.is_err() || self.table.lock().ending {
                 break;
@@ -607,10 +607,12 @@ fn problem(failure: &Failure) -> Problem {
             "child.limit",
             Some("it has to lie between what any program needs and the hard limit of the daemon"),
         ),
-        Stage::Sandbox => (
+        // What is wrong with what was asked for is said; what the machine cannot, or not safely, is another matter.
+        Stage::Lacking => (
             "child.sandbox",
             Some("`astrid doctor` says what this machine can do; best_effort = true goes without what it cannot"),
         ),
+        Stage::Sandbox => ("child.sandbox", None),
         Stage::Request => ("invalid", None),
         Stage::Machine => ("child.failed", None),
     };
