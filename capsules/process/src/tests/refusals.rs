@@ -40,7 +40,7 @@ fn what_is_wrong_is_named_with_its_place() {
         ),
         (
             "cwd = \"/srv\"\nsandbox = { profile = \"sealed\", network = \"full\" }",
-            (5, 34),
+            (5, 33),
             "`sealed` speaks to nobody, and `full`",
         ),
         ("sandbox = { netwrk = \"none\" }", (4, 13), "netwrk"),
