@@ -301,12 +301,12 @@ fn views(spec: &Spec, kept: &[PathBuf], lacking: &mut Lacking) -> Result<Views, 
         },
     };
     let views = Views { own };
-    let is_seen = |path: &&Path| !views.hides(path);
     let narrowed = narrow(spec, &views).and_then(|()| {
         if rustix::process::geteuid().is_root() {
             namespaces::read_only_settings()?;
         }
-        let seen: Vec<&Path> = kept.iter().map(PathBuf::as_path).filter(is_seen).collect();
+        let seen = views.seen(kept);
+        let seen: Vec<&Path> = seen.iter().map(PathBuf::as_path).collect();
         namespaces::read_only_around(&seen, spec.given.as_deref())
     });
     narrowed.or_else(|error| had_not(lacking, error))?;
@@ -317,6 +317,12 @@ impl Views {
     /// Whether a path leads to what only this program has.
     fn hides(&self, path: &Path) -> bool {
         self.own.is_some() && own::PLACES.iter().any(|own| path.starts_with(own))
+    }
+
+    /// What of the daemon's is not hidden by that; also where another path leads to one of these places.
+    fn seen(&self, kept: &[PathBuf]) -> Vec<PathBuf> {
+        let seen = kept.iter().filter(|path| !self.hides(path) && path.exists());
+        seen.cloned().collect()
     }
 }
 
@@ -372,7 +378,7 @@ fn paths(
     for what in landlock::too_old_for(confined) {
         lacking.without(confined.best_effort, 0, what)?;
     }
-    let seen: Vec<PathBuf> = kept.iter().filter(|path| !views.hides(path)).cloned().collect();
+    let seen = views.seen(kept);
     let own = views.own.as_deref().map(|given| landlock::Own { given });
     landlock::confine((&seen, given), confined, own, &program.opened).map_err(not_kept)
 }
