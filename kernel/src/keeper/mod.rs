@@ -21,7 +21,7 @@
 //!
 //! # Layout
 //!
-//! [`protocol`] what is said; `tree` and `mark` who belongs to whom; `landlock`, `seccomp`, `namespaces`, `own`, `cgroup`, `confine` and [`launcher`] how a process becomes a
+//! [`protocol`] what is said; `tree` and `mark` who belongs to whom; `landlock`, `seccomp`, `namespaces`, `own`, `views`, `cgroup`, `confine` and [`launcher`] how a process becomes a
 //! program; [`machine`] what of that can be had; `children` the keeper's table; `serve` its loop; [`guard`] who watches it; `inherited` what is the daemon's after both. Here is what a daemon needs.
 //!
 //! Deliberately absent: any policy. What is started, and whether again, is not decided here; nor is output read.
@@ -52,6 +52,7 @@ mod seccomp;
 mod serve;
 mod system;
 mod tree;
+mod views;
 
 pub use guard::{INNER_ARGUMENT, held, includes};
 pub use inherited::end_inherited;
