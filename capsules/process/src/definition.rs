@@ -6,9 +6,12 @@
 //! Deliberately absent: versions of the form. Keys only come.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use astrid_sdk::body;
 use astrid_wire::manifest::{ByteSize, Time};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserialize as _, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
 
 /// A process: a program that is supervised (A9).
 #[body]
@@ -44,7 +47,7 @@ pub struct Definition {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terminal: Option<bool>,
     /// What it is kept from; the daemon's home when not said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "confinement")]
     pub sandbox: Option<Confinement>,
     /// How it sees the workspace of its principal; not at all when not said. The sandbox is `project` then, when not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,15 +86,39 @@ pub struct Definition {
 /// What a process is kept from: a name, or what it is given.
 #[body]
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[serde(
-    untagged,
-    expecting = "home, none, project, sealed, or a table of profile, network, read, write and best_effort"
-)]
+#[serde(untagged)]
 pub enum Confinement {
     /// By name.
     Named(Profile),
     /// By what it is given.
     Given(Given),
+}
+
+/// Either, by what it is, so that what is wrong in a table is named by its key.
+fn confinement<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Confinement>, D::Error> {
+    struct Either;
+
+    impl<'de> Visitor<'de> for Either {
+        type Value = Option<Confinement>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("home, none, project, sealed, or a table of profile, network, read, write and best_effort")
+        }
+
+        fn visit_str<E: de::Error>(self, name: &str) -> Result<Self::Value, E> {
+            Profile::deserialize(name.into_deserializer()).map(|profile| Some(Confinement::Named(profile)))
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+            Given::deserialize(MapAccessDeserializer::new(map)).map(|given| Some(Confinement::Given(given)))
+        }
+
+        // As JSON has it that is not said.
+        fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+    }
+    deserializer.deserialize_any(Either)
 }
 
 /// A sandbox by its name.
@@ -138,7 +165,7 @@ pub struct Given {
     /// Absolute paths that it writes, besides those of the profile; `tmp://` is a `/tmp` of its own. Everything when neither says some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub write: Option<Vec<String>>,
-    /// Whether it is started although something of this cannot be had on this machine.
+    /// Whether it is started although something of this cannot be had on this machine. The daemon's home is kept from it in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best_effort: Option<bool>,
 }
@@ -152,7 +179,7 @@ pub enum Reachable {
     None,
     /// Sockets of this machine that have a path.
     Local,
-    /// A network of its own.
+    /// A network of its own, in which nobody else is: no socket with a path either.
     Loopback,
     /// Everybody.
     Full,

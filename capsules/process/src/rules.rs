@@ -129,6 +129,15 @@ fn confined(definition: &Definition) -> Checked {
         if profile == Some(Profile::None) {
             return Err(broken(&["sandbox", "profile"], "`none` gives everything already"));
         }
+        if let (Some(Profile::Sealed), Some(network)) = (profile, given.network)
+            && network != Reachable::None
+        {
+            return Err(broken(
+                &["sandbox", "network"],
+                format!("`sealed` speaks to nobody, and `{}` is somebody", network.as_str()),
+            )
+            .hint("use profile = \"project\", which is the same but for the network"));
+        }
         for (name, list) in [("read", &given.read), ("write", &given.write)] {
             for one in list.iter().flatten() {
                 let known = one == astrid_sdk::child::WORKSPACE || (name == "write" && one == astrid_sdk::child::TMP);

@@ -29,8 +29,12 @@ const MOVES_MAX: usize = 8;
 /// Why there is no such group.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum GroupError {
-    #[error("there are no control groups of version 2")]
-    Missing,
+    #[error("there are no control groups of version 2 at {}{}", .at.display(), hint(*.elsewhere))]
+    Missing {
+        at: PathBuf,
+        /// Whether there are some nevertheless, as where both versions are in use.
+        elsewhere: bool,
+    },
     #[error("the control group {} lacks the controllers {lacking}", .group.display())]
     Controllers { group: PathBuf, lacking: String },
     #[error("cannot {doing} in the control group {}: {source}", .group.display())]
@@ -39,6 +43,13 @@ pub(super) enum GroupError {
         group: PathBuf,
         source: io::Error,
     },
+}
+
+fn hint(elsewhere: bool) -> &'static str {
+    match elsewhere {
+        true => ", only elsewhere: its controllers are those of version 1 here",
+        false => "",
+    }
 }
 
 /// What a tree of processes may have together.
@@ -64,15 +75,19 @@ fn failed(doing: &'static str, group: &Path) -> impl FnOnce(io::Error) -> GroupE
 impl Groups {
     /// The one that this process is in, if it has what is needed.
     pub(super) fn find(mounted: &Path, own: &Path) -> Result<Self, GroupError> {
-        let own = fs::read_to_string(own).map_err(|_| GroupError::Missing)?;
+        let own = fs::read_to_string(own).unwrap_or_default();
         let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
-        let group = mounted.join(own.ok_or(GroupError::Missing)?);
+        let missing = || GroupError::Missing {
+            at: mounted.to_owned(),
+            elsewhere: own.is_some(),
+        };
+        let group = mounted.join(own.ok_or_else(missing)?);
         // What made this one before, in an earlier life of the daemon.
         let group = match group.file_name() {
             Some(name) if name == MAIN => group.parent().map(Path::to_owned).unwrap_or(group),
             _ => group,
         };
-        let there = fs::read_to_string(group.join("cgroup.controllers")).map_err(|_| GroupError::Missing)?;
+        let there = fs::read_to_string(group.join("cgroup.controllers")).map_err(|_| missing())?;
         let lacking = CONTROLLERS
             .iter()
             .filter(|name| !there.split_whitespace().any(|one| one == **name));
@@ -211,8 +226,15 @@ mod tests {
     #[test]
     fn what_is_lacking_is_named() {
         let fake = Fake::new("cpu memory\n");
-        assert!(matches!(fake.find("4:memory:/x\n"), Err(GroupError::Missing)));
-        assert!(matches!(fake.find("0::/elsewhere\n"), Err(GroupError::Missing)));
+        let missing = |own: &str, expected: bool| {
+            let error = fake.find(own).unwrap_err();
+            assert!(
+                matches!(&error, GroupError::Missing { elsewhere, .. } if *elsewhere == expected),
+                "{error}"
+            );
+        };
+        missing("4:memory:/x\n", false);
+        missing("4:memory:/x\n0::/elsewhere\n", true);
         let lacking = fake.find("1:name=systemd:/\n0::/service\n").unwrap_err().to_string();
         assert!(lacking.ends_with("lacks the controllers pids"), "{lacking}");
     }

@@ -2,7 +2,8 @@
 //!
 //! Each means keeps what another cannot: Landlock knows paths but not modes, a mount namespace knows modes but not who asks, a filter of
 //! system calls knows neither but every call. What cannot be had here is a failure that names it, or with
-//! [`best_effort`](Confined::best_effort) it is left out and named in what the daemon is told.
+//! [`best_effort`](Confined::best_effort) it is left out and named in what the daemon is told; but who cannot be kept from the daemon's home
+//! is not started.
 //!
 //! Deliberately absent: a namespace of processes. The main process has to be the keeper's own child, and its tree is ended by descent.
 
@@ -28,7 +29,7 @@ pub struct Confined {
     pub write: Option<Vec<PathBuf>>,
     /// A directory that stands at `/tmp` for it alone; it has a `/dev/shm` of its own then as well.
     pub tmp: Option<PathBuf>,
-    /// Whether it is started although something of this cannot be had.
+    /// Whether it is started although something of this cannot be had. Never without what keeps the daemon's home.
     pub best_effort: bool,
 }
 
@@ -36,11 +37,11 @@ pub struct Confined {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Network {
-    /// Nobody: it makes no socket but pairs.
+    /// Nobody: it makes no socket but pairs, which are connected for ever.
     None,
     /// Sockets of this machine that have a path, such as the daemon's.
     Local,
-    /// A network of its own, in which nobody else is.
+    /// A network of its own, in which nobody else is. So it has no sockets with a path, which lead out of it, but pairs as with `None`.
     Loopback,
     /// Everybody, over the usual protocols.
     #[default]
@@ -56,7 +57,7 @@ impl Lacking {
     pub(super) fn without(&mut self, best_effort: bool, errno: i32, what: String) -> Result<(), Failure> {
         if !best_effort {
             return Err(Failure {
-                stage: Stage::Sandbox,
+                stage: Stage::Lacking,
                 errno,
                 message: what,
             });

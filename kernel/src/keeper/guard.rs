@@ -2,7 +2,7 @@
 //!
 //! Whatever a keeper has started descends from the guard as well, which is the next to inherit it. So there is no moment at which killing one of
 //! the two leaves anything behind; if both are killed at once, every child's main process dies with the keeper (it asked the system for that), and
-//! the daemon, or the next one, finds the rest by its mark.
+//! the daemon that started them inherits the rest; if that is killed as well, the next one finds it by its mark.
 
 #![allow(clippy::disallowed_methods, reason = "this module owns the keeper's files")]
 

@@ -18,18 +18,19 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use ::landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, PathBeneath, Ruleset,
     RulesetAttr as _, RulesetCreated, RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope,
 };
-use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::fs::{Access, FileType, Mode, OFlags, fstat, open};
 
 use super::confine::{Confined, Network};
+use super::own::{Opened, PLACES};
 use super::system;
 
 /// Entries that are allowed one by one: each costs two system calls and kernel memory.
@@ -105,12 +106,34 @@ pub(super) fn protect(directories: &[PathBuf], given: Option<&Path>) -> Result<(
     rules.apply()
 }
 
-/// As [`protect`], and to what it may read and write. `program` it may read and execute in any case.
+/// Its own `/tmp` and `/dev/shm`, with what of the given is in them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Own<'a> {
+    pub(super) given: &'a [Opened],
+}
+
+impl Own<'_> {
+    /// Whether a path is in one of them; an error if it is, and nothing is there.
+    fn has(&self, path: &Path) -> Result<bool, SandboxError> {
+        let is_below = PLACES.iter().any(|own| path.starts_with(own));
+        let is_there = PLACES.iter().any(|own| path == Path::new(own)) || self.given.iter().any(|one| one.path == path);
+        match is_below && !is_there {
+            true => Err(SandboxError::Look {
+                path: path.to_owned(),
+                source: io::ErrorKind::NotFound.into(),
+            }),
+            false => Ok(is_below),
+        }
+    }
+}
+
+/// As [`protect`], and to what it may read and write. `program` it may read and execute in any case. What it has for itself alone
+/// it may change as a whole: what of it is only to be read is mounted so.
 pub(super) fn confine(
-    directories: &[PathBuf],
-    given: Option<&Path>,
+    (directories, given): (&[PathBuf], Option<&Path>),
     confined: &Confined,
-    program: &Path,
+    own: Option<Own<'_>>,
+    program: &File,
 ) -> Result<(), SandboxError> {
     // New devices are nothing that a file is.
     let all = AccessFs::from_all(NEWEST);
@@ -121,35 +144,31 @@ pub(super) fn confine(
         all & !BitFlags::from(AccessFs::ReadDir)
     };
     let reading = AccessFs::from_read(NEWEST) & looked_at;
-    let directories: Vec<PathBuf> = match &confined.tmp {
-        // What its own /tmp hides is out of reach already.
-        Some(_) => directories.iter().filter(|path| path.exists()).cloned().collect(),
-        None => directories.to_vec(),
-    };
     let scopes = Scope::AbstractUnixSocket | Scope::Signal;
-    let mut rules = Rules::new((&directories, given), looked_at, scopes)?;
+    let mut rules = Rules::new((directories, given), looked_at, scopes)?;
+    let allow = |rules: &mut Rules, paths: &[PathBuf], access| -> Result<(), SandboxError> {
+        for path in paths {
+            if !own.map_or(Ok(false), |own| own.has(path))? {
+                rules.allow(path, access)?;
+            }
+        }
+        Ok(())
+    };
     match &confined.read {
         None => rules.allow(Path::new("/"), reading)?,
         Some(paths) => {
-            for path in paths {
-                rules.allow(path, reading)?;
-            }
+            allow(&mut rules, paths, reading)?;
             for path in system::READ {
                 rules.allow_if_there(Path::new(path), reading)?;
             }
-            rules.allow_if_there(program, reading)?;
-            if let Some(interpreter) = system::interpreter(program) {
-                rules.allow_if_there(&interpreter, reading)?;
-            }
+            rules.allow_program(program, reading)?;
         }
     }
     let writing = made & looked_at;
     match &confined.write {
         None => rules.allow(Path::new("/"), writing)?,
         Some(paths) => {
-            for path in paths {
-                rules.allow(path, writing)?;
-            }
+            allow(&mut rules, paths, writing)?;
             let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev | AccessFs::Truncate;
             for path in system::DEVICES {
                 rules.allow_if_there(Path::new(path), device | AccessFs::ReadDir)?;
@@ -157,9 +176,14 @@ pub(super) fn confine(
         }
     }
     if confined.tmp.is_some() {
-        // Made for it alone, also where it comes from the daemon's home.
-        rules.allow_whatever(Path::new("/tmp"), writing)?;
-        rules.allow_whatever(Path::new("/dev/shm"), writing)?;
+        for path in PLACES {
+            match own {
+                // Made for it alone, also where it comes from the daemon's home.
+                Some(_) => rules.allow_whatever(Path::new(path), writing)?,
+                // Everybody's, and the daemon's home may be in it.
+                None => rules.allow_if_there(Path::new(path), writing)?,
+            }
+        }
     }
     rules.apply()
 }
@@ -232,6 +256,24 @@ impl Rules {
         }
         for (directory, kept) in splits {
             self.allow_beside(&directory, &kept, access)?;
+        }
+        Ok(())
+    }
+
+    /// A program, and what runs it if it is a script; neither is a directory, and neither is looked for twice.
+    fn allow_program(&mut self, program: &File, access: BitFlags<AccessFs>) -> Result<(), SandboxError> {
+        let interpreter = system::interpreter(program);
+        let interpreter = interpreter.and_then(|path| open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok());
+        let files = program.as_fd().try_clone_to_owned().into_iter().chain(interpreter);
+        for file in files {
+            let number = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+            let is_file = fstat(&file).is_ok_and(|stat| is(stat.st_mode, FileType::RegularFile));
+            let runs = rustix::fs::access(&number, Access::EXEC_OK).is_ok();
+            let is_kept =
+                fs::read_link(&number).map_or(true, |real| self.kept.iter().any(|kept| real.starts_with(kept)));
+            if is_file && runs && !is_kept {
+                self.add(file, access, &number)?;
+            }
         }
         Ok(())
     }
@@ -348,6 +390,30 @@ mod tests {
         assert!(of("/", "/").is_some() && of("/", "/r/h/keys").is_none());
         assert!(of("/r/h", "/r/h").is_some() && of("/r/h", "/r").is_none());
         assert!(split(&kept, Path::new("/r/other")).is_empty());
+    }
+
+    /// A18: a script brings what runs it, if that is a program; not a directory, nor what is kept.
+    #[test]
+    fn a_line_of_a_script_gives_no_directory() {
+        let place = tempfile::tempdir().unwrap();
+        let kept = place.path().join("kept");
+        let script = place.path().join("script");
+        fs::create_dir(&kept).unwrap();
+        fs::copy("/bin/sh", kept.join("sh")).unwrap();
+        let rights = AccessFs::from_read(ABI::V1);
+        for (line, count) in [
+            ("#!/bin/sh".to_owned(), 2),
+            ("#!/usr".to_owned(), 1),
+            ("#!/etc/passwd".to_owned(), 1),
+            (format!("#!{}", kept.join("sh").display()), 1),
+            ("#!/nonexistent".to_owned(), 1),
+        ] {
+            fs::write(&script, &line).unwrap();
+            fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            let mut rules = Rules::new((std::slice::from_ref(&kept), None), rights, Scope::Signal.into()).unwrap();
+            rules.allow_program(&File::open(&script).unwrap(), rights).unwrap();
+            assert_eq!(rules.count, count, "{line}");
+        }
     }
 
     /// A18: what is asked of an older system than it needs is named, with the version that has it.

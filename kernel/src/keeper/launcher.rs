@@ -6,29 +6,31 @@
 
 #![allow(clippy::disallowed_methods, reason = "the program is looked at once more")]
 
-use std::ffi::{CString, NulError};
+use std::ffi::CString;
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use nix::errno::Errno;
-use nix::sched::CloneFlags;
 use nix::unistd::execve;
+use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{
     Resource, Rlimit, Signal, chdir, getpid, getppid, getrlimit, ioctl_tiocsctty, set_child_subreaper,
     set_parent_process_death_signal, setrlimit, setsid,
 };
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 
-use super::confine::{Lacking, Network};
+use super::confine::Lacking;
 use super::namespaces::{self, Layers, NamespaceError};
 use super::protocol::{
     Connection, Failure, Launch, Launched, Limits, MEMORY_BYTES_MIN, Order, ProtocolError, Spec, Stage,
 };
+use super::views::{Views, views};
 use super::{landlock, seccomp};
 
 /// The argument that makes this program a launcher.
@@ -39,6 +41,15 @@ const FIRST_FOREIGN: i32 = 3;
 
 /// Seconds that a process goes on after it was told that its processor time is over, before it is killed.
 const CPU_GRACE_SECONDS: u64 = 1;
+
+/// How a program is opened that is only looked at.
+const READ_PROGRAM: OFlags = OFlags::RDONLY
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+
+/// What is said of a path that leads to another file now than when it was decided on.
+const REPLACED: &str = "it is another file than a moment ago";
 
 /// The highest number of a signal.
 const SIGNAL_MAX: u32 = 64;
@@ -107,14 +118,24 @@ struct Program {
     path: CString,
     arguments: Vec<CString>,
     environment: Vec<CString>,
+    /// The file itself, for who has to name it to Landlock.
+    opened: File,
 }
 
 impl Program {
-    fn of(spec: &Spec) -> Result<Self, NulError> {
-        let text = |text: &str| CString::new(text);
+    fn of(spec: &Spec) -> io::Result<Self> {
+        let text = |text: &str| CString::new(text).map_err(io::Error::other);
         let arguments = std::iter::once(&spec.arg0).chain(&spec.args);
         let variables = spec.env.iter().map(|(name, value)| format!("{name}={value}"));
+        let opened = match open(&spec.program, READ_PROGRAM, Mode::empty()) {
+            // Reading is more than running needs.
+            Err(rustix::io::Errno::ACCESS) => open(&spec.program, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?,
+            opened => opened?,
+        };
+        let opened = File::from(opened);
+        is_the_one(spec, &opened)?;
         Ok(Self {
+            opened,
             path: CString::new(spec.program.as_os_str().as_bytes())?,
             arguments: arguments.map(|argument| text(argument)).collect::<Result<_, _>>()?,
             environment: variables.map(|variable| text(&variable)).collect::<Result<_, _>>()?,
@@ -188,7 +209,8 @@ fn prepare(launch: &Launch, descriptors: Vec<OwnedFd>) -> Result<(Program, Vec<S
         namespaces::join(user, mounts).map_err(not_had)?;
     }
     let mut lacking = Lacking::of(&launch.lacking);
-    views(spec, &mut lacking)?;
+    let kept = resolved(spec)?;
+    let views = views(spec, &kept, &mut lacking)?;
     // Whoever changes who it is may be unbound by that.
     bind_to(launch.keeper)?;
     chdir(&spec.cwd).map_err(failed(
@@ -196,133 +218,93 @@ fn prepare(launch: &Launch, descriptors: Vec<OwnedFd>) -> Result<(Program, Vec<S
         &format!("cannot enter {}", spec.cwd.display()),
     ))?;
     rustix::thread::set_no_new_privs(true).map_err(machine("cannot give up privileges"))?;
-    paths(spec, &mut lacking)?;
+    let program = Program::of(spec).map_err(|error| failed_program(&error, spec))?;
+    paths(spec, &kept, &views, &program, &mut lacking)?;
     default_signals().map_err(|error| Failure {
         stage: Stage::Machine,
         errno: error.raw_os_error().unwrap_or(0),
         message: format!("cannot reset signals: {error}"),
     })?;
     close_fds::set_fds_cloexec(FIRST_FOREIGN, &[]);
-    is_the_one(spec).map_err(|error| failed_program(&error, spec))?;
-    let program = Program::of(spec).map_err(|error| failed_program(&io::Error::other(error), spec))?;
+    let same = std::fs::metadata(&spec.program).and_then(|found| Ok((found, program.opened.metadata()?)));
+    let (found, opened) = same.map_err(|error| failed_program(&error, spec))?;
+    if (found.dev(), found.ino()) != (opened.dev(), opened.ino()) {
+        return Err(failed_program(&io::Error::other(REPLACED), spec));
+    }
     limit(launch.nofile, spec.limits)?;
     if spec.protect.is_some() {
         drop_capabilities(spec.confined.is_some()).map_err(machine("cannot give up capabilities"))?;
         let filtered = match &spec.confined {
-            None => seccomp::keep_limits_of_others(),
+            None => seccomp::keep_others(),
             Some(confined) => seccomp::confine(confined.network),
         };
-        filtered.or_else(|error| {
-            let best_effort = spec.confined.as_ref().is_some_and(|confined| confined.best_effort);
-            lacking.without(best_effort, 0, format!("system calls cannot be filtered: {error}"))
-        })?;
+        // Also with best effort: without it the daemon itself is within reach.
+        filtered.map_err(|error| not_kept(format!("system calls cannot be filtered: {error}")))?;
     }
     Ok((program, lacking.into_names()))
 }
 
-/// That the program is the file that was decided on; or, in a workspace, that no link leads from its path elsewhere.
-fn is_the_one(spec: &Spec) -> io::Result<()> {
-    let found = std::fs::metadata(&spec.program)?;
+/// That what was opened is the file that was decided on; or, in a workspace, that no link leads from its path elsewhere.
+fn is_the_one(spec: &Spec, opened: &File) -> io::Result<()> {
+    let found = opened.metadata()?;
+    if !found.is_file() {
+        return Err(io::Error::other(REPLACED));
+    }
     let Some(workspace) = &spec.workspace else {
         let same = (found.dev(), found.ino()) == (spec.device, spec.inode);
-        return same
-            .then_some(())
-            .ok_or_else(|| io::Error::other("it is another file than a moment ago"));
+        return same.then_some(()).ok_or_else(|| io::Error::other(REPLACED));
     };
     let below = spec.program.strip_prefix(workspace).map_err(io::Error::other)?;
-    if std::fs::canonicalize(&spec.program)? != std::fs::canonicalize(workspace)?.join(below) {
+    let real = std::fs::read_link(format!("/proc/self/fd/{}", opened.as_raw_fd()))?;
+    if real != std::fs::canonicalize(workspace)?.join(below) {
         return Err(io::Error::other("in a workspace, a program is not run over a link"));
     }
-    if !found.is_file() {
-        return Err(io::Error::other("it is not a file"));
-    }
     Ok(())
 }
 
-/// Mounts, network and IPC of its own.
-fn views(spec: &Spec, lacking: &mut Lacking) -> Result<(), Failure> {
-    let Some(protect) = &spec.protect else { return Ok(()) };
-    let without = |lacking: &mut Lacking, error: NamespaceError, what: &str| {
-        let failure = not_had(error);
-        // To who is not confined this is more than was promised.
-        let best_effort = spec.confined.as_ref().is_none_or(|confined| confined.best_effort);
-        lacking.without(best_effort, failure.errno, format!("{what}: {}", failure.message))
-    };
-    let mut kinds = CloneFlags::CLONE_NEWNS;
-    match &spec.confined {
-        // It would be in a user namespace, where files of others seem to be nobody's: programs that look at that refuse them.
-        None if !rustix::process::geteuid().is_root() => return Ok(()),
-        None => {}
-        Some(_) => kinds |= CloneFlags::CLONE_NEWIPC,
-    }
-    // First: to enter a user namespace needs files of /proc that may be read-only afterwards.
-    if matches!(&spec.confined, Some(confined) if confined.network == Network::Loopback) {
-        let network = namespaces::enter(CloneFlags::CLONE_NEWNET).and_then(|_| namespaces::loopback_up());
-        network.or_else(|error| without(lacking, error, "a network of its own"))?;
-    }
-    let mounted = namespaces::enter(kinds)
-        .and_then(|_| namespaces::own_mounts())
-        .and_then(|()| give_tmp(spec))
-        .and_then(|()| narrow(spec))
-        .and_then(|()| {
-            // What its own /tmp hides is out of reach already.
-            let there = protect.iter().map(PathBuf::as_path).filter(|path| path.exists());
-            let there: Vec<&Path> = there.collect();
-            namespaces::read_only_around(&there, spec.given.as_deref())
-        });
-    mounted.or_else(|error| {
-        let what = "mounts of its own, by which it has its own /tmp and leaves the modes of the daemon's files";
-        without(lacking, error, what)
-    })?;
-    Ok(())
-}
-
-fn give_tmp(spec: &Spec) -> Result<(), NamespaceError> {
-    let Some(confined) = &spec.confined else { return Ok(()) };
-    let Some(tmp) = &confined.tmp else { return Ok(()) };
-    let given = confined.read.iter().chain(&confined.write).flatten();
-    let given: Vec<&Path> = given.chain([&spec.cwd, &spec.program]).map(AsRef::as_ref).collect();
-    namespaces::own_tmp(tmp, &given)?;
-    namespaces::own_shared_memory()
-}
-
-/// Where it does not write, it changes no modes either, which Landlock does not know.
-fn narrow(spec: &Spec) -> Result<(), NamespaceError> {
-    let Some(confined) = &spec.confined else { return Ok(()) };
-    let Some(write) = &confined.write else { return Ok(()) };
-    let own = [Path::new("/tmp"), Path::new("/dev/shm")];
-    let own = own.iter().copied().filter(|_| confined.tmp.is_some());
-    let kept: Vec<&Path> = write.iter().map(AsRef::as_ref).chain(own).collect();
-    namespaces::read_only_but(&kept)
-}
-
-/// What it reads and writes.
-fn paths(spec: &Spec, lacking: &mut Lacking) -> Result<(), Failure> {
-    let Some(directories) = &spec.protect else {
-        return Ok(());
-    };
-    let refused = |error: landlock::SandboxError| Failure {
+/// What was asked for cannot be, or not safely.
+pub(super) fn not_kept(message: impl ToString) -> Failure {
+    Failure {
         stage: Stage::Sandbox,
         errno: 0,
-        message: error.to_string(),
-    };
+        message: message.to_string(),
+    }
+}
+
+/// What it reads and writes. That the daemon's home is kept is never left out.
+fn paths(
+    spec: &Spec,
+    kept: &[PathBuf],
+    views: &Views,
+    program: &Program,
+    lacking: &mut Lacking,
+) -> Result<(), Failure> {
+    if spec.protect.is_none() {
+        return Ok(());
+    }
+    let given = spec.given.as_deref();
     let Some(confined) = &spec.confined else {
-        return landlock::protect(directories, spec.given.as_deref()).map_err(refused);
+        return landlock::protect(kept, given).map_err(not_kept);
     };
     for what in landlock::too_old_for(confined) {
         lacking.without(confined.best_effort, 0, what)?;
     }
-    match landlock::confine(directories, spec.given.as_deref(), confined, &spec.program) {
-        Err(landlock::SandboxError::Missing) => {
-            let what = landlock::SandboxError::Missing.to_string();
-            lacking.without(confined.best_effort, 0, what)
-        }
-        done => done.map_err(refused),
-    }
+    let seen = views.seen(kept);
+    let own = views.own.as_deref().map(|given| landlock::Own { given });
+    landlock::confine((&seen, given), confined, own, &program.opened).map_err(not_kept)
 }
 
-/// Takes from root what would reach past all of this: mounting, looking into other processes, loading code into the system. Who is not
-/// root has none of it.
+/// The directories that are kept from it, as their paths lead there.
+fn resolved(spec: &Spec) -> Result<Vec<PathBuf>, Failure> {
+    let directories = spec.protect.iter().flatten();
+    let resolved = directories.map(|path| {
+        std::fs::canonicalize(path).map_err(|error| not_kept(format!("cannot look into {}: {error}", path.display())))
+    });
+    resolved.collect()
+}
+
+/// Takes from root what would reach past all of this: mounting, looking into other processes, loading code into the system, setting it up.
+/// What programs of root's that are only kept from the home need of others stays: networks, other roots, owners. Who is not root has none of it.
 fn drop_capabilities(confined: bool) -> Result<(), rustix::io::Errno> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
@@ -334,32 +316,34 @@ fn drop_capabilities(confined: bool) -> Result<(), rustix::io::Errno> {
         | CapabilitySet::CHECKPOINT_RESTORE
         | CapabilitySet::SYS_MODULE
         | CapabilitySet::SYS_RAWIO
-        | CapabilitySet::SYS_BOOT;
+        | CapabilitySet::SYS_BOOT
+        // Files by another way than their names, devices by any name, and the whole machine's clock, accounts and rules.
+        | CapabilitySet::DAC_READ_SEARCH
+        | CapabilitySet::MKNOD
+        | CapabilitySet::SYS_TIME
+        | CapabilitySet::SYS_PACCT
+        | CapabilitySet::SYSLOG
+        | CapabilitySet::AUDIT_CONTROL
+        | CapabilitySet::AUDIT_READ
+        | CapabilitySet::MAC_ADMIN
+        | CapabilitySet::MAC_OVERRIDE
+        | CapabilitySet::WAKE_ALARM
+        | CapabilitySet::BLOCK_SUSPEND;
     if confined {
         // What is root's beside files and its own processes.
-        all |= CapabilitySet::MKNOD
-            | CapabilitySet::DAC_READ_SEARCH
-            | CapabilitySet::NET_ADMIN
+        all |= CapabilitySet::NET_ADMIN
             | CapabilitySet::NET_RAW
             | CapabilitySet::NET_BROADCAST
             | CapabilitySet::SYS_CHROOT
+            | CapabilitySet::SYS_NICE
             | CapabilitySet::SYS_RESOURCE
-            | CapabilitySet::SYS_TIME
             | CapabilitySet::SYS_TTY_CONFIG
-            | CapabilitySet::SYS_PACCT
-            | CapabilitySet::SYSLOG
             | CapabilitySet::IPC_OWNER
             | CapabilitySet::IPC_LOCK
             | CapabilitySet::LINUX_IMMUTABLE
             | CapabilitySet::LEASE
-            | CapabilitySet::AUDIT_CONTROL
-            | CapabilitySet::AUDIT_READ
             | CapabilitySet::AUDIT_WRITE
-            | CapabilitySet::MAC_ADMIN
-            | CapabilitySet::MAC_OVERRIDE
-            | CapabilitySet::SETFCAP
-            | CapabilitySet::WAKE_ALARM
-            | CapabilitySet::BLOCK_SUSPEND;
+            | CapabilitySet::SETFCAP;
     }
     for capability in all.iter() {
         match remove_capability_from_bounding_set(capability) {

@@ -22,7 +22,7 @@ use serde::Serialize;
 use super::cgroup::{self, Groups};
 use super::confine::Network;
 use super::namespaces::{self, Layers};
-use super::{landlock, seccomp};
+use super::{landlock, own, seccomp};
 
 /// The argument that makes this program one that tries something: what, and a directory for it.
 pub const MACHINE_ARGUMENT: &str = "__machine";
@@ -74,7 +74,7 @@ const TRIED: [(&str, &str); 8] = [
     ),
     (
         "network",
-        "network = \"loopback\" needs best_effort, and is `full` then",
+        "network = \"loopback\" needs best_effort, and is the machine's then, but for sockets with a path",
     ),
     ("overlay", "workspace = \"overlay\" is an error"),
     ("whiteout", "what is removed in a workspace cannot be marked so"),
@@ -122,8 +122,8 @@ pub fn attempt(what: &str, place: &Path) -> Result<(), String> {
         "mounts" => namespaces::enter(mounts)
             .and_then(|_| namespaces::own_mounts())
             .and_then(|()| namespaces::read_only_around(&[place], None))
-            .and_then(|()| namespaces::own_shared_memory())
-            .map_err(io::Error::other),
+            .map_err(io::Error::other)
+            .and_then(|()| own::shared_memory(None).map_err(io::Error::other)),
         "network" => namespaces::enter(CloneFlags::CLONE_NEWNET)
             .and_then(|_| namespaces::loopback_up())
             .map_err(io::Error::other),

@@ -12,15 +12,17 @@
 //! - the daemon ends: the keeper sees its socket close, and ends the children;
 //! - the keeper ends: the system kills each main process, and the guard, which inherits the rest, kills that;
 //! - the guard ends: the keeper sees it, and kills everything;
-//! - keeper and guard at once: the main processes are killed by the system, and [`sweep`] finds the rest by its mark.
+//! - keeper and guard at once: the daemon that started them inherits the rest, and kills that ([`end_inherited`]);
+//! - all three, or the two that an earlier daemon started: the main processes are killed by the system, and [`sweep`] finds the rest by
+//!   its mark.
 //!
 //! A main process inherits what its descendants leave, so a child of the keeper that it does not know was left by a main process
 //! that has ended: it is killed as soon as it is seen, and nothing has to be guessed.
 //!
 //! # Layout
 //!
-//! [`protocol`] what is said; `tree` and `mark` who belongs to whom; `landlock`, `seccomp`, `namespaces`, `cgroup`, `confine` and [`launcher`] how a process becomes a
-//! program; [`machine`] what of that can be had; `children` the keeper's table; `serve` its loop; [`guard`] who watches it. Here is what a daemon needs.
+//! [`protocol`] what is said; `tree` and `mark` who belongs to whom; `landlock`, `seccomp`, `namespaces`, `own`, `views`, `cgroup`, `confine` and [`launcher`] how a process becomes a
+//! program; [`machine`] what of that can be had; `children` the keeper's table; `serve` its loop; [`guard`] who watches it; `inherited` what is the daemon's after both. Here is what a daemon needs.
 //!
 //! Deliberately absent: any policy. What is started, and whether again, is not decided here; nor is output read.
 
@@ -37,19 +39,23 @@ mod cgroup;
 mod children;
 mod confine;
 pub mod guard;
+mod inherited;
 mod landlock;
 pub mod launcher;
 pub mod machine;
 mod mark;
 mod merging;
 mod namespaces;
+mod own;
 pub mod protocol;
 mod seccomp;
 mod serve;
 mod system;
 mod tree;
+mod views;
 
 pub use guard::{INNER_ARGUMENT, held, includes};
+pub use inherited::end_inherited;
 pub use launcher::LAUNCHER_ARGUMENT;
 pub use mark::of_home as home_mark;
 pub use namespaces::Merged;
@@ -61,14 +67,15 @@ pub const KEEPER_ARGUMENT: &str = "__keeper";
 
 /// Starts a guard and with it a keeper: the daemon's end of their socket (`SOCK_SEQPACKET`, does not block), and the guard, which is to be
 /// waited for. The daemon says [`protocol::ToKeeper::Hello`] first. When the socket ends nothing more is told; when the guard has ended too,
-/// nothing more lives.
+/// and [`end_inherited`] has found nobody, nothing more lives.
 ///
 /// # Errors
 ///
 /// No process or descriptor is left.
 pub fn start(home: &Home, program: &Path) -> io::Result<(OwnedFd, Child)> {
     let (ours, theirs) = protocol::Connection::pair()?;
-    let guard = Command::new(program)
+    let mut guard = Command::new(program);
+    guard
         .arg(KEEPER_ARGUMENT)
         .arg("--home")
         .arg(home.root())
@@ -76,8 +83,8 @@ pub fn start(home: &Home, program: &Path) -> io::Result<(OwnedFd, Child)> {
         .current_dir("/")
         .stdin(Stdio::from(theirs.into_socket()))
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
+        .stderr(Stdio::null());
+    let guard = inherited::start(guard)?;
     let ours = ours.into_socket();
     rustix::fs::fcntl_setfl(&ours, rustix::fs::OFlags::NONBLOCK)?;
     Ok((ours, guard))

@@ -40,6 +40,10 @@ const IFF_UP: u32 = 1;
 const NETLINK_HEADER_BYTES: usize = 16;
 const NETLINK_ANSWER_BYTES_MAX: usize = 4096;
 
+/// What of `/proc` is about the whole machine, and where its devices and control groups are.
+const SETTINGS: [&str; 5] = ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"];
+const DEVICES: &str = "/sys";
+
 /// Why there is no such view.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NamespaceError {
@@ -144,32 +148,10 @@ pub(super) fn own_mounts() -> Result<(), NamespaceError> {
     mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).map_err(system("cannot keep mounts to itself"))
 }
 
-fn bind(from: &Path, to: &Path) -> Result<(), NamespaceError> {
+/// Shows what is at one path at another as well.
+pub(super) fn bind(from: &Path, to: &Path) -> Result<(), NamespaceError> {
     let doing = || format!("cannot mount {} on {}", from.display(), to.display());
     mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(system(doing()))
-}
-
-/// Puts a directory in the place of `/tmp`. Of what is there now only these paths are there afterwards.
-pub(super) fn own_tmp(tmp: &Path, kept: &[&Path]) -> Result<(), NamespaceError> {
-    let there = kept
-        .iter()
-        .filter(|path| path.starts_with("/tmp") && **path != Path::new("/tmp"));
-    // By a descriptor, for the path leads elsewhere in a moment.
-    let opened =
-        there.filter_map(|path| Some((*path, open(*path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?)));
-    let opened: Vec<(&Path, OwnedFd)> = opened.collect();
-    bind(tmp, Path::new("/tmp"))?;
-    for (path, file) in opened {
-        let from = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let from = Path::new(&from);
-        let made = match path.parent() {
-            Some(parent) if !from.is_dir() => fs::create_dir_all(parent).and_then(|()| File::create(path).map(drop)),
-            _ => fs::create_dir_all(path),
-        };
-        made.map_err(system(format!("cannot make {}", path.display())))?;
-        bind(from, path)?;
-    }
-    Ok(())
 }
 
 /// Makes everything that is mounted read-only, modes, owners and times included, but these paths and all below.
@@ -183,12 +165,29 @@ pub(super) fn read_only_but(paths: &[&Path]) -> Result<(), NamespaceError> {
         mount(Some(&path), &path, None::<&str>, flags, None::<&str>).map_err(system(doing()))?;
         kept.push(path);
     }
+    remount_where(|point| !kept.iter().any(|path| point.starts_with(path)))
+}
+
+/// Makes the files read-only by which root sets up the whole machine: one of them names a program that the system starts, with nothing
+/// kept from it, for everybody.
+pub(super) fn read_only_settings() -> Result<(), NamespaceError> {
+    for path in SETTINGS.iter().map(Path::new).filter(|path| path.exists()) {
+        let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+        let doing = || format!("cannot make {} read-only", path.display());
+        mount(Some(path), path, None::<&str>, flags, None::<&str>).map_err(system(doing()))?;
+    }
+    remount_where(|point| point.starts_with(DEVICES) || SETTINGS.iter().any(|path| point.starts_with(path)))
+}
+
+/// Makes the mounts at these points read-only.
+fn remount_where(wanted: impl Fn(&Path) -> bool) -> Result<(), NamespaceError> {
+    let doing = || "cannot make mounts read-only".to_owned();
     let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(system(doing()))?;
     for line in mounts.lines() {
         let Some(point) = line.split(' ').nth(4).map(unescaped) else {
             continue;
         };
-        if kept.iter().any(|path| point.starts_with(path)) {
+        if !wanted(&point) {
             continue;
         }
         match remount_read_only(&point) {
@@ -244,7 +243,8 @@ pub(super) fn read_only_around(directories: &[&Path], given: Option<&Path>) -> R
     }
 }
 
-fn remount_read_only(directory: &Path) -> Result<(), NamespaceError> {
+/// Makes a mount read-only, and leaves what else was set of it.
+pub(super) fn remount_read_only(directory: &Path) -> Result<(), NamespaceError> {
     let doing = || format!("cannot make {} read-only", directory.display());
     let present = statvfs(directory).map_err(system(doing()))?.f_flag;
     // What was set before must not be taken back.
@@ -262,13 +262,6 @@ fn remount_read_only(directory: &Path) -> Result<(), NamespaceError> {
         |flags, (_, flag)| flags | *flag,
     );
     mount(None::<&str>, directory, None::<&str>, flags, None::<&str>).map_err(system(doing()))
-}
-
-/// Shared memory of its own, as much as a quarter of what there is.
-pub(super) fn own_shared_memory() -> Result<(), NamespaceError> {
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    let options = Some("mode=1777,size=25%");
-    mount(Some("tmpfs"), "/dev/shm", Some("tmpfs"), flags, options).map_err(system("cannot mount /dev/shm"))
 }
 
 /// Makes the loopback device of a new network work.

@@ -23,7 +23,7 @@ pub use super::confine::{Confined, Network, PATHS_MAX};
 pub use super::namespaces::Layers;
 
 /// What this program speaks.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Bytes of a packet: 96 KiB of arguments and environment, 16 KiB of paths, what they are wrapped in, and signs that JSON writes longer.
 pub const PACKET_BYTES_MAX: usize = 144 << 10;
@@ -358,8 +358,10 @@ pub enum Stage {
     Directory,
     /// A limit, by its name in [`Limits`].
     Limit(String),
-    /// What it must not reach.
+    /// What it must not reach, or what it was given of that.
     Sandbox,
+    /// Something of its confinement that this machine cannot, which best effort would leave out.
+    Lacking,
     /// What was asked for cannot be: a number that is used, notes that are too long.
     Request,
     /// The machine: no process, no descriptor, no memory.

@@ -1,8 +1,9 @@
 //! Keeps a process from system calls (seccomp).
 //!
-//! A process may set the limits of every other one of its user: two words to `prlimit`, and the daemon opens no file any more.
-//! Landlock does not know that call, so it is filtered: a process reads all limits, and sets its own. Who is confined is kept besides
-//! from what reaches around the rest: mounts and namespaces, other processes' memory, the system's keys and modules, interfaces whose
+//! A process may set the limits, the priority and the processors of every other one of its user: two words to `prlimit`, and the daemon
+//! opens no file any more. Landlock does not know such calls, so they are filtered: a process reads them all, and sets its own. Nor does
+//! a process leave its place below the keeper: its main process ends with that, and what it starts is its own child and not its sibling.
+//! Who is confined is kept besides from what reaches around the rest: mounts and namespaces, other processes' memory, the system's keys and modules, interfaces whose
 //! requests no filter sees, and from sockets as it was said.
 //!
 //! Programs of another word size than this one (32 bits, x32) are ended by the filter, with `SIGSYS`, and need `sandbox = "none"`.
@@ -107,9 +108,22 @@ const NETLINK_ROUTE: u64 = 0;
 /// Where a filter finds the number of the call, and what marks one of the x32 interface.
 const X32: u32 = 0x4000_0000;
 
-/// Filters this process and all that it will start: no limits of others. It has no new privileges already.
-pub(super) fn keep_limits_of_others() -> Result<()> {
-    apply_filter(&refuse(BTreeMap::from([limits_of_others()?]), libc::EPERM)?)
+/// What `prctl` is told by who sets the signal that comes when its parent ends; the one that says nothing else is left to it.
+const PR_SET_PDEATHSIG: u64 = 1;
+const SIGKILL: u64 = 9;
+
+/// What calls of priority are told that are about all processes of a user.
+const PRIO_USER: u64 = 2;
+const IOPRIO_WHO_USER: u64 = 3;
+
+/// The part of the second word of `socket` that is the kind, the kinds that there can be, and those that cannot speak to others than
+/// the one that they were made with.
+const SOCKET_KIND: u64 = 0xf;
+const PAIRED_FOR_EVER: [libc::c_int; 2] = [libc::SOCK_STREAM, libc::SOCK_SEQPACKET];
+
+/// Filters this process and all that it will start: it sets nothing of others, and stays where it is. It has no new privileges already.
+pub(super) fn keep_others() -> Result<()> {
+    of_everybody()?.iter().try_for_each(|filter| apply_filter(filter))
 }
 
 /// Filters this process and all that it will start, as one that is confined.
@@ -118,13 +132,24 @@ pub(super) fn confine(network: Network) -> Result<()> {
 }
 
 /// Each says one kind of no; the system goes by the strictest.
+fn of_everybody() -> Result<Vec<BpfProgram>> {
+    let mut rules = others()?;
+    rules.insert(libc::SYS_clone, vec![makes(libc::CLONE_PARENT)?]);
+    let anothers_signal = [
+        (0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, PR_SET_PDEATHSIG),
+        (1, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, SIGKILL),
+    ];
+    rules.insert(libc::SYS_prctl, vec![rule(&anothers_signal)?]);
+    Ok(vec![
+        refuse(rules, libc::EPERM)?,
+        refuse(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)?,
+        #[cfg(target_arch = "x86_64")]
+        no_x32(),
+    ])
+}
+
 fn filters(network: Network) -> Result<Vec<BpfProgram>> {
     let mut rules: Rules = NEVER.iter().map(|call| (*call, Vec::new())).collect();
-    rules.extend([limits_of_others()?]);
-    let makes = |flag: libc::c_int| {
-        let flag = u64::from(flag.cast_unsigned());
-        rule(&[(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(flag), flag)])
-    };
     let mut clone = NAMESPACES.iter().map(|flag| makes(*flag)).collect::<Result<Vec<_>>>()?;
     rules.insert(libc::SYS_clone, clone.clone());
     clone.push(makes(NEW_TIME)?);
@@ -133,46 +158,77 @@ fn filters(network: Network) -> Result<Vec<BpfProgram>> {
     rules.insert(libc::SYS_ioctl, vec![command(TIOCSTI)?, command(TIOCLINUX)?]);
     let others = PERSONALITIES.map(|one| (0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, one));
     rules.insert(libc::SYS_personality, vec![rule(&others)?]);
-    Ok(vec![
-        refuse(rules, libc::EPERM)?,
-        refuse(BTreeMap::from([(libc::SYS_socket, sockets(network)?)]), libc::EACCES)?,
-        refuse(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)?,
-        #[cfg(target_arch = "x86_64")]
-        no_x32(),
-    ])
+    let mut filters = of_everybody()?;
+    filters.push(refuse(rules, libc::EPERM)?);
+    filters.push(refuse(sockets(network)?, libc::EACCES)?);
+    Ok(filters)
 }
 
-/// prlimit64(pid, resource, new, old): somebody else, and something new.
-fn limits_of_others() -> Result<(i64, Vec<SeccompRule>)> {
+fn makes(flag: libc::c_int) -> Result<SeccompRule> {
+    let flag = u64::from(flag.cast_unsigned());
+    rule(&[(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(flag), flag)])
+}
+
+/// What sets something of another process; 0 is oneself.
+fn others() -> Result<Rules> {
+    let number = |at, operation, value| (at, SeccompCmpArgLen::Dword, operation, value);
+    let another = |at| rule(&[number(at, SeccompCmpOp::Ne, 0)]);
+    // prlimit64(pid, resource, new, old): somebody else, and something new.
     let set_anothers = rule(&[
-        (0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, 0),
+        number(0, SeccompCmpOp::Ne, 0),
         (2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0),
     ])?;
-    Ok((libc::SYS_prlimit64, vec![set_anothers]))
+    let of_user = |kind| rule(&[number(0, SeccompCmpOp::Ge, kind)]);
+    Ok(BTreeMap::from([
+        (libc::SYS_prlimit64, vec![set_anothers]),
+        (libc::SYS_setpriority, vec![another(1)?, of_user(PRIO_USER)?]),
+        (libc::SYS_ioprio_set, vec![another(1)?, of_user(IOPRIO_WHO_USER)?]),
+        (libc::SYS_sched_setparam, vec![another(0)?]),
+        (libc::SYS_sched_setscheduler, vec![another(0)?]),
+        (libc::SYS_sched_setattr, vec![another(0)?]),
+        (libc::SYS_sched_setaffinity, vec![another(0)?]),
+    ]))
 }
 
-/// Which sockets are refused; no rule at all: every one.
-fn sockets(network: Network) -> Result<Vec<SeccompRule>> {
+/// Which sockets are refused. A pair of datagrams is a way to every socket with a path, by the name that a message has: who is kept
+/// from those has pairs that are connected for ever. What it could do with one besides is refused as well where it needs none of it.
+fn sockets(network: Network) -> Result<Rules> {
+    let family = |operation, family: libc::c_int| {
+        let family = u64::from(family.cast_unsigned());
+        (0, SeccompCmpArgLen::Dword, operation, family)
+    };
     let but = |families: &[libc::c_int]| {
-        let others = families.iter().map(|family| {
-            let family = u64::from(family.cast_unsigned());
-            (0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, family)
-        });
+        let others = families.iter().map(|other| family(SeccompCmpOp::Ne, *other));
         rule(&others.collect::<Vec<_>>())
     };
-    match network {
-        Network::None => Ok(Vec::new()),
-        Network::Local => Ok(vec![but(&[libc::AF_UNIX])?]),
-        Network::Loopback | Network::Full => {
-            let netlink = u64::from(libc::AF_NETLINK.cast_unsigned());
-            let other_netlink = rule(&[
-                (0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, netlink),
-                (2, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, NETLINK_ROUTE),
-            ])?;
+    let other_netlink = rule(&[
+        family(SeccompCmpOp::Eq, libc::AF_NETLINK),
+        (2, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, NETLINK_ROUTE),
+    ])?;
+    let made = match network {
+        // No rule at all: every one.
+        Network::None => Vec::new(),
+        Network::Local => vec![but(&[libc::AF_UNIX])?],
+        Network::Loopback => vec![but(&[libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK])?, other_netlink],
+        Network::Full => {
             let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
-            Ok(vec![but(&families)?, other_netlink])
+            vec![but(&families)?, other_netlink]
+        }
+    };
+    let mut pairs = vec![but(&[libc::AF_UNIX])?];
+    if matches!(network, Network::None | Network::Loopback) {
+        let kept = PAIRED_FOR_EVER.map(|kind| u64::from(kind.cast_unsigned()));
+        for kind in (0..=SOCKET_KIND).filter(|kind| !kept.contains(kind)) {
+            let is = SeccompCmpOp::MaskedEq(SOCKET_KIND);
+            pairs.push(rule(&[(1, SeccompCmpArgLen::Dword, is, kind)])?);
         }
     }
+    let mut rules = BTreeMap::from([(libc::SYS_socket, made), (libc::SYS_socketpair, pairs)]);
+    if network == Network::None {
+        let never = [libc::SYS_bind, libc::SYS_connect, libc::SYS_listen];
+        rules.extend(never.map(|call| (call, Vec::new())));
+    }
+    Ok(rules)
 }
 
 fn rule(conditions: &[(u8, SeccompCmpArgLen, SeccompCmpOp, u64)]) -> Result<SeccompRule> {
@@ -278,12 +334,28 @@ mod tests {
         let fork = u64::from(libc::SIGCHLD.unsigned_abs());
         let thread = u64::from((libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_FILES).unsigned_abs());
         let user = u64::from(libc::CLONE_NEWUSER.unsigned_abs());
+        let sibling = u64::from(libc::CLONE_PARENT.unsigned_abs());
         let sets_limits = [1, 7, 0x7fff_0000_0000, 0];
         for (call, arguments, expected) in [
             (libc::SYS_clone, &[fork][..], None),
             (libc::SYS_clone, &[thread], None),
             (libc::SYS_clone, &[fork | user], Some(libc::EPERM)),
+            (libc::SYS_clone, &[fork | sibling], Some(libc::EPERM)),
             (libc::SYS_clone3, &[], Some(libc::ENOSYS)),
+            (libc::SYS_prctl, &[1, 0], Some(libc::EPERM)),
+            (libc::SYS_prctl, &[1, 17], Some(libc::EPERM)),
+            (libc::SYS_prctl, &[1, 9], None),
+            (libc::SYS_prctl, &[15, 0], None),
+            (libc::SYS_setpriority, &[0, 0, 5], None),
+            (libc::SYS_setpriority, &[0, 7, 5], Some(libc::EPERM)),
+            (libc::SYS_setpriority, &[2, 0, 5], Some(libc::EPERM)),
+            (libc::SYS_ioprio_set, &[1, 0, 5], None),
+            (libc::SYS_ioprio_set, &[3, 0, 5], Some(libc::EPERM)),
+            (libc::SYS_sched_setaffinity, &[0, 8], None),
+            (libc::SYS_sched_setaffinity, &[7, 8], Some(libc::EPERM)),
+            (libc::SYS_sched_setscheduler, &[7, 1], Some(libc::EPERM)),
+            (libc::SYS_sched_setparam, &[7, 1], Some(libc::EPERM)),
+            (libc::SYS_sched_setattr, &[7, 1], Some(libc::EPERM)),
             (libc::SYS_unshare, &[u64::from(libc::CLONE_FILES.unsigned_abs())], None),
             (libc::SYS_unshare, &[user], Some(libc::EPERM)),
             (libc::SYS_unshare, &[0x80], Some(libc::EPERM)),
@@ -313,7 +385,7 @@ mod tests {
         for (network, allowed) in [
             (Network::None, &[][..]),
             (Network::Local, &[unix]),
-            (Network::Loopback, &[unix, inet, inet6, libc::AF_NETLINK]),
+            (Network::Loopback, &[inet, inet6, libc::AF_NETLINK]),
             (Network::Full, &[unix, inet, inet6, libc::AF_NETLINK]),
         ] {
             for family in 0..50_i32 {
@@ -325,7 +397,26 @@ mod tests {
                 };
                 assert_eq!(found, expected, "{network:?} {family}");
             }
-            assert_eq!(answer(network, libc::SYS_socketpair, &[1]), libc::SECCOMP_RET_ALLOW);
+            let others = !matches!(network, Network::None | Network::Loopback);
+            for (kind, allowed) in [(1, true), (5, true), (2, others), (3, others), (0, others)] {
+                // With what else can be said there: closed on exec, does not block.
+                for besides in [0, 0x8_0000, 0x800] {
+                    let found = answer(network, libc::SYS_socketpair, &[1, kind | besides, 0]);
+                    assert_eq!(found == libc::SECCOMP_RET_ALLOW, allowed, "{network:?} {kind}");
+                }
+            }
+            assert_eq!(
+                answer(network, libc::SYS_socketpair, &[30, 1, 0]),
+                refused(libc::EACCES)
+            );
+            for call in [libc::SYS_bind, libc::SYS_connect, libc::SYS_listen] {
+                let found = answer(network, call, &[3]);
+                assert_eq!(
+                    found == libc::SECCOMP_RET_ALLOW,
+                    network != Network::None,
+                    "{network:?}"
+                );
+            }
         }
         let netlink = u64::from(libc::AF_NETLINK.unsigned_abs());
         let other = answer(Network::Full, libc::SYS_socket, &[netlink, 3, 9]);

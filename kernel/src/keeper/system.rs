@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Programs and their libraries, configuration that libraries read for every program, devices, and the view of processes, where Landlock
 /// keeps those that it did not start to themselves.
@@ -94,11 +94,10 @@ pub(super) const DEVICES: &[&str] = &[
 /// Bytes of the first line of a script that the system looks at.
 const FIRST_LINE_BYTES_MAX: u64 = 256;
 
-/// What runs a script, if that is what it is.
-pub(super) fn interpreter(program: &Path) -> Option<PathBuf> {
+/// What runs a script, if that is what it is. From the file that was decided on, whatever its path leads to now.
+pub(super) fn interpreter(program: &File) -> Option<PathBuf> {
     let mut bytes = Vec::new();
-    let file = File::open(program).ok()?;
-    file.take(FIRST_LINE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    program.take(FIRST_LINE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
     let line = bytes.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
     let name = line
         .split(|byte| byte.is_ascii_whitespace())
@@ -110,6 +109,8 @@ pub(super) fn interpreter(program: &Path) -> Option<PathBuf> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -118,7 +119,7 @@ mod tests {
         let of = |text: &[u8]| {
             let path = place.path().join("script");
             std::fs::write(&path, text).unwrap();
-            interpreter(&path)
+            interpreter(&File::open(path).unwrap())
         };
         assert_eq!(of(b"#!/bin/sh -e\nx").unwrap(), Path::new("/bin/sh"));
         assert_eq!(of(b"#! /opt/x").unwrap(), Path::new("/opt/x"));

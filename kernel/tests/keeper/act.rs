@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket, socketpair};
+use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, socket, socketpair};
 use rustix::process::{Pid, kill_process, test_kill_process};
 
 /// The word that makes this program one that tries.
@@ -45,12 +45,17 @@ fn act_one(what: &str, with: &str) -> io::Result<String> {
             fs::File::open(with)?.read_to_string(&mut text)?;
             return Ok(text.trim_end().to_owned());
         }
+        "room" => {
+            let found = rustix::fs::statvfs(with)?;
+            return Ok((found.f_blocks * found.f_frsize).to_string());
+        }
         "list" => drop(fs::read_dir(with)?),
         "write" => OpenOptions::new()
             .create(true)
             .append(true)
             .open(with)?
             .write_all(b"x")?,
+        "open" => drop(OpenOptions::new().write(true).open(with)?),
         "cut" => rustix::fs::ftruncate(OpenOptions::new().write(true).open(with)?, 0)?,
         "make" => fs::create_dir(with)?,
         "chmod" => fs::set_permissions(with, fs::Permissions::from_mode(0o777))?,
@@ -91,6 +96,29 @@ fn act_one(what: &str, with: &str) -> io::Result<String> {
                 _ => SocketAddrUnix::new_abstract_name(with.as_bytes())?,
             };
             connect(&socket, &address)?;
+        }
+        // By the name that a message has.
+        "gram" => {
+            let (one, _other) = socketpair(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+            rustix::net::sendto(&one, b"x", SendFlags::empty(), &SocketAddrUnix::new(with)?)?;
+        }
+        "name" => {
+            let (one, _other) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+            rustix::net::bind(&one, &SocketAddrUnix::new(with)?)?;
+        }
+        "deaf" => rustix::process::set_parent_process_death_signal(None)?,
+        "renice" => rustix::process::setpriority_process(Pid::from_raw(with.parse().unwrap()), 19)?,
+        // Nothing tells of it but whom it descends from, and it does not end.
+        "hide" => {
+            rustix::process::set_parent_process_death_signal(None)?;
+            let _ = rustix::process::setsid();
+            for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+                signal_hook::flag::register(signal, std::sync::Arc::default())?;
+            }
+            println!("{}", std::process::id());
+            loop {
+                std::thread::park();
+            }
         }
         "unshare" => unshare(CloneFlags::CLONE_NEWUSER)?,
         "setns" => setns(fs::File::open(with)?, CloneFlags::empty())?,

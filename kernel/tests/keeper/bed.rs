@@ -305,6 +305,10 @@ pub fn kill(pid: i32) {
     let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
 }
 
+pub fn stop(pid: i32) {
+    let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::STOP);
+}
+
 pub fn code(code: i32) -> Exit {
     Exit::Code(code)
 }

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ use crate::act::ACT;
 use crate::bed::{Daemon, Running, code, daemon, program, shell};
 
 /// A program that tries these things, confined so.
-fn trying(daemon: &Daemon, confined: Option<Confined>, words: &[&str]) -> Spec {
+pub fn trying(daemon: &Daemon, confined: Option<Confined>, words: &[&str]) -> Spec {
     let own = std::env::current_exe().unwrap();
     let mut spec = program(own.to_str().unwrap(), &[&[ACT], words].concat());
     spec.protect = Some(vec![daemon.place.home.root().to_owned()]);
@@ -26,7 +26,7 @@ fn trying(daemon: &Daemon, confined: Option<Confined>, words: &[&str]) -> Spec {
 }
 
 #[track_caller]
-fn tries(daemon: &mut Daemon, confined: Option<Confined>, attempts: &[(&str, &str)]) {
+pub fn tries(daemon: &mut Daemon, confined: Option<Confined>, attempts: &[(&str, &str)]) {
     let words: Vec<&str> = attempts.iter().map(|(word, _)| *word).collect();
     let spec = trying(daemon, confined, &words);
     let child = daemon.run(spec);
@@ -45,16 +45,16 @@ fn tries(daemon: &mut Daemon, confined: Option<Confined>, attempts: &[(&str, &st
     assert_eq!(daemon.exit(&child).0, code(0));
 }
 
-fn only(paths: &[&Path]) -> Option<Vec<PathBuf>> {
+pub fn only(paths: &[&Path]) -> Option<Vec<PathBuf>> {
     Some(paths.iter().map(|path| path.to_path_buf()).collect())
 }
 
-fn said(word: &str, path: &Path) -> String {
+pub fn said(word: &str, path: &Path) -> String {
     format!("{word} {}", path.display())
 }
 
 /// A directory that is open to all, with a file in it.
-fn directory(mode: u32) -> tempfile::TempDir {
+pub fn directory(mode: u32) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).unwrap();
     fs::write(directory.path().join("file"), "text").unwrap();
@@ -156,6 +156,10 @@ pub fn speaks_only_with_whom_it_may() {
     let path = place.path().join("socket");
     let _unix = UnixListener::bind(&path).unwrap();
     let unix = said("unix", &path);
+    let letters = place.path().join("letters");
+    let _letters = UnixDatagram::bind(&letters).unwrap();
+    fs::set_permissions(&letters, fs::Permissions::from_mode(0o666)).unwrap();
+    let gram = said("gram", &letters);
     let name = format!("astrid-test-{}", std::process::id());
     let _nameless = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
     let nameless = format!("abstract {name}");
@@ -171,7 +175,7 @@ pub fn speaks_only_with_whom_it_may() {
     for (network, made, to_tcp, to_unix, itself) in [
         (Network::None, &[][..], "EACCES", "EACCES", "EACCES"),
         (Network::Local, &families[..1], "EACCES", "ok", "EACCES"),
-        (Network::Loopback, &families[..4], "ECONNREFUSED", "ok", "ok"),
+        (Network::Loopback, &families[1..4], "ECONNREFUSED", "EACCES", "ok"),
         (Network::Full, &families[..4], "ok", "ok", "ok"),
     ] {
         let confined = Confined {
@@ -179,9 +183,7 @@ pub fn speaks_only_with_whom_it_may() {
             ..Confined::default()
         };
         let abstractly = match network {
-            Network::None => "EACCES",
-            // In a network of its own there is none.
-            Network::Loopback => "ECONNREFUSED",
+            Network::None | Network::Loopback => "EACCES",
             Network::Local | Network::Full => "EPERM",
         };
         let mut attempts: Vec<(&str, &str)> = families
@@ -192,9 +194,14 @@ pub fn speaks_only_with_whom_it_may() {
             ("pair", "ok"),
             (tcp.as_str(), to_tcp),
             (unix.as_str(), to_unix),
+            (gram.as_str(), to_unix),
             ("itself", itself),
             (nameless.as_str(), abstractly),
         ]);
+        let named = said("name", &place.path().join(format!("{network:?}")));
+        if network == Network::None {
+            attempts.push((named.as_str(), "EACCES"));
+        }
         tries(&mut daemon, Some(confined.clone()), &attempts);
         let writes_little = Confined {
             write: only(&[Path::new("/tmp")]),
@@ -226,8 +233,16 @@ pub fn does_not_get_out() {
             (&of("signal", sibling.pid), "EPERM"),
             (&of("kill", keeper), "EPERM"),
             (&of("kill", guard), "EPERM"),
+            (&of("renice", guard), "EPERM"),
+            ("deaf", "EPERM"),
             ("raise", "EPERM"),
         ],
+    );
+    // Who is merely kept from the home leaves the priority of others and its own place alone as well.
+    tries(
+        &mut daemon,
+        None,
+        &[(&of("renice", keeper), "EPERM"), ("renice 0", "ok"), ("deaf", "EPERM")],
     );
     kill(&daemon, &sibling);
     daemon.exit(&sibling);
@@ -308,6 +323,46 @@ pub fn modes_of_the_home_are_kept() {
     let mut daemon = daemon();
     let etc = daemon.place.home.root().join("etc");
     tries(&mut daemon, None, &[(&said("chmod", &etc), "EROFS")]);
+    daemon.end();
+}
+
+/// Root's programs do not set up the machine, which would start a program of theirs that nothing is kept from; and most of what root does
+/// is left to those that are only kept from the home.
+pub fn root_does_not_set_up_the_machine() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut daemon = daemon();
+    let all = Confined {
+        write: only(&[Path::new("/")]),
+        ..Confined::default()
+    };
+    let place = directory(0o700);
+    let disk = said("device", &place.path().join("disk"));
+    for (confined, disks) in [
+        (None, "EPERM"),
+        (Some(Confined::default()), "EACCES"),
+        (Some(all), "EACCES"),
+    ] {
+        tries(
+            &mut daemon,
+            confined,
+            &[
+                ("open /proc/sys/kernel/core_pattern", "EROFS"),
+                ("open /sys/kernel/profiling", "EROFS"),
+                ("read /proc/sys/kernel/ostype", "Linux"),
+                (&disk, disks),
+            ],
+        );
+    }
+    let mut spec = shell(
+        "f=$(mktemp) && chown 1:1 $f && setpriv --reuid 1 --regid 1 --clear-groups id -u && chroot / true && rm $f && echo done",
+    );
+    spec.protect = Some(vec![daemon.place.home.root().to_owned()]);
+    spec.env.push(("TMPDIR".to_owned(), place.path().display().to_string()));
+    let child = daemon.run(spec);
+    assert_eq!(child.rest(), "1\ndone");
+    daemon.exit(&child);
     daemon.end();
 }
 
@@ -422,7 +477,7 @@ pub fn without_namespaces() {
     };
     let spec = trying(&daemon, Some(confined.clone()), &[]);
     let failure = daemon.failure(spec);
-    assert_eq!((&failure.stage, failure.errno), (&Stage::Sandbox, 1));
+    assert_eq!((&failure.stage, failure.errno), (&Stage::Lacking, 1));
     assert!(
         failure.message.contains("a network of its own") && failure.message.contains("astrid doctor"),
         "{failure}"
@@ -460,6 +515,7 @@ pub fn without_namespaces() {
     assert_eq!(child.rest(), "EACCES\nEACCES");
     daemon.exit(&child);
     daemon.end();
+    crate::given::everybodys_tmp_is_not_given_with_the_home_in_it();
     println!("done");
 }
 
@@ -482,13 +538,18 @@ pub fn as_an_ordinary_user() {
 }
 
 /// What is tried again as another user.
-const ALL: [&str; 10] = [
+const ALL: [&str; 15] = [
     "the_home_is_out_of_reach",
     "writes_only_what_it_was_given",
     "reads_only_what_it_was_given",
     "speaks_only_with_whom_it_may",
     "does_not_get_out",
     "a_tmp_of_its_own",
+    "what_is_given_below_tmp_stays",
+    "a_link_that_was_left_is_not_followed",
+    "the_home_is_not_given_by_another_name",
+    "shared_memory_of_its_own",
+    "best_effort_keeps_the_home",
     "a_merged_directory_is_shared",
     "what_cannot_be_merged_is_named",
     "what_this_machine_cannot_is_named",

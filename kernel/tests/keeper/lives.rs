@@ -13,9 +13,10 @@ use astrid_kernel::keeper::protocol::{
 use astrid_wire::child::Exit;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::act::ACT;
 use crate::bed::{
     Daemon, PATIENCE, Running, SECRET, by, code, daemon, ends, hear, hello, kill, marked, nobody_is_left, place,
-    program, shell,
+    program, shell, stop,
 };
 
 pub fn the_end_is_asked_for_then_forced() {
@@ -86,6 +87,45 @@ pub fn nothing_outlives_any_two() {
         nobody_is_left(&place.home);
         assert!(!place.home.keeper_file().exists(), "{order:?}");
     }
+}
+
+/// A14: who clears its environment, leaves its session and takes back that it dies with the keeper comes to the daemon when keeper and guard
+/// are killed, in each order; and guards of other homes are none of that.
+pub fn who_hides_from_everybody_is_inherited() {
+    let other = daemon();
+    let own = std::env::current_exe().unwrap();
+    let hide = format!("env -i {} {ACT} hide", own.display());
+    for keeper_first in [true, false] {
+        let mut daemon = daemon();
+        let child = daemon.run(shell(&format!("({hide} &) ; exec {hide}")));
+        let hidden: Vec<i32> = [child.line(), child.line()].map(|pid| pid.parse().unwrap()).into();
+        assert!(hidden.contains(&child.pid), "{hidden:?}");
+        let Daemon {
+            connection: _connection,
+            mut guard,
+            keeper: keeper_pid,
+            place,
+            ..
+        } = daemon;
+        let guard_pid = guard.id();
+        let order = [keeper_pid, guard_pid.cast_signed()];
+        // Stopped, neither does anything about the end of the other.
+        order.iter().for_each(|pid| stop(*pid));
+        for at in if keeper_first { [0, 1] } else { [1, 0] } {
+            kill(order[at]);
+        }
+        guard.wait().unwrap();
+        assert_eq!(keeper::end_inherited(Some(guard_pid)), 0);
+        for pid in hidden {
+            assert!(
+                !std::path::Path::new(&format!("/proc/{pid}")).exists(),
+                "{pid} still lives"
+            );
+        }
+        assert!(!keeper::held(&place.home));
+        assert_eq!(keeper::sweep(&place.home), 0);
+    }
+    other.end();
 }
 
 /// A14: what is to be adopted goes on writing while no daemon is there, and the next one has its streams.

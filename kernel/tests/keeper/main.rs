@@ -17,6 +17,7 @@ mod act;
 mod bed;
 mod children;
 mod confined;
+mod given;
 mod lives;
 
 use std::path::Path;
@@ -42,6 +43,10 @@ fn main() -> ExitCode {
         )),
         [confined::WITHOUT_NAMESPACES] => {
             confined::without_namespaces();
+            ExitCode::SUCCESS
+        }
+        [given::WITHOUT_LANDLOCK] => {
+            given::without_landlock();
             ExitCode::SUCCESS
         }
         [MACHINE_ARGUMENT, what, place] => match keeper::machine::attempt(what, Path::new(place)) {
@@ -86,8 +91,23 @@ fn tests(filter: &[&str]) -> ExitCode {
         ("speaks_only_with_whom_it_may", confined::speaks_only_with_whom_it_may),
         ("does_not_get_out", confined::does_not_get_out),
         ("a_tmp_of_its_own", confined::a_tmp_of_its_own),
+        ("what_is_given_below_tmp_stays", given::what_is_given_below_tmp_stays),
+        (
+            "a_link_that_was_left_is_not_followed",
+            given::a_link_that_was_left_is_not_followed,
+        ),
+        (
+            "the_home_is_not_given_by_another_name",
+            given::the_home_is_not_given_by_another_name,
+        ),
+        ("shared_memory_of_its_own", given::shared_memory_of_its_own),
+        ("best_effort_keeps_the_home", given::best_effort_keeps_the_home),
         ("what_cannot_be_given_is_named", confined::what_cannot_be_given_is_named),
         ("modes_of_the_home_are_kept", confined::modes_of_the_home_are_kept),
+        (
+            "root_does_not_set_up_the_machine",
+            confined::root_does_not_set_up_the_machine,
+        ),
         ("a_merged_directory_is_shared", confined::a_merged_directory_is_shared),
         (
             "what_cannot_be_merged_is_named",
@@ -112,6 +132,10 @@ fn tests(filter: &[&str]) -> ExitCode {
             lives::the_end_is_asked_for_then_forced,
         ),
         ("nothing_outlives_any_two", lives::nothing_outlives_any_two),
+        (
+            "who_hides_from_everybody_is_inherited",
+            lives::who_hides_from_everybody_is_inherited,
+        ),
         (
             "adopted_children_find_the_next_daemon",
             lives::adopted_children_find_the_next_daemon,

@@ -38,6 +38,16 @@ fn what_is_wrong_is_named_with_its_place() {
             (4, 13),
             "longer than `cap`",
         ),
+        (
+            "cwd = \"/srv\"\nsandbox = { profile = \"sealed\", network = \"full\" }",
+            (5, 33),
+            "`sealed` speaks to nobody, and `full`",
+        ),
+        ("sandbox = { netwrk = \"none\" }", (4, 13), "netwrk"),
+        ("sandbox = { network = \"NONE\" }", (4, 23), "NONE"),
+        ("sandbox = { read = \"/srv\" }", (4, 20), "invalid type"),
+        ("sandbox = \"open\"", (4, 11), "open"),
+        ("sandbox = 1", (4, 11), "home, none, project, sealed, or a table"),
         ("health = { kind = \"http\" }", (4, 12), "needs `url`"),
         (
             "[processes.health]\nkind = \"tcp\"\nurl = \"http://x\"",

@@ -48,7 +48,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     cwd: Option<PathBuf>,
 
-    /// Most memory that each of its processes may map, as in 512MiB
+    /// Most private memory that each of its processes may map, as in 512MiB; what it shares counts only in /dev/shm of its own
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     memory: Option<String>,
 
@@ -76,7 +76,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "PATH")]
     write: Vec<PathBuf>,
 
-    /// Start it although something of its sandbox cannot be had here; `status` says what
+    /// Start it although something of its sandbox cannot be had here, but not without keeping the daemon's home; `status` says what
     #[arg(long)]
     best_effort: bool,
 
@@ -126,7 +126,7 @@ enum Network {
     None,
     /// Sockets of this machine that have a path
     Local,
-    /// A network of its own
+    /// A network of its own, in which nobody else is; no sockets with a path
     Loopback,
     /// Everybody
     Full,

@@ -1,7 +1,7 @@
 //! The conversation with the keeper, and what happens when it is lost.
 //!
 //! The keeper is started when the first child is wanted. When it is lost, the guard ends what it left; what even that could not
-//! do is found by its mark. Only then the owners are told, so that nobody starts a second one beside one that still lives.
+//! do comes to this process, or is found by its mark. Only then the owners are told, so that nobody starts a second one beside one that still lives.
 
 use std::collections::HashSet;
 use std::future::Future as _;
@@ -327,6 +327,7 @@ impl Children {
 
     /// Waits until nothing of a keeper is left.
     async fn clean_up(&self, guard: Option<std::process::Child>) {
+        let number = guard.as_ref().map(std::process::Child::id);
         if let Some(mut guard) = guard {
             let waited = tokio::task::spawn_blocking(move || guard.wait());
             if tokio::time::timeout(GUARD_TIME_MAX, waited).await.is_err() {
@@ -337,6 +338,18 @@ impl Children {
         let until = Instant::now() + GUARD_TIME_MAX;
         while keeper::held(&self.home) && Instant::now() < until {
             tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        }
+        // Nobody is told of an end before it is one; who ends itself cannot wait for it.
+        loop {
+            let left = tokio::task::spawn_blocking(move || keeper::end_inherited(number)).await;
+            match left {
+                Ok(0) => break,
+                Ok(left) => tracing::error!(left, "processes that the keeper left are killed, and do not end"),
+                Err(ref error) => tracing::error!(%error, "cannot look for processes that the keeper left"),
+            }
+            if left.is_err() || self.table.lock().ending {
+                break;
+            }
         }
         if let Err(error) = self.sweep("processes that the keeper left were ended").await {
             tracing::error!(%error, "cannot look for processes that the keeper left");
@@ -601,10 +614,12 @@ fn problem(failure: &Failure) -> Problem {
             "child.limit",
             Some("it has to lie between what any program needs and the hard limit of the daemon"),
         ),
-        Stage::Sandbox => (
+        // What is wrong with what was asked for is said; what the machine cannot, or not safely, is another matter.
+        Stage::Lacking => (
             "child.sandbox",
             Some("`astrid doctor` says what this machine can do; best_effort = true goes without what it cannot"),
         ),
+        Stage::Sandbox => ("child.sandbox", None),
         Stage::Request => ("invalid", None),
         Stage::Machine => ("child.failed", None),
     };
