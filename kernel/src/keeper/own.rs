@@ -4,11 +4,6 @@
 //! emptied or trusted. Whatever is given below these directories is opened before they are covered, names are made beneath a descriptor and
 //! through no link, and mounts go from descriptor to descriptor.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "what is given is looked at before and after it is covered"
-)]
-
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
