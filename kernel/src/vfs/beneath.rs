@@ -467,6 +467,16 @@ pub(super) fn open_in(dir: impl AsFd, name: &OsStr, flags: OFlags, mode: Mode) -
     retried(|| rustix::fs::openat(&dir, name, always(flags), mode))
 }
 
+/// Opens a directory of the host by an absolute path, through no link at all: what has that path itself, or an error.
+///
+/// # Errors
+/// `ELOOP` or `ENOTDIR` for a link on the way, and the system's.
+pub fn open_itself(path: &Path, flags: OFlags) -> Answer<OwnedFd> {
+    let names = path.strip_prefix("/").map_err(|_| Errno::INVAL)?;
+    let root = rustix::fs::openat(CWD, "/", always(OFlags::PATH | OFlags::DIRECTORY), Mode::empty())?;
+    Beneath::from_fd(root).fd(names, flags | OFlags::DIRECTORY, Mode::empty())
+}
+
 /// Opens a directory some names below one that is open, at once.
 ///
 /// # Errors

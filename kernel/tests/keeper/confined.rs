@@ -318,7 +318,13 @@ fn merged(daemon: &mut Daemon, layers: &Layers) -> (Within, Vec<OwnedFd>) {
         layers: layers.clone(),
     });
     match daemon.hear() {
-        (FromKeeper::Merged { id: 5, result }, descriptors) => (Within { user: result.unwrap() }, descriptors),
+        (FromKeeper::Merged { id: 5, result }, descriptors) => (
+            Within {
+                user: result.unwrap(),
+                device: None,
+            },
+            descriptors,
+        ),
         other => panic!("{other:?}"),
     }
 }
@@ -333,11 +339,7 @@ pub fn a_merged_directory_is_shared() {
         fs::create_dir(&path).unwrap();
         path
     };
-    let layers = Layers {
-        lower: path("lower"),
-        upper: path("upper"),
-        work: path("work"),
-    };
+    let layers = Layers::of(path("lower"), path("upper"), path("work")).unwrap();
     fs::write(layers.lower.join("file"), "text").unwrap();
     fs::write(layers.lower.join("gone"), "").unwrap();
     let (within, mut descriptors) = merged(&mut daemon, &layers);
@@ -378,6 +380,7 @@ pub fn what_cannot_be_merged_is_named() {
     let mut daemon = daemon();
     let layers = Layers {
         lower: "/nonexistent".into(),
+        identity: (0, 0),
         upper: "/nonexistent".into(),
         work: "/nonexistent".into(),
     };
@@ -429,11 +432,7 @@ pub fn without_namespaces() {
     );
     daemon.say(&ToKeeper::Mount {
         id: 7,
-        layers: Layers {
-            lower: "/usr".into(),
-            upper: "/tmp".into(),
-            work: "/tmp".into(),
-        },
+        layers: Layers::of("/usr".into(), "/tmp".into(), "/tmp".into()).unwrap(),
     });
     assert!(matches!(daemon.hear().0, FromKeeper::Merged { id: 7, result: Err(_) }));
     confined.best_effort = true;
@@ -501,11 +500,7 @@ pub fn only_its_own_is_merged_without_root() {
         return;
     }
     let mut daemon = daemon();
-    let layers = Layers {
-        lower: "/usr".into(),
-        upper: "/tmp".into(),
-        work: "/tmp".into(),
-    };
+    let layers = Layers::of("/usr".into(), "/tmp".into(), "/tmp".into()).unwrap();
     daemon.say(&ToKeeper::Mount { id: 8, layers });
     match daemon.hear().0 {
         FromKeeper::Merged {

@@ -144,7 +144,7 @@ impl Kernel {
             store,
             files: Arc::new(Files::new(
                 &machine.home,
-                Arc::new(Workspaces::new("/nonexistent".into(), Box::new(|_| None))),
+                Arc::new(Workspaces::new("/nonexistent".into(), Box::new(|_| Ok(None)))),
             )),
             watches: Arc::new(Watches::new(Arc::clone(&ids), Arc::clone(&topics.watch))),
             bus: Bus::new(ids, Arc::clone(&deadlines), Arc::clone(&metrics)),

@@ -453,7 +453,7 @@ impl Children {
                         .requests
                         .push_back(ToKeeper::Mount { id: mount.id, layers }.into());
                 }
-                let is_there = mount.within().is_some();
+                let is_there = mount.is_there();
                 request.mount = Some(mount);
                 if is_there {
                     table.requests.push_back(request);

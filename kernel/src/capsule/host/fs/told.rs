@@ -51,7 +51,7 @@ impl From<Failed> for FsError {
             Fault::Changed => Self::Changed,
             Fault::Busy => Self::Busy,
             Fault::NoWorkspace => Self::NoWorkspace,
-            Fault::Denied | Fault::Io(_) => Self::Failed(text()),
+            Fault::Denied | Fault::Unavailable(_) | Fault::Io(_) => Self::Failed(text()),
         }
     }
 }
