@@ -4,9 +4,7 @@
 //! moment, or a link. So it is opened each time by its own name, through no link, and what is open is compared with what was attached. Nothing else
 //! is ever done by the path.
 
-use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -86,11 +84,6 @@ impl From<Unusable> for ReviewError {
             source,
         }
     }
-}
-
-/// Which one it is.
-pub(super) fn identity(found: &Metadata) -> Identity {
-    (found.dev(), found.ino())
 }
 
 /// Opens what is at a path, itself.
