@@ -291,7 +291,9 @@ fn workspaces(home: &Home, authority: &Arc<Authority>) -> Workspaces {
     let (authority, root) = (Arc::clone(authority), home.root().to_owned());
     let resolver = move |principal: &Principal| {
         let policy = authority.policy();
-        let path = policy.profile(principal).and_then(|profile| profile.workspace.as_deref());
+        let path = policy
+            .profile(principal)
+            .and_then(|profile| profile.workspace.as_deref());
         path.map(|path| directory::check(Path::new(path), &root)).transpose()
     };
     Workspaces::new(home.overlays_dir(), Box::new(resolver))

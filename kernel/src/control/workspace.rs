@@ -430,6 +430,19 @@ fn report(name: Principal, workspace: &Workspace) -> WorkspaceReport {
     let changes = counted.map_err(|error| told(error.to_string())).unwrap_or_default();
     let snapshots = snapshot::list(workspace.overlay()).map_err(|error| told(error.to_string()));
     let bytes = workspace.stored_bytes().map_err(|error| told(error.to_string()));
+    let mounts = directory::mounts_below(workspace.lower());
+    if !mounts.is_empty() && problem.is_none() {
+        let named: Vec<_> = mounts.iter().map(|path| path.display().to_string()).collect();
+        let more = if named.len() == directory::MOUNTS_NAMED_MAX {
+            ", .."
+        } else {
+            ""
+        };
+        problem = Some(format!(
+            "what is mounted below it is no part of the workspace: {}{more}",
+            named.join(", ")
+        ));
+    }
     WorkspaceReport {
         directory: workspace.lower().display().to_string(),
         since_ms: workspace

@@ -392,6 +392,31 @@ pub fn what_cannot_be_merged_is_named() {
         } => assert!(failure.message.contains("/nonexistent"), "{failure}"),
         other => panic!("{other:?}"),
     }
+    // Another directory is in its place by now, or a link.
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().canonicalize().unwrap();
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| root.join(name));
+    for directory in [&lower, &upper, &work] {
+        fs::create_dir(directory).unwrap();
+    }
+    let layers = Layers::of(lower.clone(), upper, work).unwrap();
+    fs::rename(&lower, root.join("moved")).unwrap();
+    for (id, told) in [(7, "is not the directory that was attached"), (8, "cannot open")] {
+        if id == 7 {
+            fs::create_dir(&lower).unwrap();
+        } else {
+            fs::remove_dir(&lower).unwrap();
+            std::os::unix::fs::symlink(root.join("moved"), &lower).unwrap();
+        }
+        let layers = layers.clone();
+        daemon.say(&ToKeeper::Mount { id, layers });
+        match daemon.hear().0 {
+            FromKeeper::Merged {
+                result: Err(failure), ..
+            } => assert!(failure.message.contains(told), "{failure}"),
+            other => panic!("{other:?}"),
+        }
+    }
     daemon.end();
 }
 

@@ -165,7 +165,9 @@ pub enum UseError {
     #[error("the workspace cannot be used: {0}")]
     Broken(String),
     /// A commit is half done, and would stay so.
-    #[error("a commit of the workspace is half done: its directory has a part of what was committed, and would keep just that")]
+    #[error(
+        "a commit of the workspace is half done: its directory has a part of what was committed, and would keep just that"
+    )]
     Torn,
     /// What a program did to its copy is not in it, and has to be first.
     #[error("what a program did to a copy of the workspace is not taken back: {0}")]

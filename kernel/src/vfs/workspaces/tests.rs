@@ -189,9 +189,18 @@ fn what_is_put_in_its_place_is_not_used() {
     let workspace = fixture.workspaces.of(&who("a")).unwrap();
     let copy = workspace.check_out(1 << 20).unwrap();
     let others = |what: &str| {
-        assert!(matches!(workspace.open_layers(), Err(ReviewError::Moved { .. })), "{what}");
-        assert!(matches!(fixture.workspaces.of(&who("a")), Err(Unusable::Moved(_))), "{what}");
-        assert!(matches!(copy.make(), Err(CheckoutError::Review(ReviewError::Moved { .. }))), "{what}");
+        assert!(
+            matches!(workspace.open_layers(), Err(ReviewError::Moved { .. })),
+            "{what}"
+        );
+        assert!(
+            matches!(fixture.workspaces.of(&who("a")), Err(Unusable::Moved(_))),
+            "{what}"
+        );
+        assert!(
+            matches!(copy.make(), Err(CheckoutError::Review(ReviewError::Moved { .. }))),
+            "{what}"
+        );
     };
     fs::rename(&lower, &moved).unwrap();
     std::os::unix::fs::symlink(&moved, &lower).unwrap();
