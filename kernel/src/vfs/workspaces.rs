@@ -217,7 +217,8 @@ impl Workspaces {
 
     /// Lets go of a principal's workspace: whoever still has it finds it closed. What is on the disk stays.
     pub fn forget(&self, principal: &Principal) {
-        let slot = self.open.lock().remove(principal);
+        // The slot stays: whoever has it in hand would open a second one beside the next.
+        let slot = self.open.lock().get(principal).cloned();
         if let Some(workspace) = slot.and_then(|slot| slot.lock().take()) {
             workspace.state.lock().broken = Some("it is gone".to_owned());
         }
