@@ -114,6 +114,7 @@ pub fn program(path: &str, args: &[&str]) -> Spec {
         stderr: Errors::Merge,
         limits: Limits::default(),
         protect: None,
+        given: None,
         confined: None,
         within: None,
         adopt: false,
