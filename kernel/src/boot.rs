@@ -302,11 +302,11 @@ impl Quotas for Entitlements {
 fn workspaces(home: &Home, authority: &Arc<Authority>) -> Workspaces {
     let (authority, root) = (Arc::clone(authority), home.root().to_owned());
     let resolver = move |principal: &Principal| {
-        let path = authority.policy().profile(principal)?.workspace.clone()?;
-        let checked = directory::check(Path::new(&path), &root);
-        checked
-            .inspect_err(|error| tracing::warn!(%principal, %error, "its workspace cannot be used"))
-            .ok()
+        let policy = authority.policy();
+        let path = policy
+            .profile(principal)
+            .and_then(|profile| profile.workspace.as_deref());
+        path.map(|path| directory::check(Path::new(path), &root)).transpose()
     };
     Workspaces::new(home.overlays_dir(), Box::new(resolver))
 }

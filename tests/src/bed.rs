@@ -190,7 +190,7 @@ impl Bed {
             Arc::clone(&metrics),
         ));
         let attached = settings.workspace.clone();
-        let workspaces = Workspaces::new(home.overlays_dir(), Box::new(move |_| attached.clone()));
+        let workspaces = Workspaces::new(home.overlays_dir(), Box::new(move |_| Ok(attached.clone())));
         let host = Arc::new(Host {
             engine: engine::engine().unwrap(),
             durable: Durable::new(&deadlines, &ids, topics.timer_fired.clone()),

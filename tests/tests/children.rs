@@ -301,11 +301,8 @@ struct Workshop(std::path::PathBuf);
 impl Workspaces for Workshop {
     fn layers(&self, _: &Principal) -> Result<Layers, String> {
         let place = |name: &str| self.0.join(name);
-        Ok(Layers {
-            lower: place("lower"),
-            upper: place("upper"),
-            work: place("work"),
-        })
+        let layers = Layers::of(place("lower"), place("upper"), place("work"));
+        layers.map_err(|error| error.to_string())
     }
 
     fn check_out(&self, _: &Principal, bytes_max: u64) -> Result<Arc<dyn Checkout>, String> {

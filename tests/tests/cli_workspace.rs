@@ -353,6 +353,41 @@ fn a_directory_is_given_by_who_holds_everything() {
     assert!(!astrid.home().join("var/overlays/ann").exists() && place.project.is_dir());
 }
 
+/// What was not committed is not lost while the directory is elsewhere, or something else is in its place; and that is not touched.
+#[test]
+fn a_directory_that_is_gone_loses_nothing() {
+    let place = Place::new(&[("notes", "one\n")]);
+    place.above("notes", "two\n");
+    place.ok(&["snapshot", "keep"]);
+    let project = &place.project;
+    let beside = |name: &str| project.with_file_name(name);
+    let (moved, other) = (beside("moved"), beside("other"));
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("notes"), "theirs\n").unwrap();
+    let nothing_happens = |what: &str| {
+        let attach = ["attach", other.to_str().unwrap()];
+        for arguments in [&["diff"][..], &["commit", "--yes"], &["detach"], &attach] {
+            let told = place.run(arguments);
+            let named = told.stderr.contains(project.to_str().unwrap()) && !told.stderr.contains("no workspace");
+            assert!(told.code() == 1 && named, "{what}: {arguments:?}: {told:?}");
+        }
+        assert_eq!(fs::read_to_string(other.join("notes")).unwrap(), "theirs\n", "{what}");
+    };
+    fs::rename(project, &moved).unwrap();
+    nothing_happens("gone");
+    std::os::unix::fs::symlink(&other, project).unwrap();
+    nothing_happens("a link");
+    fs::remove_file(project).unwrap();
+    fs::create_dir(project).unwrap();
+    nothing_happens("another directory");
+    assert_eq!(tree(project), Tree::new());
+    fs::remove_dir(project).unwrap();
+    fs::rename(&moved, project).unwrap();
+    assert!(place.ok(&["list"]).contains("keep"));
+    place.ok(&["commit", "--yes"]);
+    assert_eq!(fs::read_to_string(project.join("notes")).unwrap(), "two\n");
+}
+
 /// Killed while it commits, at random moments: after the next start the directory is as it was, or as it should be, and nothing is left over.
 #[test]
 fn a_commit_that_is_killed_is_whole_or_never_was() {

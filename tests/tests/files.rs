@@ -222,6 +222,13 @@ async fn who_may_what() {
             "writer",
             profile(&["fs.read:/workspace/>", "fs.write:/workspace/src/>"], &[]),
         ),
+        (
+            "mover",
+            profile(
+                &["fs.read:/workspace/>", "fs.write:/workspace/>"],
+                &["fs.read:/workspace/secret/key"],
+            ),
+        ),
         ("ada", everything()),
     ])
     .await;
@@ -277,6 +284,23 @@ async fn who_may_what() {
             "writer",
             true,
         ),
+        // Under another name it would be readable: of what may not be read, no other name is given. Below a directory as well.
+        (
+            json!({ "rename": { "path": "workspace://secret/key", "to": "workspace://open", "overwrite": false } }),
+            "mover",
+            false,
+        ),
+        (
+            json!({ "rename": { "path": "workspace://secret", "to": "workspace://open", "overwrite": false } }),
+            "mover",
+            false,
+        ),
+        (
+            json!({ "rename": { "path": "workspace://alias", "to": "workspace://other", "overwrite": false } }),
+            "mover",
+            true,
+        ),
+        (json!({ "read": { "path": "workspace://other" } }), "mover", false),
         (
             json!({ "remove": { "path": "workspace://src", "recursive": true } }),
             "writer",

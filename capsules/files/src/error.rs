@@ -4,10 +4,12 @@
 //! interface `files@1`; those of the kernel's files begin with `fs.`, or are the ones that all capsules use.
 
 use astrid_sdk::error::FsError;
-use astrid_sdk::fs::parse;
 use astrid_sdk::{Problem, codes};
 
 use crate::limits;
+
+/// Between what the kernel denies, and what would have to change.
+const CHANGE: &str = "; it needs ";
 
 /// What was about to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,15 +18,6 @@ pub enum Access {
     Read,
     /// Changing: `fs.write`.
     Write,
-}
-
-impl Access {
-    fn action(self) -> &'static str {
-        match self {
-            Self::Read => "fs.read",
-            Self::Write => "fs.write",
-        }
-    }
 }
 
 /// Why a request was not carried out.
@@ -139,7 +132,7 @@ impl FilesError {
     /// What could be done about it, by this principal or for it.
     fn hint(&self, principal: &str) -> Option<String> {
         let text = match self {
-            Self::Fs { path, access, error } => return fs_hint(path, *access, error, principal),
+            Self::Fs { access, error, .. } => return fs_hint(*access, error, principal),
             Self::Invalid(_) => "see the request's schema: astrid capsule show files",
             Self::NotText { .. } => "read its bytes with tool.v1.files.read_bin",
             Self::TooLarge { .. } => "read a part of it with tool.v1.files.read_bin",
@@ -153,7 +146,17 @@ impl FilesError {
 
     /// The refusal, for whom the request was made.
     pub fn told_to(&self, principal: &str) -> Problem {
-        let problem = Problem::new(self.code(), self.to_string());
+        let text = self.to_string();
+        if let Self::Fs {
+            error: FsError::Denied(_),
+            ..
+        } = self
+            && let Some((text, change)) = text.split_once(CHANGE)
+        {
+            // The kernel has said which grant or revoke it is about.
+            return Problem::new(self.code(), text).with_hint(format!("it needs {change}"));
+        }
+        let problem = Problem::new(self.code(), text);
         match self.hint(principal) {
             Some(hint) => problem.with_hint(hint),
             None => problem,
@@ -161,16 +164,8 @@ impl FilesError {
     }
 }
 
-fn fs_hint(path: &str, access: Access, error: &FsError, principal: &str) -> Option<String> {
+fn fs_hint(access: Access, error: &FsError, principal: &str) -> Option<String> {
     Some(match error {
-        FsError::Denied(_) => {
-            let (root, _) = parse(path).ok()?;
-            let action = access.action();
-            format!(
-                "whoever may grant it says: astrid caps grant {principal} {action}:/{}/>",
-                root.as_str()
-            )
-        }
         FsError::NoWorkspace => format!("the operator attaches one: astrid workspace attach DIR {principal}"),
         FsError::Changed => "read the file again, and begin from its new hash".to_owned(),
         FsError::NotFound if access == Access::Write => {

@@ -237,7 +237,7 @@ impl Run<'_> {
                 self.found.large += 1;
                 return Ok(None);
             }
-            Err(FsError::Denied(_)) if !asked => {
+            Err(FsError::Denied(_) | FsError::Failed(_)) if !asked => {
                 self.found.denied += 1;
                 return Ok(None);
             }

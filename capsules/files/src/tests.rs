@@ -216,7 +216,7 @@ fn a_denial_names_the_grant_that_is_missing() {
         problem
             .hint()
             .unwrap()
-            .ends_with("astrid caps grant ada fs.write:/workspace/>"),
+            .ends_with("astrid caps grant ada fs.write:/workspace/a`"),
         "{problem:?}"
     );
     let problem = refused(&mut files, "read_text", json!({ "path": "home://x" }));
@@ -224,8 +224,17 @@ fn a_denial_names_the_grant_that_is_missing() {
         problem
             .hint()
             .unwrap()
-            .ends_with("astrid caps grant ada fs.read:/home/>"),
+            .ends_with("astrid caps grant ada fs.read:/home/x`"),
         "{problem:?}"
+    );
+    let why = FsError::Denied("ada may not fs.read:/tmp/x: it is revoked; it needs no such revoke".to_owned());
+    let problem = FilesError::reading("tmp://x")(why).told_to("ada");
+    assert_eq!(
+        (problem.message(), problem.hint()),
+        (
+            "tmp://x: denied: ada may not fs.read:/tmp/x: it is revoked",
+            Some("it needs no such revoke")
+        )
     );
     files.detach_workspace();
     let problem = refused(&mut files, "list_dir", json!({}));

@@ -42,7 +42,7 @@ pub(crate) enum Step {
 /// What could not be gone into.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Passed {
-    /// Directories that may not be read.
+    /// Directories that may not or cannot be read.
     pub(crate) denied: u32,
     /// Directories that are too deep, and names that no path can say.
     pub(crate) unnamed: u64,
@@ -229,7 +229,8 @@ impl<'a> Walk<'a> {
             .map(|frame| self.full(&frame.path))
             .unwrap_or_default();
         match error {
-            FsError::Denied(_) if !is_first => self.passed.denied += 1,
+            // By the gate, or by the system, which has files that are not the daemon's.
+            FsError::Denied(_) | FsError::Failed(_) if !is_first => self.passed.denied += 1,
             // It went away meanwhile, or became something else.
             FsError::NotFound | FsError::NotADirectory if !is_first => {}
             error => return Err(FilesError::reading(&path)(error)),

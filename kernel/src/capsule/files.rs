@@ -204,8 +204,13 @@ impl mount::Workspaces for Lender {
     fn layers(&self, principal: &Principal) -> Result<Layers, String> {
         let workspace = self.files.workspaces.of(principal).map_err(|error| error.to_string())?;
         workspace.lend().map_err(|error| error.to_string())?;
-        let (lower, upper, work) = workspace.layers();
-        Ok(Layers { lower, upper, work })
+        let (upper, work) = workspace.layers();
+        Ok(Layers {
+            lower: workspace.lower().to_owned(),
+            identity: workspace.identity(),
+            upper,
+            work,
+        })
     }
 
     fn check_out(&self, principal: &Principal, bytes_max: u64) -> Result<Arc<dyn mount::Checkout>, String> {

@@ -17,12 +17,11 @@ use astrid_wire::{Principal, Problem};
 use super::Control;
 use super::admin::no_principal;
 use crate::audit::{Audit, Entry, Kind};
-use crate::vfs::error::{Fault, FsError};
 use crate::vfs::review::changes::{self, Which};
 use crate::vfs::review::commit::{self, Fault as Stop, How};
 use crate::vfs::review::plan::{self, Plan, What};
 use crate::vfs::review::{Choice, Layers, ReviewError, diff, rollback, snapshot};
-use crate::vfs::workspaces::{Alone, UseError, Workspace, Workspaces, directory};
+use crate::vfs::workspaces::{Alone, Removed, Unusable, UseError, Workspace, Workspaces, directory};
 
 /// Problem code of what cannot be done while somebody uses the workspace.
 const BUSY: &str = "busy";
@@ -59,6 +58,10 @@ impl From<UseError> for Problem {
         match error {
             UseError::Busy { .. } => Problem::new(BUSY, error.to_string())
                 .with_hint("end the programs that run in it (`astrid process list`), and try again"),
+            UseError::Taken => Problem::new(BUSY, error.to_string()).with_hint("try again when it is done"),
+            UseError::Torn => Problem::new(codes::UNAVAILABLE, error.to_string()).with_hint(
+                "repair what keeps it from being completed, and try again; or say `astrid workspace detach --force`",
+            ),
             UseError::Broken(_) => Problem::new(codes::UNAVAILABLE, error.to_string())
                 .with_hint("repair what it says, and try again: the commit goes on where it stopped"),
             UseError::Unsaved(_) => Problem::new(codes::UNAVAILABLE, error.to_string()).with_hint(
@@ -76,21 +79,22 @@ enum Left {
     Dropped,
 }
 
-fn unusable(principal: &Principal, error: &FsError) -> Problem {
-    match error.fault {
-        Fault::NoWorkspace => Problem::new(codes::NOT_FOUND, format!("{principal} has no workspace"))
-            .with_hint(format!("`astrid workspace attach DIR {principal}`")),
-        Fault::Changed => {
-            let text = format!("the workspace of {principal} was made of another directory");
-            Problem::new(codes::UNAVAILABLE, text).with_hint(
-                "put that back; or detach the workspace, which drops what was written to it, and attach it again",
-            )
+fn unusable(principal: &Principal, error: &Unusable) -> Problem {
+    let text = format!("the workspace of {principal} cannot be used: {error}");
+    let lost = format!("`astrid workspace detach --force {principal}`, which drops what was not committed");
+    let hint = match error {
+        Unusable::None => {
+            let problem = Problem::new(codes::NOT_FOUND, format!("{principal} has no workspace"));
+            return problem.with_hint(format!("`astrid workspace attach DIR {principal}`"));
         }
-        fault => Problem::new(
-            codes::UNAVAILABLE,
-            format!("the workspace of {principal} cannot be used: {fault}"),
-        ),
-    }
+        Unusable::Directory(_) | Unusable::Moved(_) => format!("put it back, and try again; or {lost}"),
+        Unusable::Earlier => "they end within seconds; try again".to_owned(),
+        Unusable::Unfinished(_) => {
+            format!("repair what it says, and try again: the commit goes on where it stopped; or {lost}")
+        }
+        Unusable::Overlay(_) => format!("repair what it says, and try again; or {lost}"),
+    };
+    Problem::new(codes::UNAVAILABLE, text).with_hint(hint)
 }
 
 fn choice(paths: &[String]) -> Result<Choice, Problem> {
@@ -160,11 +164,20 @@ impl Control {
             .await?;
         if had.as_ref() != Some(&path) {
             // What was written over another directory means nothing over this one.
-            self.not_written(&name).await?;
-            if had.is_some() {
-                self.set_workspace(&actor, &name, None).await?;
+            let (whose, over) = (name.clone(), path.clone());
+            let again = had.is_none()
+                && self
+                    .on_disk(move |workspaces| Ok(workspaces.is_over(&whose, Path::new(&over))))
+                    .await?;
+            if !again {
+                self.not_written(&name).await?;
+                self.drop_overlay(&name, false).await?;
+                if had.is_some() {
+                    self.set_workspace(&actor, &name, None).await?;
+                    // Somebody may have come back to the old one meanwhile.
+                    self.drop_overlay(&name, false).await?;
+                }
             }
-            self.drop_overlay(&name).await?;
             self.set_workspace(&actor, &name, Some(path)).await?;
         }
         self.in_workspace(name.clone(), Left::TakenBack, move |workspace| {
@@ -176,21 +189,30 @@ impl Control {
     pub(super) async fn workspace_detach(&self, actor: Principal, detach: Detach) -> Result<WorkspaceReport, Problem> {
         let _one = self.naming.lock().await;
         let name = detach.name;
-        let Some(directory) = self.profile(&name)?.workspace else {
-            return Err(unusable(&name, &FsError::new("", Fault::NoWorkspace)));
-        };
+        let attached = self.profile(&name)?.workspace;
+        let whose = name.clone();
+        let kept = self.on_disk(move |workspaces| Ok(workspaces.is_kept(&whose))).await?;
+        if attached.is_none() && !kept {
+            return Err(unusable(&name, &Unusable::None));
+        }
         if !detach.force {
             self.not_written(&name).await?;
         }
-        let whose = name.clone();
-        let was = self
+        let (whose, directory) = (name.clone(), attached.clone().unwrap_or_default());
+        let mut was = self
             .on_disk(move |workspaces| Ok(report_of(workspaces, whose, directory)))
             .await?;
         if was.users > 0 {
             return Err(UseError::Busy { users: was.users }.into());
         }
-        self.set_workspace(&actor, &name, None).await?;
-        self.drop_overlay(&name).await?;
+        // First: what cannot be dropped stays attached.
+        let removed = self.drop_overlay(&name, detach.force).await?;
+        if attached.is_some() {
+            self.set_workspace(&actor, &name, None).await?;
+            // Somebody may have come back to it meanwhile.
+            self.drop_overlay(&name, true).await?;
+        }
+        was.problem = told_of(&removed);
         Ok(was)
     }
 
@@ -208,9 +230,15 @@ impl Control {
         .map(drop)
     }
 
-    async fn drop_overlay(&self, name: &Principal) -> Result<(), Problem> {
-        let name = name.clone();
-        self.on_disk(move |workspaces| Ok(workspaces.remove(&name)?)).await
+    async fn drop_overlay(&self, name: &Principal, force: bool) -> Result<Removed, Problem> {
+        let whose = name.clone();
+        let removed = self
+            .on_disk(move |workspaces| Ok(workspaces.remove(&whose, force)?))
+            .await?;
+        if let Some(told) = told_of(&removed) {
+            tracing::warn!(principal = %name, "a workspace was dropped: {told}");
+        }
+        Ok(removed)
     }
 
     /// That nothing would be lost.
@@ -220,13 +248,29 @@ impl Control {
             if !workspaces.is_kept(&name) {
                 return Ok(());
             }
-            let Ok(workspace) = workspaces.of(&name) else { return Ok(()) };
+            let lost = |text: String| Err(Problem::new("changed", text));
+            let workspace = match workspaces.of(&name) {
+                Ok(workspace) => workspace,
+                Err(_) if !workspaces.has_something(&name) => return Ok(()),
+                // What is in it cannot be told; that there is something can.
+                Err(error) => {
+                    let text = format!(
+                        "the workspace of {name} has something in it that would be dropped, and cannot be looked at: {error}"
+                    );
+                    return lost(text).map_err(|problem| {
+                        problem.with_hint(format!(
+                            "put that right, and commit; or say `astrid workspace detach --force {name}`"
+                        ))
+                    });
+                }
+            };
+            workspace.take_back_left()?;
             let layers = workspace.open_layers()?;
             if changes::count(&layers, 1)?.all() == 0 && snapshot::list(workspace.overlay())?.is_empty() {
                 return Ok(());
             }
             let text = format!("the workspace of {name} has changes or snapshots that would be dropped");
-            Err(Problem::new("changed", text).with_hint(format!(
+            lost(text).map_err(|problem| problem.with_hint(format!(
                 "`astrid workspace diff {name}` shows them; commit them, or say `astrid workspace detach --force {name}`"
             )))
         })
@@ -350,6 +394,18 @@ fn count(layers: &Layers, choice: &Choice) -> Result<Counts, ReviewError> {
     Ok(counts)
 }
 
+/// What is to be said of a workspace that was dropped.
+fn told_of(removed: &Removed) -> Option<String> {
+    let torn = removed
+        .torn
+        .then(|| "a commit was half done: the directory has a part of it, and keeps just that".to_owned());
+    let left = removed.left.as_ref().map(|error| {
+        format!("what was written is still on the disk ({error}); the daemon tries again when it starts next")
+    });
+    let told: Vec<_> = torn.into_iter().chain(left).collect();
+    (!told.is_empty()).then(|| told.join("; "))
+}
+
 /// A workspace, as it is told; also when it cannot be used.
 fn report_of(workspaces: &Workspaces, name: Principal, directory: String) -> WorkspaceReport {
     match workspaces.of(&name) {
@@ -377,6 +433,19 @@ fn report(name: Principal, workspace: &Workspace) -> WorkspaceReport {
     let changes = counted.map_err(|error| told(error.to_string())).unwrap_or_default();
     let snapshots = snapshot::list(workspace.overlay()).map_err(|error| told(error.to_string()));
     let bytes = workspace.stored_bytes().map_err(|error| told(error.to_string()));
+    let mounts = directory::mounts_below(workspace.lower());
+    if !mounts.is_empty() && problem.is_none() {
+        let named: Vec<_> = mounts.iter().map(|path| path.display().to_string()).collect();
+        let more = if named.len() == directory::MOUNTS_NAMED_MAX {
+            ", .."
+        } else {
+            ""
+        };
+        problem = Some(format!(
+            "what is mounted below it is no part of the workspace: {}{more}",
+            named.join(", ")
+        ));
+    }
     WorkspaceReport {
         directory: workspace.lower().display().to_string(),
         since_ms: workspace

@@ -217,6 +217,9 @@ fn prepare(launch: &Launch, descriptors: Vec<OwnedFd>) -> Result<(Program, Vec<S
         Stage::Directory,
         &format!("cannot enter {}", spec.cwd.display()),
     ))?;
+    if let Some(device) = spec.within.and_then(|within| within.device) {
+        namespaces::check_on(device, &spec.cwd).map_err(not_had)?;
+    }
     rustix::thread::set_no_new_privs(true).map_err(machine("cannot give up privileges"))?;
     let program = Program::of(spec).map_err(|error| failed_program(&error, spec))?;
     paths(spec, &kept, &views, &program, &mut lacking)?;

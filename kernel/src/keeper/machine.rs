@@ -209,14 +209,13 @@ fn settings() -> String {
 
 /// Merges directories, changes and removes what is in the lowest, and looks at what came of it.
 fn overlay(place: &Path) -> io::Result<()> {
-    let layers = Layers {
-        lower: place.join("lower"),
-        upper: place.join("upper"),
-        work: place.join("work"),
-    };
-    for directory in [&layers.lower, &layers.upper, &layers.work] {
+    // By its own name: on its way there are no links.
+    let place = place.canonicalize()?;
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| place.join(name));
+    for directory in [&lower, &upper, &work] {
         fs::create_dir(directory)?;
     }
+    let layers = Layers::of(lower, upper, work)?;
     fs::write(layers.lower.join("changed"), "before")?;
     fs::write(layers.lower.join("removed"), "")?;
     let merged = namespaces::merge(&layers).map_err(io::Error::other)?;

@@ -17,16 +17,17 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
-use rustix::fs::{Mode, OFlags, StatVfsMountFlags, open, statvfs};
+use rustix::fs::{Mode, OFlags, StatVfsMountFlags, fstat, open, stat, statvfs};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
 use rustix::process::{getegid, geteuid};
 use serde::{Deserialize, Serialize};
+
+use crate::vfs::beneath;
 
 /// The message that sets the flags of a network device, and that one is asked for an answer.
 const RTM_NEWLINK: u16 = 16;
@@ -58,13 +59,15 @@ pub(super) enum NamespaceError {
         own_uid: u32,
         own_gid: u32,
     },
+    #[error("{} is not the directory that was attached", .0.display())]
+    Moved(PathBuf),
 }
 
 impl NamespaceError {
     pub(super) fn errno(&self) -> i32 {
         match self {
             Self::System { source, .. } => source.raw_os_error().unwrap_or(0),
-            Self::NotOwn { .. } => 0,
+            Self::NotOwn { .. } | Self::Moved(_) => 0,
         }
     }
 }
@@ -82,10 +85,28 @@ fn system<E: Into<io::Error>>(doing: impl Into<String>) -> impl FnOnce(E) -> Nam
 pub struct Layers {
     /// What is never changed. The merged directory stands in its place.
     pub lower: PathBuf,
+    /// Device and inode of that: another one that is there now is not mounted.
+    pub identity: (u64, u64),
     /// What has been changed.
     pub upper: PathBuf,
     /// For the system; on the same file system as `upper`, and empty.
     pub work: PathBuf,
+}
+
+impl Layers {
+    /// Of directories that are there. The path of the lowest has no links in it.
+    ///
+    /// # Errors
+    /// The lowest is not there.
+    pub fn of(lower: PathBuf, upper: PathBuf, work: PathBuf) -> io::Result<Self> {
+        let found = stat(&lower)?;
+        Ok(Self {
+            identity: (found.st_dev, found.st_ino),
+            lower,
+            upper,
+            work,
+        })
+    }
 }
 
 /// A merged directory: alive for as long as one of these is.
@@ -140,6 +161,16 @@ pub(super) fn join(user: Option<OwnedFd>, mounts: OwnedFd) -> Result<(), Namespa
         setns(user, CloneFlags::CLONE_NEWUSER).map_err(system("cannot enter the user namespace of the workspace"))?;
     }
     setns(mounts, CloneFlags::CLONE_NEWNS).map_err(system("cannot enter the mounts of the workspace"))
+}
+
+/// That this process is on that file system: the path that it went by may lead elsewhere by now, if somebody else may write above it.
+pub(super) fn check_on(device: u64, cwd: &Path) -> Result<(), NamespaceError> {
+    let found = stat(".").map_err(system(format!("cannot look at {}", cwd.display())))?;
+    if found.st_dev == device {
+        Ok(())
+    } else {
+        Err(NamespaceError::Moved(cwd.to_owned()))
+    }
 }
 
 /// What is mounted from here on is this process's alone; what the system mounts is still seen.
@@ -299,42 +330,60 @@ fn link_up() -> Vec<u8> {
 }
 
 /// Mounts layers in the place of the lowest, in namespaces that this process enters for it.
+///
+/// Whoever may write in the directory above can put something else there at any moment. So the lowest is opened once, itself, and everything is
+/// done by that descriptor. What is mounted is put on the work directory first, where only the daemon writes, opened there, and moved.
 pub(super) fn merge(layers: &Layers) -> Result<Merged, NamespaceError> {
-    let Layers { lower, upper, work } = layers;
-    let found = fs::metadata(lower).map_err(system(format!("cannot look at {}", lower.display())))?;
-    let own = (geteuid().as_raw(), getegid().as_raw());
+    let Layers { lower, upper, work, .. } = layers;
     let with_user = enter(CloneFlags::CLONE_NEWNS)?;
-    if with_user && (found.uid(), found.gid()) != own {
-        return Err(NamespaceError::NotOwn {
-            path: lower.clone(),
-            uid: found.uid(),
-            gid: found.gid(),
-            own_uid: own.0,
-            own_gid: own.1,
-        });
-    }
     own_mounts()?;
+    let doing = || format!("cannot mount the workspace on {}", lower.display());
+    // Here, for a descriptor of another namespace is no place to mount on.
+    let opened = open_attached(layers, with_user)?;
+    let place = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
     let options = format!(
         "lowerdir={},upperdir={},workdir={},userxattr",
-        escaped(lower)?,
+        place.display(),
         escaped(upper)?,
         escaped(work)?
     );
     let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID;
-    let doing = || format!("cannot mount the workspace on {}", lower.display());
-    mount(Some("overlay"), lower, Some("overlay"), flags, Some(options.as_str())).map_err(system(doing()))?;
+    mount(Some("overlay"), work, Some("overlay"), flags, Some(options.as_str())).map_err(system(doing()))?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = open(work, flags, Mode::empty()).map_err(system(doing()))?;
+    mount(Some(work), &place, None::<&str>, MsFlags::MS_MOVE, None::<&str>).map_err(system(doing()))?;
     let namespace = |name: &str| {
         let path = format!("/proc/self/ns/{name}");
         File::open(&path)
             .map(OwnedFd::from)
             .map_err(system(format!("cannot open {path}")))
     };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(Merged {
         user: if with_user { Some(namespace("user")?) } else { None },
         mounts: namespace("mnt")?,
-        root: open(lower, flags, Mode::empty()).map_err(system(doing()))?,
+        root,
     })
+}
+
+/// The lowest layer, if it is the one that was attached, and can be mounted.
+fn open_attached(layers: &Layers, with_user: bool) -> Result<OwnedFd, NamespaceError> {
+    let path = &layers.lower;
+    let opened = beneath::open_itself(path, OFlags::PATH).map_err(system(format!("cannot open {}", path.display())))?;
+    let found = fstat(&opened).map_err(system(format!("cannot look at {}", path.display())))?;
+    if (found.st_dev, found.st_ino) != layers.identity {
+        return Err(NamespaceError::Moved(path.clone()));
+    }
+    let (own_uid, own_gid) = (geteuid().as_raw(), getegid().as_raw());
+    if with_user && (found.st_uid, found.st_gid) != (own_uid, own_gid) {
+        return Err(NamespaceError::NotOwn {
+            path: path.clone(),
+            uid: found.st_uid,
+            gid: found.st_gid,
+            own_uid,
+            own_gid,
+        });
+    }
+    Ok(opened)
 }
 
 /// A path as an option of a mount: what separates options and layers is escaped.

@@ -308,6 +308,9 @@ pub enum TreeLimit {
 pub struct Within {
     /// Whether there is one of users; one of mounts follows in any case.
     pub user: bool,
+    /// Device of the merged directory, where the program begins in it or below: then that is seen to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<u64>,
 }
 
 /// Resource limits; what is not said is as for the keeper.

@@ -456,6 +456,14 @@ pub(super) fn file_in(dir: impl AsFd, name: &OsStr, flags: OFlags, mode: u32) ->
     regular(open_in(dir, name, flags, Mode::from_raw_mode(mode))?)
 }
 
+/// The same of one that is there, if nothing is mounted on it.
+///
+/// # Errors
+/// `EXDEV` when something is, `ELOOP` for a link, and the system's.
+pub(super) fn file_unmounted(dir: impl AsFd, name: &OsStr, flags: OFlags) -> Answer<File> {
+    regular(open_unmounted(dir, name, flags)?)
+}
+
 /// Opens one name in a directory that is open.
 ///
 /// # Errors
@@ -467,17 +475,49 @@ pub(super) fn open_in(dir: impl AsFd, name: &OsStr, flags: OFlags, mode: Mode) -
     retried(|| rustix::fs::openat(&dir, name, always(flags), mode))
 }
 
-/// Opens a directory some names below one that is open, at once.
+/// Opens a directory of the host by an absolute path, through no link at all: what has that path itself, or an error.
 ///
 /// # Errors
-/// `ENOSYS` where the system cannot, and the system's.
+/// `ELOOP` or `ENOTDIR` for a link on the way, and the system's.
+pub fn open_itself(path: &Path, flags: OFlags) -> Answer<OwnedFd> {
+    let names = path.strip_prefix("/").map_err(|_| Errno::INVAL)?;
+    let root = rustix::fs::openat(CWD, "/", always(OFlags::PATH | OFlags::DIRECTORY), Mode::empty())?;
+    Beneath::from_fd(root).fd(names, flags | OFlags::DIRECTORY, Mode::empty())
+}
+
+/// Opens one name in a directory that is open, if nothing is mounted there.
+///
+/// # Errors
+/// `EXDEV` when something is, `ELOOP` for a link, and the system's.
+pub(super) fn open_unmounted(dir: impl AsFd, name: &OsStr, flags: OFlags) -> Answer<OwnedFd> {
+    check(name.as_bytes())?;
+    if has_openat2() {
+        let strict = STRICT | ResolveFlags::NO_XDEV;
+        return match retried(|| rustix::fs::openat2(&dir, name, always(flags), Mode::empty(), strict)) {
+            // The last name is told as it is told everywhere else.
+            Err(Errno::LOOP) => open_walking(&dir, name, flags, Mode::empty()),
+            answer => answer,
+        };
+    }
+    let opened = open_walking(&dir, name, flags, Mode::empty())?;
+    if rustix::fs::fstat(&dir)?.st_dev == rustix::fs::fstat(&opened)?.st_dev {
+        Ok(opened)
+    } else {
+        Err(Errno::XDEV)
+    }
+}
+
+/// Opens a directory some names below one that is open, at once, if nothing is mounted on the way.
+///
+/// # Errors
+/// `ENOSYS` where the system cannot, `EXDEV` when something is mounted, and the system's.
 pub(super) fn dir_below(dir: BorrowedFd<'_>, path: &Path) -> Answer<OwnedFd> {
     check(path.as_os_str().as_bytes())?;
     if !has_openat2() {
         return Err(Errno::NOSYS);
     }
     let flags = always(OFlags::RDONLY | OFlags::DIRECTORY);
-    retried(|| rustix::fs::openat2(dir, path, flags, Mode::empty(), STRICT))
+    retried(|| rustix::fs::openat2(dir, path, flags, Mode::empty(), STRICT | ResolveFlags::NO_XDEV))
 }
 
 /// One name, itself. A link that is asked for as a directory is told as `openat2` tells it.

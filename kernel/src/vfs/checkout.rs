@@ -59,7 +59,10 @@ impl Made {
     ///
     /// # Errors
     /// The file system's.
-    #[expect(clippy::disallowed_methods, reason = "a thread of the pool waits for a clock that gives no sign")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a thread of the pool waits for a clock that gives no sign"
+    )]
     pub fn save(&self, directory: impl AsFd, name: &OsStr) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(self.places.len() * (8 + PLACE_BYTES));
         for (inode, place) in &self.places {

@@ -72,6 +72,9 @@ pub enum Fault {
     /// The principal has no workspace.
     #[error("there is no workspace")]
     NoWorkspace,
+    /// It is there, but cannot be used now.
+    #[error("it cannot be used now: {0}")]
+    Unavailable(&'static str),
     /// The disk, or what holds it, failed.
     #[error("input or output failed: {0}")]
     Io(Errno),
@@ -105,6 +108,7 @@ impl Fault {
             Self::TooLarge(_) | Self::TooMany(_) => "do it in smaller parts",
             Self::Changed => "look again, and repeat it",
             Self::Denied => "the user that the daemon runs as may not do this to that file",
+            Self::Unavailable(_) => "an operator sees why: astrid workspace list",
             Self::NoWorkspace => "an operator attaches one: astrid workspace attach DIRECTORY",
             _ => return None,
         })

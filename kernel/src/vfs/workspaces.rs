@@ -44,10 +44,16 @@ use super::space;
 
 pub mod directory;
 mod earlier;
+mod lower;
+mod removal;
 mod state;
 mod working;
 
-use state::State;
+use directory::DirectoryError;
+use lower::Identity;
+pub use lower::Unusable;
+pub use removal::Removed;
+use state::{By, State};
 pub use state::{Guard, Lent, UseError};
 pub use working::WorkingCopy;
 
@@ -77,14 +83,14 @@ struct Meta {
     /// The path of the lower, escaped.
     lower: String,
     /// Its device and inode.
-    identity: (u64, u64),
+    identity: Identity,
     /// Since when it is used, in nanoseconds since 1970, as the file system has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     since_ns: Option<i128>,
 }
 
 /// Says which directory somebody's workspace is of.
-pub type Resolver = dyn Fn(&Principal) -> Option<PathBuf> + Send + Sync;
+pub type Resolver = dyn Fn(&Principal) -> Result<Option<PathBuf>, DirectoryError> + Send + Sync;
 
 /// Says what programs see of somebody's workspace.
 pub type Probe = dyn Fn(&Principal) -> Lent + Send + Sync;
@@ -96,8 +102,11 @@ pub struct Workspaces {
     resolver: Box<Resolver>,
     probe: Arc<Probe>,
     made: Instant,
-    open: Mutex<HashMap<Principal, Arc<Workspace>>>,
+    open: Mutex<HashMap<Principal, Arc<Slot>>>,
 }
+
+/// Where somebody's open workspace is. Held while it is opened or removed, which may take long: by one principal, and nobody else waits.
+type Slot = Mutex<Option<Arc<Workspace>>>;
 
 impl std::fmt::Debug for Workspaces {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -128,6 +137,7 @@ impl Workspaces {
 
     /// Completes or undoes the commits that a crash cut short, of everybody. What cannot be is tried again when the workspace is used.
     pub fn recover_all(&self) -> Vec<(Principal, Result<Recovered, ReviewError>)> {
+        self.clear_removed();
         let recovered = self.kept().into_iter().map(|principal| {
             let result = recover(&self.place(&principal));
             (principal, result)
@@ -163,23 +173,27 @@ impl Workspaces {
     /// Somebody's, which is made when it is first asked for.
     ///
     /// # Errors
-    /// [`Fault::NoWorkspace`]; [`Fault::Changed`] when the directory is another than the overlay was made of; the system's.
-    pub fn of(&self, principal: &Principal) -> Result<Arc<Workspace>, FsError> {
-        let at = |fault| FsError::new("workspace://", fault);
-        let lower = (self.resolver)(principal).ok_or_else(|| at(Fault::NoWorkspace))?;
-        let mut open = self.open.lock();
-        if let Some(workspace) = open.get(principal)
+    /// [`Unusable`].
+    pub fn of(&self, principal: &Principal) -> Result<Arc<Workspace>, Unusable> {
+        let lower = (self.resolver)(principal)?.ok_or(Unusable::None)?;
+        let slot = self.slot(principal);
+        let mut open = slot.lock();
+        if let Some(workspace) = &*open
             && workspace.lower == lower
             && workspace.is_sound()
         {
+            lower::open_same(&lower, workspace.identity)?;
             return Ok(Arc::clone(workspace));
         }
-        let overlay = self.place(principal);
         let lent = (principal.clone(), Arc::clone(&self.probe));
-        let workspace = Workspace::open(overlay, lower, lent, self.made.elapsed() < EARLIER_ENDED_AFTER).map_err(at)?;
-        let workspace = Arc::new(workspace);
-        open.insert(principal.clone(), Arc::clone(&workspace));
+        let earlier = self.made.elapsed() < EARLIER_ENDED_AFTER;
+        let workspace = Arc::new(Workspace::open(self.place(principal), lower, lent, earlier)?);
+        *open = Some(Arc::clone(&workspace));
         Ok(workspace)
+    }
+
+    fn slot(&self, principal: &Principal) -> Arc<Slot> {
+        Arc::clone(self.open.lock().entry(principal.clone()).or_default())
     }
 
     /// The directory of somebody's overlay. No principal's name is a path.
@@ -203,30 +217,11 @@ impl Workspaces {
 
     /// Lets go of a principal's workspace: whoever still has it finds it closed. What is on the disk stays.
     pub fn forget(&self, principal: &Principal) {
-        if let Some(workspace) = self.open.lock().remove(principal) {
+        // The slot stays: whoever has it in hand would open a second one beside the next.
+        let slot = self.open.lock().get(principal).cloned();
+        if let Some(workspace) = slot.and_then(|slot| slot.lock().take()) {
             workspace.state.lock().broken = Some("it is gone".to_owned());
         }
-    }
-
-    /// Drops what was written to a principal's workspace, with its snapshots. The directory that it was a copy of is not touched.
-    ///
-    /// # Errors
-    /// [`UseError::Busy`], and the system's. Doing it again removes what is left.
-    pub fn remove(&self, principal: &Principal) -> Result<(), UseError> {
-        let overlay = self.place(principal);
-        let mut open = self.open.lock();
-        let workspace = open.get(principal).cloned();
-        if let Some(workspace) = &workspace {
-            // Nobody comes in while it is removed, and whoever has it finds it gone.
-            workspace.close()?;
-        }
-        open.remove(principal);
-        if overlay.symlink_metadata().is_ok() {
-            let parent = review::root(&self.directory)?;
-            let name = principal.as_str();
-            review::tree::remove(&parent, OsStr::new(name), name.as_bytes())?;
-        }
-        Ok(())
     }
 }
 
@@ -236,6 +231,7 @@ pub struct Workspace {
     probe: Arc<Probe>,
     overlay: PathBuf,
     lower: PathBuf,
+    identity: Identity,
     state: Mutex<State>,
     /// Held for reading by who only looks, for writing by who changes the layers otherwise than through the tree.
     turn: RwLock<()>,
@@ -259,7 +255,7 @@ pub struct Alone<'a> {
 impl Drop for Alone<'_> {
     fn drop(&mut self) {
         let mut state = self.workspace.state.lock();
-        state.alone = false;
+        state.alone = None;
         // What it had open may have been put aside.
         state.tree = None;
     }
@@ -271,23 +267,21 @@ impl Workspace {
         lower: PathBuf,
         (principal, probe): (Principal, Arc<Probe>),
         earlier: bool,
-    ) -> Result<Self, Fault> {
-        let found = fs::metadata(&lower)?;
-        if !found.is_dir() {
-            return Err(Fault::NotADirectory);
-        }
-        let identity = (found.dev(), found.ino());
+    ) -> Result<Self, Unusable> {
+        let found = lower::open(&lower)?;
+        let found = rustix::fs::fstat(&found).map_err(io::Error::from)?;
+        let identity = (found.st_dev, found.st_ino);
         for directory in [&*overlay, &overlay.join(STAGING), &overlay.join(WORK)] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         }
         if earlier && earlier::is_mounted(&overlay.join(commit::UPPER))? {
-            return Err(Fault::Busy);
+            return Err(Unusable::Earlier);
         }
-        recover(&overlay).map_err(|_| Fault::Busy)?;
+        recover(&overlay).map_err(Unusable::Unfinished)?;
         let text = escape(lower.as_os_str().as_bytes());
         let meta = match read_meta(&overlay)? {
             Some(meta) if meta.lower == text && meta.identity == identity => meta,
-            Some(_) => return Err(Fault::Changed),
+            Some(_) => return Err(Unusable::Moved(lower)),
             None => {
                 let meta = Meta {
                     version: VERSION,
@@ -299,9 +293,9 @@ impl Workspace {
                 meta
             }
         };
-        let root = review::root(&overlay).map_err(|_| Fault::Io(rustix::io::Errno::IO))?;
-        if !overlay.join(commit::UPPER).exists() {
-            commit::make_upper(&root, found.mode() & 0o7777).map_err(|_| Fault::Io(rustix::io::Errno::IO))?;
+        if overlay.join(commit::UPPER).symlink_metadata().is_err() {
+            let root = review::root(&overlay).map_err(io::Error::other)?;
+            commit::make_upper(&root, found.st_mode & 0o7777).map_err(io::Error::other)?;
         }
         let unsaved = working::is_left(&overlay).then(|| "it could not be taken back so far".to_owned());
         let state = State::new(meta.since_ns, unsaved);
@@ -310,6 +304,7 @@ impl Workspace {
             probe,
             overlay,
             lower,
+            identity,
             state: Mutex::new(state),
             turn: RwLock::new(()),
         })
@@ -331,22 +326,24 @@ impl Workspace {
         &self.overlay
     }
 
-    /// What a mount of it needs: lower, upper and work directory.
+    /// Which one that is: device and inode.
     #[must_use]
-    pub fn layers(&self) -> (PathBuf, PathBuf, PathBuf) {
-        (
-            self.lower.clone(),
-            self.overlay.join(commit::UPPER),
-            self.overlay.join(WORK),
-        )
+    pub fn identity(&self) -> (u64, u64) {
+        self.identity
+    }
+
+    /// What a mount of it needs besides the lower: upper and work directory.
+    #[must_use]
+    pub fn layers(&self) -> (PathBuf, PathBuf) {
+        (self.overlay.join(commit::UPPER), self.overlay.join(WORK))
     }
 
     /// Both layers, for the review.
     ///
     /// # Errors
-    /// The system's.
+    /// [`ReviewError::Moved`] when another directory is in the place of the lower; the system's.
     pub fn open_layers(&self) -> Result<Layers, ReviewError> {
-        Layers::open(&self.lower, &self.overlay)
+        layers(&self.overlay, &self.lower, self.identity)
     }
 
     /// Bytes that it takes on the disk: what was written, and what is kept.
@@ -368,6 +365,7 @@ impl Workspace {
     pub fn users(&self) -> u64 {
         match self.settled().is_unused() {
             Err(UseError::Busy { users }) => users,
+            Err(UseError::Taken) => 1,
             _ => 0,
         }
     }
@@ -420,7 +418,7 @@ impl Workspace {
     pub fn enter(self: &Arc<Self>) -> Result<Guard, FsError> {
         let at = |fault| FsError::new("workspace://", fault);
         let mut state = self.state.lock();
-        if state.alone || state.is_closed() {
+        if state.alone.is_some() || state.is_closed() {
             return Err(at(Fault::Busy));
         }
         self.begin(&mut state).map_err(|error| at(error.into()))?;
@@ -458,7 +456,7 @@ impl Workspace {
         let at = |fault| FsError::new("workspace://", fault);
         let mut state = self.settled();
         // What is about to be mounted is nobody's to write.
-        if state.alone || state.is_closed() || state.lent && state.mounted.is_none() {
+        if state.alone.is_some() || state.is_closed() || state.lent && state.mounted.is_none() {
             return Err(at(Fault::Busy));
         }
         if let Some(tree) = &state.tree {
@@ -468,8 +466,8 @@ impl Workspace {
         let tree = Arc::new(match &state.mounted {
             Some(root) => {
                 let root = root.try_clone().map_err(|error| at(error.into()))?;
-                let layers = self.open_layers().map_err(|_| at(Fault::Io(rustix::io::Errno::IO)))?;
-                Tree::Plain(Plain::mounted(Beneath::from_fd(root), layers.upper))
+                let upper = upper(&self.overlay).map_err(|_| at(Fault::Io(rustix::io::Errno::IO)))?;
+                Tree::Plain(Plain::mounted(Beneath::from_fd(root), upper))
             }
             None => Tree::Overlay(self.direct().map_err(at)?),
         });
@@ -479,7 +477,8 @@ impl Workspace {
 
     fn direct(&self) -> Result<Overlay, Fault> {
         let failed = |_| Fault::Io(rustix::io::Errno::IO);
-        let Layers { lower, upper } = self.open_layers().map_err(failed)?;
+        let lower = lower::open_same(&self.lower, self.identity).map_err(|error| error.fault())?;
+        let upper = upper(&self.overlay).map_err(failed)?;
         Overlay::new(lower, upper, review::root(&self.overlay.join(STAGING)).map_err(failed)?)
     }
 
@@ -495,7 +494,7 @@ impl Workspace {
     pub fn alone(&self) -> Result<Alone<'_>, UseError> {
         let mut state = self.settled();
         state.is_unused()?;
-        state.alone = true;
+        state.alone = Some(By::Operator);
         state.tree = None;
         drop(state);
         Ok(Alone {
@@ -579,7 +578,10 @@ fn stored_bytes(overlay: &Path) -> Result<u64, FsError> {
 
 /// Completes or undoes what a crash left in the directory of an overlay.
 fn recover(overlay: &Path) -> Result<Recovered, ReviewError> {
-    let lower = || review::root(&lower_of(overlay)?);
+    let lower = || {
+        let (path, identity) = lower_of(overlay)?;
+        Ok(lower::open_same(&path, identity)?)
+    };
     // What the commit itself changed in the lower is no conflict with what is written next.
     let unused = || {
         let unwritable = |source| ReviewError::Io {
@@ -596,8 +598,22 @@ fn recover(overlay: &Path) -> Result<Recovered, ReviewError> {
     commit::recover(overlay, lower, unused, &mut commit::Fault::default())
 }
 
+/// The upper of an overlay, itself.
+fn upper(overlay: &Path) -> Result<Beneath, ReviewError> {
+    let upper = Path::new(commit::UPPER);
+    let opened = review::root(overlay)?.dir(upper);
+    opened.map_err(|error| ReviewError::io("open", commit::UPPER.as_bytes())(error.into()))
+}
+
+fn layers(overlay: &Path, lower: &Path, identity: Identity) -> Result<Layers, ReviewError> {
+    Ok(Layers {
+        lower: lower::open_same(lower, identity)?,
+        upper: upper(overlay)?,
+    })
+}
+
 /// The directory that an overlay is over, as it says itself.
-fn lower_of(overlay: &Path) -> Result<PathBuf, ReviewError> {
+fn lower_of(overlay: &Path) -> Result<(PathBuf, Identity), ReviewError> {
     let unreadable = |source| ReviewError::Io {
         action: "read",
         path: META.to_owned(),
@@ -606,7 +622,7 @@ fn lower_of(overlay: &Path) -> Result<PathBuf, ReviewError> {
     let meta = read_meta(overlay).map_err(unreadable)?;
     let meta = meta.ok_or_else(|| ReviewError::Journal(format!("{META} is missing")))?;
     let path = unescape(&meta.lower).ok_or_else(|| ReviewError::Journal(format!("{META} names no path")))?;
-    Ok(PathBuf::from(OsStr::from_bytes(&path)))
+    Ok((PathBuf::from(OsStr::from_bytes(&path)), meta.identity))
 }
 
 fn read_meta(overlay: &Path) -> io::Result<Option<Meta>> {

@@ -373,7 +373,13 @@ fn merged(daemon: &mut Daemon, layers: &Layers) -> (Within, Vec<OwnedFd>) {
         layers: layers.clone(),
     });
     match daemon.hear() {
-        (FromKeeper::Merged { id: 5, result }, descriptors) => (Within { user: result.unwrap() }, descriptors),
+        (FromKeeper::Merged { id: 5, result }, descriptors) => (
+            Within {
+                user: result.unwrap(),
+                device: None,
+            },
+            descriptors,
+        ),
         other => panic!("{other:?}"),
     }
 }
@@ -388,11 +394,7 @@ pub fn a_merged_directory_is_shared() {
         fs::create_dir(&path).unwrap();
         path
     };
-    let layers = Layers {
-        lower: path("lower"),
-        upper: path("upper"),
-        work: path("work"),
-    };
+    let layers = Layers::of(path("lower"), path("upper"), path("work")).unwrap();
     fs::write(layers.lower.join("file"), "text").unwrap();
     fs::write(layers.lower.join("gone"), "").unwrap();
     let (within, mut descriptors) = merged(&mut daemon, &layers);
@@ -433,6 +435,7 @@ pub fn what_cannot_be_merged_is_named() {
     let mut daemon = daemon();
     let layers = Layers {
         lower: "/nonexistent".into(),
+        identity: (0, 0),
         upper: "/nonexistent".into(),
         work: "/nonexistent".into(),
     };
@@ -443,6 +446,31 @@ pub fn what_cannot_be_merged_is_named() {
             result: Err(failure),
         } => assert!(failure.message.contains("/nonexistent"), "{failure}"),
         other => panic!("{other:?}"),
+    }
+    // Another directory is in its place by now, or a link.
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().canonicalize().unwrap();
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| root.join(name));
+    for directory in [&lower, &upper, &work] {
+        fs::create_dir(directory).unwrap();
+    }
+    let layers = Layers::of(lower.clone(), upper, work).unwrap();
+    fs::rename(&lower, root.join("moved")).unwrap();
+    for (id, told) in [(7, "is not the directory that was attached"), (8, "cannot open")] {
+        if id == 7 {
+            fs::create_dir(&lower).unwrap();
+        } else {
+            fs::remove_dir(&lower).unwrap();
+            std::os::unix::fs::symlink(root.join("moved"), &lower).unwrap();
+        }
+        let layers = layers.clone();
+        daemon.say(&ToKeeper::Mount { id, layers });
+        match daemon.hear().0 {
+            FromKeeper::Merged {
+                result: Err(failure), ..
+            } => assert!(failure.message.contains(told), "{failure}"),
+            other => panic!("{other:?}"),
+        }
     }
     daemon.end();
 }
@@ -484,11 +512,7 @@ pub fn without_namespaces() {
     );
     daemon.say(&ToKeeper::Mount {
         id: 7,
-        layers: Layers {
-            lower: "/usr".into(),
-            upper: "/tmp".into(),
-            work: "/tmp".into(),
-        },
+        layers: Layers::of("/usr".into(), "/tmp".into(), "/tmp".into()).unwrap(),
     });
     assert!(matches!(daemon.hear().0, FromKeeper::Merged { id: 7, result: Err(_) }));
     confined.best_effort = true;
@@ -562,11 +586,7 @@ pub fn only_its_own_is_merged_without_root() {
         return;
     }
     let mut daemon = daemon();
-    let layers = Layers {
-        lower: "/usr".into(),
-        upper: "/tmp".into(),
-        work: "/tmp".into(),
-    };
+    let layers = Layers::of("/usr".into(), "/tmp".into(), "/tmp".into()).unwrap();
     daemon.say(&ToKeeper::Mount { id: 8, layers });
     match daemon.hear().0 {
         FromKeeper::Merged {

@@ -149,7 +149,7 @@ impl Kernel {
             store,
             files: Arc::new(Files::new(
                 &machine.home,
-                Arc::new(Workspaces::new("/nonexistent".into(), Box::new(|_| None))),
+                Arc::new(Workspaces::new("/nonexistent".into(), Box::new(|_| Ok(None)))),
                 Arc::clone(&machine.blobs),
             )),
             watches: Arc::new(Watches::new(Arc::clone(&ids), Arc::clone(&topics.watch))),

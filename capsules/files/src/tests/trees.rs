@@ -1,5 +1,6 @@
 //! `list_dir` and `search`: order, globs, ignore files, cursors, and what they cost.
 
+use astrid_sdk::error::FsError;
 use astrid_sdk::prelude::*;
 
 use super::{Files, done, files, refused};
@@ -175,6 +176,23 @@ fn what_may_not_be_read_and_what_is_odd_is_passed_over() {
     let found = done(&mut files, "search", json!({ "pattern": "needle" }));
     assert_eq!(found["matches"].as_array().unwrap().len(), 2);
     assert_eq!((&found["denied"], &found["binary"]), (&json!(3), &json!(1)));
+}
+
+/// What the system does not let the daemon read, who may be another user than whoever made it, ends no walk; asked for itself it is told.
+#[test]
+fn what_the_daemon_cannot_read_is_passed_over() {
+    let mut files = project();
+    let closed = || FsError::Failed("the system denies it".to_owned());
+    files.refuse_file("workspace://src", closed());
+    files.refuse_file("workspace://Cargo.toml", closed());
+    let listed = done(&mut files, "list_dir", json!({ "depth": 9 }));
+    assert_eq!(listed["denied"], json!(1));
+    let found = done(&mut files, "search", json!({ "pattern": "needle" }));
+    assert_eq!(found["denied"], json!(2));
+    assert_eq!(
+        refused(&mut files, "list_dir", json!({ "path": "src" })).code(),
+        "unavailable"
+    );
 }
 
 #[test]

@@ -37,5 +37,8 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         return Output::json(&report);
     }
     context.output.say(&attached(&report));
+    if let Some(problem) = &report.problem {
+        context.output.say(problem);
+    }
     Ok(())
 }

@@ -29,5 +29,8 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     }
     let text = format!("{} works on {} no more", report.name, report.directory);
     context.output.say(&text);
+    if let Some(problem) = &report.problem {
+        context.output.say(problem);
+    }
     Ok(())
 }

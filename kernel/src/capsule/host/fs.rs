@@ -270,6 +270,8 @@ impl Host for Guest {
             _ => Extent::One,
         };
         let (from, reached) = self.found(&source, Follow::No, (Action::FsWrite, extent))?;
+        // Under its other name it may be readable: so it is asked whether it may be read under this one.
+        drop(self.found(&source, Follow::No, (Action::FsRead, extent))?);
         let (to, other) = self.found(&target, Follow::No, (Action::FsWrite, extent))?;
         let to = to.into_object();
         if to.path().scheme() != from.object().path().scheme() {

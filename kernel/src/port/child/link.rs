@@ -671,15 +671,15 @@ impl Link {
     }
 
     async fn send_request(&self, request: &Request) -> Result<(), ProtocolError> {
-        let within = request.mount.as_ref().and_then(|mount| mount.within());
-        match (&request.message, within) {
-            (ToKeeper::Spawn { id, spec }, Some((within, descriptors))) => {
-                let mut spec = spec.clone();
-                spec.within = Some(within);
-                self.send_with(&ToKeeper::Spawn { id: *id, spec }, &descriptors).await
-            }
-            (message, _) => self.send(message).await,
-        }
+        let (ToKeeper::Spawn { id, spec }, Some(mount)) = (&request.message, &request.mount) else {
+            return self.send(&request.message).await;
+        };
+        let Some((within, descriptors)) = mount.within(&spec.cwd) else {
+            return self.send(&request.message).await;
+        };
+        let mut spec = spec.clone();
+        spec.within = Some(within);
+        self.send_with(&ToKeeper::Spawn { id: *id, spec }, &descriptors).await
     }
 
     async fn send(&self, message: &ToKeeper) -> Result<(), ProtocolError> {

@@ -484,7 +484,7 @@ impl Children {
                 .requests
                 .push_back(ToKeeper::Mount { id: mount.id, layers }.into());
         }
-        if mount.within().is_some() {
+        if mount.is_there() {
             table.requests.push_back(request);
         } else {
             table.waiting.push(request);

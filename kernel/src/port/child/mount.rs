@@ -145,16 +145,24 @@ impl Mount {
         self.merged.get().map(|merged| merged.root.try_clone()).transpose()
     }
 
+    /// Whether it is there.
+    pub(super) fn is_there(&self) -> bool {
+        self.merged.get().is_some()
+    }
+
     /// Whether the keeper has to be asked for it: true once.
     pub(super) fn ask(&self) -> bool {
         !self.asked.swap(true, Ordering::Relaxed)
     }
 
-    /// The namespaces that a child joins; none as long as it is about to be mounted.
-    pub(super) fn within(&self) -> Option<(Within, Vec<BorrowedFd<'_>>)> {
+    /// The namespaces that a child joins which begins in this directory; none as long as it is about to be mounted.
+    pub(super) fn within(&self, cwd: &Path) -> Option<(Within, Vec<BorrowedFd<'_>>)> {
         let merged = self.merged.get()?;
+        // What the system does not tell is no directory's, and no child begins there.
+        let device = || rustix::fs::fstat(&merged.root).map_or(0, |root| root.st_dev);
         let within = Within {
             user: merged.user.is_some(),
+            device: cwd.starts_with(&self.layers.lower).then(device),
         };
         let user = merged.user.as_ref().map(|user| user.as_fd());
         Some((within, user.into_iter().chain([merged.mounts.as_fd()]).collect()))
@@ -231,11 +239,12 @@ mod tests {
         let (me, you): (Principal, Principal) = ("me".parse().unwrap(), "you".parse().unwrap());
         let layers = |lower: &str| Layers {
             lower: lower.into(),
+            identity: (1, 1),
             upper: "/u".into(),
             work: "/w".into(),
         };
         let first = mounts.hold(&me, &layers("/a")).unwrap();
-        assert!(first.ask() && !first.ask() && first.root().unwrap().is_none() && first.within().is_none());
+        assert!(first.ask() && !first.ask() && first.root().unwrap().is_none() && !first.is_there());
         let second = mounts.hold(&me, &layers("/a")).unwrap();
         assert!(Arc::ptr_eq(&first, &second) && !second.ask());
         assert!(mounts.hold(&me, &layers("/b")).is_none());
@@ -245,6 +254,8 @@ mod tests {
         let fd = || OwnedFd::from(std::fs::File::open("/").unwrap());
         assert!(!second.mounted(true, vec![fd(), fd()]) && second.mounted(false, vec![fd(), fd()]));
         assert!(mounts.of(&me).unwrap().root().unwrap().is_some());
+        let begins = |cwd: &str| second.within(Path::new(cwd)).unwrap().0.device;
+        assert!(begins("/a/b").is_some() && begins("/ab").is_none());
         assert!(mounts.numbered(first.id).is_some());
         mounts.ask_again();
         assert!(!first.ask());

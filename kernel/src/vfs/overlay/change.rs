@@ -6,7 +6,7 @@ use std::fs::File;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::super::beneath::{Moment, file_in, open_in, set_mode_of, stat_in};
+use super::super::beneath::{Moment, file_in, open_in, open_unmounted, set_mode_of, stat_in};
 use super::super::error::{At as _, Fault, FsError};
 use super::super::layer::{self, Kind};
 use super::super::opened::{Access, Replacing};
@@ -16,7 +16,7 @@ use super::super::space::{self, Room};
 use super::super::temporary::Temporary;
 use super::super::{Removal, only_modified};
 use super::raise::{DIRECTORY_BYTES, Made};
-use super::{Level, Overlay, Seen, Spot};
+use super::{Level, Overlay, Seen, Spot, not_mounted};
 
 impl Seen {
     /// Whether a whiteout is in the way of what is to be made.
@@ -165,6 +165,9 @@ impl Overlay {
                     space::usage(&above, entries_max)?;
                 }
                 _ => {}
+            }
+            if directory && spot.seen.lower.is_some() {
+                drop(open_unmounted(spot.level.lower()?, spot.name, OFlags::PATH).map_err(not_mounted)?);
             }
             let level = self.raise_parent(place.path(), room)?;
             self.vanish(&level, spot.name, &spot.seen, room)

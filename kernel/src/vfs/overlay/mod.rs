@@ -10,6 +10,9 @@
 //! after a crash, what is shown is as before or as after. Changes of the structure take turns, by a lock; reading and writing open files takes
 //! none, nor does looking. What a crash leaves in the work directory is removed when the overlay is opened.
 //!
+//! What is mounted below the lower directory is not a part of it: the kernel's overlay does not see it either, and an operator attached one directory.
+//! A directory on which something is mounted is shown as empty, and nothing can be written there; a file on which something is cannot be opened.
+//!
 //! Deliberately absent: the lower layer's change. Bringing changes down is for `review`; and mounting is for who starts children, during which
 //! this view must not be used.
 
@@ -28,7 +31,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Info;
-use super::beneath::{Beneath, Parent, dir_below, file_in, open_in, stat_in};
+use super::beneath::{Beneath, Parent, dir_below, file_in, file_unmounted, open_in, open_unmounted, stat_in};
 use super::error::{At as _, Fault, FsError};
 use super::layer::{self, Entry, Kind};
 use super::opened::{Access, OpenFile};
@@ -104,6 +107,7 @@ impl Level<'_> {
     fn enter(&self, name: &OsStr, seen: &Seen) -> Result<Level<'static>, Fault> {
         let dir = |entry: &Option<Entry>| entry.is_some_and(|entry| entry.kind == Kind::Directory);
         let open = |dir: &Parent<'_>| layer::open_directory(dir, name).map(Parent::Below);
+        let mut mounted = false;
         let upper = match &self.upper {
             Some(above) if dir(&seen.upper) => Some(open(above)?),
             _ => None,
@@ -113,14 +117,22 @@ impl Level<'_> {
             None => seen.upper.is_some(),
         };
         let lower = match &self.lower {
-            Some(below) if dir(&seen.lower) && !hidden => Some(open(below)?),
+            Some(below) if dir(&seen.lower) && !hidden => {
+                match open_unmounted(below, name, OFlags::RDONLY | OFlags::DIRECTORY) {
+                    Err(Errno::XDEV) => {
+                        mounted = true;
+                        None
+                    }
+                    opened => Some(Parent::Below(opened?)),
+                }
+            }
             _ => None,
         };
         let whiteout_files = match &upper {
             Some(upper) => layer::has_whiteout_files(upper)?,
             None => false,
         };
-        if upper.is_none() && lower.is_none() {
+        if upper.is_none() && lower.is_none() && !mounted {
             return Err(Fault::Changed);
         }
         Ok(Level {
@@ -153,7 +165,7 @@ impl Level<'_> {
     fn quick(&self, name: &OsStr) -> Option<Level<'static>> {
         let open = |dir: &Option<Parent<'_>>| {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-            open_in(dir.as_ref().ok_or(Errno::NOENT)?, name, flags, Mode::empty()).map(Parent::Below)
+            open_unmounted(dir.as_ref().ok_or(Errno::NOENT)?, name, flags).map(Parent::Below)
         };
         let upper = match open(&self.upper) {
             Ok(upper) => Some(upper),
@@ -391,7 +403,8 @@ impl Overlay {
             }
             let spot = self.spot(path)?;
             regular(&spot.seen)?;
-            Ok(file_in(spot.level.holder(&spot.seen)?, spot.name, flags_of(access), 0)?)
+            let holder = spot.level.holder(&spot.seen)?;
+            Ok(file_unmounted(holder, spot.name, flags_of(access)).map_err(not_mounted)?)
         };
         Ok(OpenFile::new(path, open().at(path)?, access.append))
     }
@@ -424,6 +437,14 @@ impl Overlay {
             cut(&file, room)?;
         }
         Ok(file)
+    }
+}
+
+/// What is said of a place where something is mounted.
+pub(super) fn not_mounted(error: Errno) -> Fault {
+    match error {
+        Errno::XDEV => Fault::Unsupported("something else is mounted there, which is no part of the workspace"),
+        error => error.into(),
     }
 }
 

@@ -7,17 +7,17 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, RenameFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::super::beneath::stat_in;
+use super::super::beneath::{open_unmounted, stat_in};
 use super::super::error::Fault;
 use super::super::layer::{self, Kind};
 use super::super::path::VirtualPath;
 use super::super::space::Room;
 use super::super::temporary::with_new_name;
 use super::super::walk::Directories as _;
-use super::{Level, Overlay, Seen, Spot};
+use super::{Level, Overlay, Seen, Spot, not_mounted};
 
 /// What a new directory takes at once, on the file systems that we know, in bytes.
 pub(super) const DIRECTORY_BYTES: u64 = 4096;
@@ -170,6 +170,8 @@ impl Overlay {
     /// Copies a file or link from the lower part of a directory to the upper part, which is there.
     pub(super) fn copy(&self, level: &Level<'_>, name: &OsStr, content: bool, room: &mut Room) -> Result<(), Fault> {
         let (lower, upper) = (level.lower()?, level.upper()?);
+        // Of what is mounted on it nothing is copied, whatever it is.
+        drop(open_unmounted(lower, name, OFlags::PATH).map_err(not_mounted)?);
         let stat = stat_in(lower, name)?;
         if content {
             room.need(stat.allocated)?;
@@ -198,7 +200,7 @@ impl Overlay {
 pub(super) fn copy_dir(level: &Level<'_>, name: &OsStr, room: &mut Room) -> Result<(), Fault> {
     let (lower, upper) = (level.lower()?, level.upper()?);
     room.need(DIRECTORY_BYTES)?;
-    let from = layer::open_directory(lower, name)?;
+    let from = open_unmounted(lower, name, OFlags::RDONLY | OFlags::DIRECTORY).map_err(not_mounted)?;
     unseen(upper, || Ok(layer::copy_directory(&from, upper, name)?))?;
     room.changed(0, stat_in(upper, name)?.allocated);
     Ok(())

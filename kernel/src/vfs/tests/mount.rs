@@ -9,6 +9,11 @@ use std::process::{Command, Stdio};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
+use super::super::beneath::Beneath;
+use super::super::error::{Fault, FsError};
+use super::super::opened::Access;
+use super::super::overlay::Overlay;
+use super::super::{Removal, Tree};
 use super::bed::{Bed, Use, also_as_user, fingerprint, is_root, name_of, plain, view_of};
 use super::model::{any_step, known, prepare, take};
 
@@ -29,13 +34,18 @@ fn mounted(bed: &Bed) -> bool {
     }
     let options = |name: &str| base.join(name).display().to_string();
     let script = format!(
-        "mount -t overlay overlay -o lowerdir={},upperdir={},workdir={},userxattr {} || exit 77; exec \"$0\" \"$@\"",
+        "mount -t overlay overlay -o lowerdir={},upperdir={},workdir={},userxattr {}",
         options("lower"),
         options("upper"),
         options("kernelwork"),
         options("merged"),
     );
-    let name = name_of(the_kernels_mount_shows_the_same);
+    again(base, &script, name_of(the_kernels_mount_shows_the_same))
+}
+
+/// Runs that test again where this was mounted. Says `false` where that cannot be.
+fn again(base: &Path, mount: &str, name: &str) -> bool {
+    let script = format!("{mount} || exit 77; exec \"$0\" \"$@\"");
     let output = Command::new("unshare")
         .args([if is_root() { "-m" } else { "-Urm" }, "sh", "-c", &script])
         .arg(std::env::current_exe().unwrap())
@@ -131,4 +141,53 @@ fn the_kernels_mount_shows_the_same() {
         );
     }
     also_as_user(name_of(the_kernels_mount_shows_the_same));
+}
+
+/// What is mounted below the directory that was attached is no part of it, for us as for the kernel's overlay: nothing of it is shown, read, copied
+/// or written, by whatever way.
+#[test]
+fn what_is_mounted_below_is_no_part() {
+    let Some(base) = std::env::var_os(INSIDE) else {
+        let bed = Bed::new(|lower| {
+            fs::create_dir_all(lower.join("way/m")).unwrap();
+            fs::write(lower.join("file"), "").unwrap();
+        });
+        fs::create_dir_all(bed.path("secret/deep")).unwrap();
+        fs::write(bed.path("secret/key"), "hidden").unwrap();
+        fs::write(bed.path("secret/deep/key"), "hidden").unwrap();
+        let path = |name: &str| bed.path(name).display().to_string();
+        let bind = |from: &str, to: &str| format!("mount --bind {} {}", path(from), path(to));
+        let mount = format!(
+            "{} && {}",
+            bind("secret", "lower/way/m"),
+            bind("secret/key", "lower/file")
+        );
+        if again(bed.base.path(), &mount, name_of(what_is_mounted_below_is_no_part)) {
+            assert_eq!(fs::read(bed.path("secret/key")).unwrap(), b"hidden");
+        }
+        return;
+    };
+    let base = Path::new(&base);
+    fs::write(base.join("begun"), b"").unwrap();
+    let open = |name: &str| Beneath::open(&base.join(name)).unwrap();
+    assert_eq!(fs::read(base.join("lower/way/m/key")).unwrap(), b"hidden");
+    let tree = Tree::Overlay(Overlay::new(open("lower"), open("upper"), open("work")).unwrap());
+    let refused = |done: Result<(), FsError>| assert!(matches!(done.unwrap_err().fault, Fault::Unsupported(_)));
+    for _ in 0..2 {
+        assert_eq!(tree.names("way").unwrap(), ["m"]);
+        assert!(tree.names("way/m").unwrap().is_empty());
+        for gone in ["way/m/key", "way/m/deep/key"] {
+            assert_eq!(tree.read(gone).unwrap_err().fault, Fault::NotFound, "{gone}");
+        }
+        refused(tree.read("file").map(drop));
+        refused(tree.put("way/m/new", b"x"));
+        refused(tree.dir("way/m/new"));
+        refused(tree.gone("way/m", Removal::Dir));
+        refused(tree.write("file", &Access::writing(), 0, b"x"));
+        refused(tree.moved("way", "other"));
+        // Also where the way to it has an upper part.
+        tree.put("way/x", b"x").unwrap();
+        tree.gone("way/x", Removal::File).unwrap();
+    }
+    fs::write(base.join("done"), b"").unwrap();
 }

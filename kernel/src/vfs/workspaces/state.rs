@@ -19,13 +19,31 @@ pub enum Lent {
     Mounted(OwnedFd),
 }
 
+/// Who has a workspace alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// An operator, who changes or looks at it as a whole.
+    Operator,
+    /// A program, which works on a copy of it.
+    Program,
+}
+
+impl By {
+    pub(super) fn error(self) -> UseError {
+        match self {
+            Self::Operator => UseError::Taken,
+            Self::Program => UseError::Busy { users: 1 },
+        }
+    }
+}
+
 /// What changes about an open workspace.
 #[derive(Debug)]
 pub(super) struct State {
     /// Guards that live.
     pub(super) users: u64,
-    /// Somebody commits, rolls back or removes it.
-    pub(super) alone: bool,
+    /// Who has it alone.
+    pub(super) alone: Option<By>,
     /// The layers were given away to be mounted, and are not known to be back.
     pub(super) lent: bool,
     /// They came back, and whoever counts what is in them has not asked yet.
@@ -47,7 +65,7 @@ impl State {
     pub(super) fn new(since_ns: Option<i128>, unsaved: Option<String>) -> Self {
         Self {
             users: 0,
-            alone: false,
+            alone: None,
             lent: false,
             written_by_others: false,
             mounted: None,
@@ -94,8 +112,11 @@ impl State {
         if let Some(why) = &self.unsaved {
             return Err(UseError::Unsaved(why.clone()));
         }
+        if let Some(by) = self.alone {
+            return Err(by.error());
+        }
         let hands = self.tree.as_ref().map_or(0, |tree| Arc::strong_count(tree) as u64 - 1);
-        let users = self.users.max(hands).max(u64::from(self.lent || self.alone));
+        let users = self.users.max(hands).max(u64::from(self.lent));
         if users > 0 {
             Err(UseError::Busy { users })
         } else {
@@ -137,9 +158,17 @@ pub enum UseError {
         /// How many.
         users: u64,
     },
+    /// An operator does something with it as a whole.
+    #[error("another commit, rollback, snapshot or removal of the workspace is under way")]
+    Taken,
     /// A commit could not be completed, and has to be first.
     #[error("the workspace cannot be used: {0}")]
     Broken(String),
+    /// A commit is half done, and would stay so.
+    #[error(
+        "a commit of the workspace is half done: its directory has a part of what was committed, and would keep just that"
+    )]
+    Torn,
     /// What a program did to its copy is not in it, and has to be first.
     #[error("what a program did to a copy of the workspace is not taken back: {0}")]
     Unsaved(String),

@@ -25,7 +25,7 @@ impl Fixture {
     /// As a daemon that starts.
     fn again(root: &Path) -> Workspaces {
         let lower = root.join("lower");
-        let resolver = move |principal: &Principal| (principal.as_str() != "nobody").then(|| lower.clone());
+        let resolver = move |principal: &Principal| Ok((principal.as_str() != "nobody").then(|| lower.clone()));
         Workspaces::new(root.join("overlays"), Box::new(resolver))
     }
 
@@ -39,9 +39,9 @@ impl Fixture {
 fn who_has_none_gets_none() {
     let fixture = Fixture::new();
     let nobody = who("nobody");
-    assert_eq!(fixture.workspaces.of(&nobody).unwrap_err().fault, Fault::NoWorkspace);
+    assert_eq!(fixture.workspaces.of(&nobody).unwrap_err().fault(), Fault::NoWorkspace);
     assert_eq!(fixture.workspaces.stored_bytes(&nobody).unwrap(), 0);
-    fixture.workspaces.remove(&nobody).unwrap();
+    fixture.workspaces.remove(&nobody, false).unwrap();
     assert!(!fixture.temporary.path().join("overlays").exists());
 }
 
@@ -59,14 +59,14 @@ fn users_are_counted() {
     drop(one);
     assert!(matches!(workspace.alone(), Err(UseError::Busy { users: 1 })));
     assert!(matches!(
-        fixture.workspaces.remove(&who("a")),
+        fixture.workspaces.remove(&who("a"), false),
         Err(UseError::Busy { users: 1 })
     ));
     drop(other);
     let alone = workspace.alone().unwrap();
     assert_eq!(workspace.enter().unwrap_err().fault, Fault::Busy);
     assert_eq!(workspace.tree().unwrap_err().fault, Fault::Busy);
-    assert!(matches!(workspace.alone(), Err(UseError::Busy { .. })));
+    assert!(matches!(workspace.alone(), Err(UseError::Taken)));
     drop(alone);
     let tree = workspace.tree().unwrap();
     assert!(matches!(workspace.alone(), Err(UseError::Busy { users: 1 })));
@@ -88,8 +88,8 @@ fn another_directory_is_not_taken_for_it() {
     fs::rename(fixture.lower(), fixture.temporary.path().join("moved")).unwrap();
     fs::create_dir(fixture.lower()).unwrap();
     let again = Fixture::again(fixture.temporary.path());
-    assert_eq!(again.of(&who("a")).unwrap_err().fault, Fault::Changed);
-    again.remove(&who("a")).unwrap();
+    assert!(matches!(again.of(&who("a")), Err(Unusable::Moved(_))));
+    again.remove(&who("a"), false).unwrap();
     again.of(&who("a")).unwrap();
 }
 
@@ -100,7 +100,7 @@ fn a_workspace_is_forgotten() {
     let workspace = fixture.workspaces.of(&who("a")).unwrap();
     fs::write(workspace.overlay().join("upper/x"), "x".repeat(100_000)).unwrap();
     assert!(fixture.workspaces.stored_bytes(&who("a")).unwrap() > 100_000);
-    fixture.workspaces.remove(&who("a")).unwrap();
+    fixture.workspaces.remove(&who("a"), false).unwrap();
     assert_eq!(fixture.workspaces.stored_bytes(&who("a")).unwrap(), 0);
     assert!(!fixture.workspaces.is_kept(&who("a")));
     assert_eq!(workspace.enter().unwrap_err().fault, Fault::Busy);
@@ -177,4 +177,115 @@ fn a_copy_outlives_its_daemon() {
     workspace.drop_left().unwrap();
     assert!(!upper("c").exists());
     drop(workspace.alone().unwrap());
+}
+
+/// What is done to the place of the directory while the daemon runs is noticed by whoever opens it: neither a link nor another directory is taken
+/// for it, also not by what opens it without asking who has it first.
+#[test]
+fn what_is_put_in_its_place_is_not_used() {
+    let fixture = Fixture::new();
+    let root = fixture.temporary.path();
+    let (lower, moved) = (fixture.lower(), root.join("moved"));
+    let workspace = fixture.workspaces.of(&who("a")).unwrap();
+    let copy = workspace.check_out(1 << 20).unwrap();
+    let others = |what: &str| {
+        assert!(
+            matches!(workspace.open_layers(), Err(ReviewError::Moved { .. })),
+            "{what}"
+        );
+        assert!(
+            matches!(fixture.workspaces.of(&who("a")), Err(Unusable::Moved(_))),
+            "{what}"
+        );
+        assert!(
+            matches!(copy.make(), Err(CheckoutError::Review(ReviewError::Moved { .. }))),
+            "{what}"
+        );
+    };
+    fs::rename(&lower, &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, &lower).unwrap();
+    others("a link to itself");
+    fs::remove_file(&lower).unwrap();
+    fs::create_dir(&lower).unwrap();
+    others("another directory");
+    fs::remove_dir(&lower).unwrap();
+    assert!(matches!(fixture.workspaces.of(&who("a")), Err(Unusable::Directory(_))));
+    fs::rename(&moved, &lower).unwrap();
+    copy.make().unwrap();
+    copy.take_back().unwrap();
+    drop(copy);
+    drop(workspace.alone().unwrap());
+    // Neither does anything else stand for the upper.
+    let upper = workspace.overlay().join("upper");
+    fs::rename(&upper, root.join("upper")).unwrap();
+    std::os::unix::fs::symlink(root.join("upper"), &upper).unwrap();
+    assert!(workspace.open_layers().is_err() && workspace.tree().is_err());
+}
+
+/// The same in a race, as whoever may write in the directory above can have it.
+#[test]
+fn a_race_for_its_place_is_not_won() {
+    use std::os::unix::fs::MetadataExt as _;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    let fixture = Fixture::new();
+    let (lower, evil) = (fixture.lower(), fixture.temporary.path().join("evil"));
+    std::os::unix::fs::symlink("/etc", &evil).unwrap();
+    let attached = fs::metadata(&lower).unwrap().ino();
+    let workspace = fixture.workspaces.of(&who("a")).unwrap();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let swap = rustix::fs::RenameFlags::EXCHANGE;
+                rustix::fs::renameat_with(rustix::fs::CWD, &lower, rustix::fs::CWD, &evil, swap).unwrap();
+            }
+        });
+        let opened = (0..5000).filter_map(|_| workspace.open_layers().ok());
+        for layers in opened {
+            assert_eq!(rustix::fs::fstat(&layers.lower).unwrap().st_ino, attached);
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+}
+
+/// What would be lost is known also where the directory is gone; what is left of another one's is no hindrance.
+#[test]
+fn what_would_be_lost_is_known() {
+    let fixture = Fixture::new();
+    let workspace = fixture.workspaces.of(&who("a")).unwrap();
+    let (all, a) = (&fixture.workspaces, who("a"));
+    assert!(!all.has_something(&a) && all.is_over(&a, &fixture.lower()) && !all.has_something(&who("b")));
+    fs::write(workspace.overlay().join("upper/x"), "x").unwrap();
+    fs::remove_dir(fixture.lower()).unwrap();
+    assert!(all.of(&a).is_err() && all.has_something(&a));
+    fs::remove_file(workspace.overlay().join("upper/x")).unwrap();
+    let journal = workspace.overlay().join("journal");
+    fs::create_dir(&journal).unwrap();
+    assert!(all.has_something(&a));
+    fs::write(journal.join("committed"), "").unwrap();
+    assert!(matches!(all.remove(&a, false), Err(UseError::Torn)));
+    assert!(all.is_kept(&a) && all.remove(&a, true).unwrap().torn && !all.is_kept(&a));
+    assert!(!all.remove(&a, false).unwrap().torn);
+}
+
+/// What cannot be removed is out of the way, and gone when the daemon starts again.
+#[test]
+fn what_is_dropped_is_out_of_the_way() {
+    let fixture = Fixture::new();
+    let overlays = fixture.temporary.path().join("overlays");
+    fs::create_dir_all(overlays.join(".removed-1/upper")).unwrap();
+    fs::create_dir(overlays.join("a")).unwrap();
+    fixture.workspaces.recover_all();
+    let left = fs::read_dir(&overlays).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(left.collect::<Vec<_>>(), ["a"]);
+}
+
+/// Who waits for the workspace of one principal does not wait for another's.
+#[test]
+fn principals_do_not_wait_for_each_other() {
+    let fixture = Fixture::new();
+    let slot = fixture.workspaces.slot(&who("a"));
+    let _removing = slot.lock();
+    fixture.workspaces.of(&who("b")).unwrap();
 }

@@ -24,8 +24,8 @@ use parking_lot::Mutex;
 use super::super::checkout::{self, CheckoutError, Imported, Made};
 use super::super::layer;
 use super::super::review::{Layers, ReviewError, tree};
-use super::state::UseError;
-use super::{Workspace, lower_of};
+use super::state::{By, UseError};
+use super::{Workspace, layers, lower_of};
 
 const CHECKOUT: &str = "checkout";
 const MADE: &str = "made";
@@ -42,7 +42,8 @@ pub(super) fn is_left(overlay: &Path) -> bool {
 /// Takes back what a program did to a copy, if one is left, and removes it.
 pub(super) fn take_back_left(overlay: &Path) -> Result<Option<Imported>, ReviewError> {
     let imported = if is_left(overlay) {
-        let layers = Layers::open(&lower_of(overlay)?, overlay)?;
+        let (lower, identity) = lower_of(overlay)?;
+        let layers = layers(overlay, &lower, identity)?;
         Some(take_back(overlay, &layers)?)
     } else {
         None
@@ -106,7 +107,7 @@ impl Workspace {
         let mut state = self.settled();
         state.is_unused()?;
         self.begin_using(&mut state)?;
-        (state.alone, state.tree) = (true, None);
+        (state.alone, state.tree) = (Some(By::Program), None);
         Ok(WorkingCopy {
             place: self.overlay.join(CHECKOUT),
             workspace: Arc::clone(self),
@@ -137,16 +138,16 @@ impl Workspace {
             if state.unsaved.is_none() {
                 return Ok(());
             }
-            if state.alone {
-                return Err(UseError::Busy { users: 1 });
+            if let Some(by) = state.alone {
+                return Err(by.error());
             }
-            state.alone = true;
+            state.alone = Some(By::Operator);
             drop(state);
             self.turn.write()
         };
         let settled = settle(&self.overlay).map_err(|error| error.to_string());
         let mut state = self.state.lock();
-        (state.alone, state.written_by_others) = (false, true);
+        (state.alone, state.written_by_others) = (None, true);
         state.unsaved = settled.err();
         match &state.unsaved {
             Some(why) => Err(UseError::Unsaved(why.clone())),
@@ -221,7 +222,7 @@ impl WorkingCopy {
 
     fn release(&self, unsaved: Option<String>) {
         let mut state = self.workspace.state.lock();
-        (state.alone, state.written_by_others) = (false, true);
+        (state.alone, state.written_by_others) = (None, true);
         state.unsaved = unsaved;
     }
 }

@@ -32,9 +32,17 @@ impl From<WatchError> for FsError {
 
 impl From<Failed> for FsError {
     fn from(failed: Failed) -> Self {
-        let text = || match failed.fault.hint() {
-            Some(hint) => format!("{failed}; {hint}"),
-            None => failed.to_string(),
+        // Which path it was about, and of which kind it is, is said by who shows it.
+        let text = || {
+            let why = match failed.fault {
+                Fault::Invalid(why) | Fault::Unsupported(why) => why.to_owned(),
+                Fault::NoSpace { needed, left } => format!("it needs {needed} bytes, {left} are left"),
+                fault => fault.to_string(),
+            };
+            match failed.fault.hint() {
+                Some(hint) => format!("{why}; {hint}"),
+                None => why,
+            }
         };
         match failed.fault {
             Fault::Invalid(_) => Self::Invalid(text()),
@@ -51,7 +59,7 @@ impl From<Failed> for FsError {
             Fault::Changed => Self::Changed,
             Fault::Busy => Self::Busy,
             Fault::NoWorkspace => Self::NoWorkspace,
-            Fault::Denied | Fault::Io(_) => Self::Failed(text()),
+            Fault::Denied | Fault::Unavailable(_) | Fault::Io(_) => Self::Failed(text()),
         }
     }
 }
