@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
-use rustix::fs::{Mode, OFlags, StatVfsMountFlags, fstat, open, stat, statvfs};
+use rustix::fs::{Mode, OFlags, Stat, StatVfsMountFlags, fstat, open, stat, statvfs};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
 use rustix::process::{getegid, geteuid};
 use serde::{Deserialize, Serialize};
@@ -335,11 +335,23 @@ fn link_up() -> Vec<u8> {
 /// done by that descriptor. What is mounted is put on the work directory first, where only the daemon writes, opened there, and moved.
 pub(super) fn merge(layers: &Layers) -> Result<Merged, NamespaceError> {
     let Layers { lower, upper, work, .. } = layers;
+    // Whose it is can only be told here: in a user namespace nobody else is anybody.
+    let (_, found) = open_attached(layers)?;
+    let (own_uid, own_gid) = (geteuid().as_raw(), getegid().as_raw());
     let with_user = enter(CloneFlags::CLONE_NEWNS)?;
+    if with_user && (found.st_uid, found.st_gid) != (own_uid, own_gid) {
+        return Err(NamespaceError::NotOwn {
+            path: lower.clone(),
+            uid: found.st_uid,
+            gid: found.st_gid,
+            own_uid,
+            own_gid,
+        });
+    }
     own_mounts()?;
     let doing = || format!("cannot mount the workspace on {}", lower.display());
-    // Here, for a descriptor of another namespace is no place to mount on.
-    let opened = open_attached(layers, with_user)?;
+    // And again, for a descriptor of another mount namespace is no place to mount on.
+    let (opened, _) = open_attached(layers)?;
     let place = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
     let options = format!(
         "lowerdir={},upperdir={},workdir={},userxattr",
@@ -365,25 +377,16 @@ pub(super) fn merge(layers: &Layers) -> Result<Merged, NamespaceError> {
     })
 }
 
-/// The lowest layer, if it is the one that was attached, and can be mounted.
-fn open_attached(layers: &Layers, with_user: bool) -> Result<OwnedFd, NamespaceError> {
+/// The lowest layer, if it is the one that was attached.
+fn open_attached(layers: &Layers) -> Result<(OwnedFd, Stat), NamespaceError> {
     let path = &layers.lower;
     let opened = beneath::open_itself(path, OFlags::PATH).map_err(system(format!("cannot open {}", path.display())))?;
     let found = fstat(&opened).map_err(system(format!("cannot look at {}", path.display())))?;
-    if (found.st_dev, found.st_ino) != layers.identity {
-        return Err(NamespaceError::Moved(path.clone()));
+    if (found.st_dev, found.st_ino) == layers.identity {
+        Ok((opened, found))
+    } else {
+        Err(NamespaceError::Moved(path.clone()))
     }
-    let (own_uid, own_gid) = (geteuid().as_raw(), getegid().as_raw());
-    if with_user && (found.st_uid, found.st_gid) != (own_uid, own_gid) {
-        return Err(NamespaceError::NotOwn {
-            path: path.clone(),
-            uid: found.st_uid,
-            gid: found.st_gid,
-            own_uid,
-            own_gid,
-        });
-    }
-    Ok(opened)
 }
 
 /// A path as an option of a mount: what separates options and layers is escaped.
