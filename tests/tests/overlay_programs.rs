@@ -288,8 +288,8 @@ fn in_a_copy() {
     let _ = desk.astrid.run(&["start"]).ok();
     let diff = desk.workspace(&["diff"]).ok().stdout;
     assert!(diff.contains("+killed") && diff.contains("+late"), "{diff}");
-    // It was to run, so it runs again.
-    let _ = desk.astrid.run(&["process", "stop", "killed"]).ok();
+    // What was to run runs again.
+    let _ = desk.astrid.run(&["process", "stop", "--all"]).ok();
     let _ = desk.workspace(&["commit", "--yes"]).ok();
     let expected = "kept\nnone\nhome\nproject\nsealed\n";
     assert_eq!(fs::read_to_string(desk.project.join("keep")).unwrap(), expected);
@@ -303,14 +303,14 @@ fn programs_of_the_workspace() {
     fs::write(desk.project.join("tool.sh"), "#!/bin/sh\necho below\n").unwrap();
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(desk.project.join("tool.sh"), executable).unwrap();
-    let script = "sed -i s/below/above/ tool.sh; printf '#!/bin/sh\\necho made\\n' > made.sh; chmod 755 made.sh; ln -s /bin/echo link";
+    let script = "sed -i s/below/above/ tool.sh; printf '#!/bin/sh\\necho from inside\\n' > made.sh; chmod 755 made.sh; ln -s /bin/echo link";
     let _ = desk.works("before", &["--sandbox", "project"], script);
     let tool = desk.project.join("tool.sh").display().to_string();
     let link = desk.project.join("link").display().to_string();
     let cases = [
-        ("one", "overlay", "workspace://made.sh", "made"),
+        ("one", "overlay", "workspace://made.sh", "from inside"),
         ("two", "overlay", &tool, "above"),
-        ("three", "checkout=1MiB", "workspace://made.sh", "made"),
+        ("three", "checkout=1MiB", "workspace://made.sh", "from inside"),
         ("four", "checkout=1MiB", &tool, "above"),
         ("five", "overlay", &link, "over a link"),
         ("six", "overlay", "workspace://../x", "no path within"),

@@ -361,7 +361,8 @@ impl Machine {
         }
         self.child = Child::None;
         let text = format!("could not be started: {}", problem.message());
-        self.failure = Some(problem);
+        // Who stopped it wanted it not to run.
+        self.failure = self.stopping.is_none().then_some(problem);
         self.last_exit = Some(LastExit {
             at_ms: now.wall_ms,
             code: None,

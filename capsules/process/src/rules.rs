@@ -1,5 +1,6 @@
 //! What a definition must keep to beyond its types: limits, and keys that contradict each other (A9).
 
+use astrid_sdk::child;
 use astrid_wire::manifest::Time;
 
 use crate::definition::{
@@ -169,7 +170,8 @@ fn confined(definition: &Definition) -> Checked {
 }
 
 fn program(key: &[&'static str], command: &str) -> Checked {
-    if command.contains('/') && !command.starts_with('/') {
+    let in_workspace = command.starts_with(child::WORKSPACE);
+    if command.contains('/') && !command.starts_with('/') && !in_workspace {
         return Err(broken(key, "it is neither an absolute path nor a name")
             .hint("begin it with `/`, or leave the directories out and have it looked for in PATH"));
     }

@@ -16,6 +16,9 @@ use crate::output::Output;
 /// Most instances of a program.
 const INSTANCES_MAX: i64 = 1000;
 
+/// Begins the name of a program that lies in the workspace.
+const WORKSPACE: &str = "workspace://";
+
 /// Define a program, start it, and keep it running
 ///
 /// Returns when it runs, or says why it does not. It stays defined, also when it could not be started: it is started with the
@@ -296,7 +299,8 @@ fn program(command: &str, here: &Path) -> anyhow::Result<String> {
     if command.is_empty() {
         return Err(Failure::usage("the command is empty").into());
     }
-    if command.contains('/') {
+    // What is in a workspace is where that is.
+    if command.contains('/') && !command.starts_with(WORKSPACE) {
         // Also without `.`: as a person would write it.
         let path = std::path::absolute(here.join(command)).context("the command cannot be found from here")?;
         return utf8(&path);
