@@ -404,7 +404,7 @@ impl Overlay {
             let spot = self.spot(path)?;
             regular(&spot.seen)?;
             let holder = spot.level.holder(&spot.seen)?;
-            Ok(file_unmounted(holder, spot.name, flags_of(access)).map_err(not_mounted)?)
+            file_unmounted(holder, spot.name, flags_of(access)).map_err(not_mounted)
         };
         Ok(OpenFile::new(path, open().at(path)?, access.append))
     }
