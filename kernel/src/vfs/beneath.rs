@@ -77,6 +77,10 @@ pub struct Moment {
     pub nanoseconds: u32,
 }
 
+/// What a file, directory or link takes in bytes for being there, also an empty one: an inode and a name, as file systems that we know store
+/// them, rounded up.
+pub const ENTRY_BYTES: u64 = 1024;
+
 /// What is known about a file or directory, itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Stat {
@@ -84,8 +88,8 @@ pub struct Stat {
     pub kind: FileType,
     /// Bytes of its content.
     pub size: u64,
-    /// Bytes that it takes on the disk.
-    pub allocated: u64,
+    /// Bytes that it takes on the disk, with [`ENTRY_BYTES`] for being there.
+    pub taken: u64,
     /// Permission bits, set-id and sticky.
     pub mode: u32,
     /// Names that it has.
@@ -107,7 +111,7 @@ pub struct Stat {
 pub struct Extent {
     /// Bytes of its content.
     pub size: u64,
-    /// Bytes that it takes on the disk.
+    /// Bytes that are allocated for its content.
     pub allocated: u64,
 }
 
@@ -118,10 +122,13 @@ impl From<Statx> for Stat {
             nanoseconds: at.tv_nsec,
         };
         let known = StatxFlags::from_bits_retain(stat.stx_mask);
+        let kind = FileType::from_raw_mode(u32::from(stat.stx_mode));
+        let counts = matches!(kind, FileType::RegularFile | FileType::Directory | FileType::Symlink);
+        let there = if counts { ENTRY_BYTES } else { 0 };
         Self {
-            kind: FileType::from_raw_mode(u32::from(stat.stx_mode)),
+            kind,
             size: stat.stx_size,
-            allocated: stat.stx_blocks.saturating_mul(512),
+            taken: stat.stx_blocks.saturating_mul(512).saturating_add(there),
             mode: u32::from(stat.stx_mode) & 0o7777,
             links: stat.stx_nlink,
             owner: (stat.stx_uid, stat.stx_gid),

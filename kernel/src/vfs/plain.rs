@@ -10,12 +10,12 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::beneath::{Beneath, FileType, Moment, Stat, extent_of, open_in, stat_of};
+use super::beneath::{ENTRY_BYTES, Beneath, FileType, Moment, Stat, extent_of, open_in, stat_of};
 use super::error::{At as _, Fault, FsError};
 use super::listing::{Gathering, Page};
 use super::opened::{Access, OpenFile, Replacing};
 use super::path::{Follow, Place, VirtualPath};
-use super::space::{self, Room};
+use super::space::{self, DIRECTORY_BYTES, Room};
 use super::temporary::Temporary;
 use super::walk::{self, Directories, Step};
 use super::{Info, Removal, only_modified};
@@ -107,7 +107,7 @@ impl Plain {
 
     pub(super) fn open(&self, place: &Place, access: &Access, room: &mut Room) -> Result<OpenFile, FsError> {
         let path = place.path();
-        let file = self.open_or_make(path, access).at(path)?;
+        let file = self.open_or_make(path, access, room).at(path)?;
         drop_set_id(&file, access).at(path)?;
         if access.truncate {
             cut(&file, room).at(path)?;
@@ -115,7 +115,7 @@ impl Plain {
         Ok(OpenFile::new(path, file, access.append))
     }
 
-    fn open_or_make(&self, path: &VirtualPath, access: &Access) -> Result<File, Fault> {
+    fn open_or_make(&self, path: &VirtualPath, access: &Access, room: &mut Room) -> Result<File, Fault> {
         if path.is_root() {
             return Err(Fault::IsADirectory);
         }
@@ -130,6 +130,7 @@ impl Plain {
                 answer => return Ok(answer?),
             }
         }
+        room.need(ENTRY_BYTES)?;
         // What is made is ours to set the mode of, whatever the process masks.
         let made = self
             .root
@@ -138,6 +139,7 @@ impl Plain {
             Err(Errno::EXIST) if !access.exclusive => Ok(open()?),
             Err(error) => Err(error.into()),
             Ok(file) => {
+                room.changed(0, ENTRY_BYTES);
                 rustix::fs::fchmod(&file, Mode::from_raw_mode(access.mode & MODE_BITS))?;
                 Ok(file)
             }
@@ -163,6 +165,9 @@ impl Plain {
             stat => Some(stat.at(path)?),
         };
         ready(&temporary, before.as_ref(), mode).at(path)?;
+        if before.is_none() {
+            room.need(ENTRY_BYTES).at(path)?;
+        }
         let Some((dir, name)) = path.split() else {
             return Err(Fault::IsADirectory).at(path);
         };
@@ -170,6 +175,7 @@ impl Plain {
         temporary
             .publish(dir, OsStr::new(name), RenameFlags::empty())
             .at(path)?;
+        room.changed(0, ENTRY_BYTES);
         if let Some(before) = before {
             room.removed(&before);
         }
@@ -201,8 +207,9 @@ impl Plain {
         if path.is_root() {
             return Err(Fault::Exists).at(path);
         }
+        room.need(DIRECTORY_BYTES).at(path)?;
         self.root.make_dir(path.relative(), mode & MODE_BITS).at(path)?;
-        room.changed(0, self.root.stat(path.relative()).at(path)?.allocated);
+        room.changed(0, self.root.stat(path.relative()).at(path)?.taken);
         Ok(())
     }
 
@@ -270,8 +277,9 @@ impl Plain {
         if path.is_root() {
             return Err(Fault::Exists).at(path);
         }
+        room.need(ENTRY_BYTES).at(path)?;
         self.root.make_link(OsStr::new(target), path.relative()).at(path)?;
-        room.changed(0, self.root.stat(path.relative()).at(path)?.allocated);
+        room.changed(0, self.root.stat(path.relative()).at(path)?.taken);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! What a tree takes on the disk, and what an operation may still take.
 //!
-//! Bytes are those that are allocated, as file systems round them up; a file with two names counts once. Directories count too.
+//! Bytes are those that are allocated, as file systems round them up, and something for each file, directory and link, so that nobody fills a
+//! disk with empty ones; a file with two names counts once.
 //!
 //! Deliberately absent: who may take how much. An operation gets a [`Room`], takes nothing that would not fit into it, and leaves in it what it
 //! grew by.
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::beneath::{Beneath, Extent, FileType, Stat};
+use super::beneath::{Beneath, ENTRY_BYTES, Extent, FileType, Stat};
 use super::error::Fault;
 
 /// Directories that are remembered to be looked into, at most: what bounds the memory of a walk.
@@ -22,6 +23,9 @@ const LINKED_MAX: usize = 1 << 16;
 
 /// What every file system that we know allocates at once, in bytes.
 const BLOCK_BYTES: u64 = 4096;
+
+/// What a new directory takes at once.
+pub(super) const DIRECTORY_BYTES: u64 = BLOCK_BYTES + ENTRY_BYTES;
 
 /// Bytes that may still be taken, and what was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +89,7 @@ impl Room {
     /// What has this name no more is gone, if it was its only one.
     pub(super) fn removed(&mut self, stat: &Stat) {
         if stat.kind == FileType::Directory || stat.links <= 1 {
-            self.changed(stat.allocated, 0);
+            self.changed(stat.taken, 0);
         }
     }
 }
@@ -105,7 +109,7 @@ pub fn write_grows(file: Extent, offset: u64, bytes: u64) -> u64 {
 /// What is below a directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Bytes that are allocated.
+    /// Bytes that they take.
     pub bytes: u64,
     /// Files, directories and whatever else has a name.
     pub entries: u64,
@@ -117,7 +121,7 @@ pub struct Usage {
 /// [`Fault::TooMany`] above `entries_max`, and the system's.
 pub fn usage(root: &Beneath, entries_max: u64) -> Result<Usage, Fault> {
     let mut usage = Usage {
-        bytes: root.stat(Path::new(""))?.allocated,
+        bytes: root.stat(Path::new(""))?.taken,
         entries: 0,
     };
     let mut linked = HashSet::new();
@@ -129,7 +133,7 @@ pub fn usage(root: &Beneath, entries_max: u64) -> Result<Usage, Fault> {
         }
         let several = stat.kind != FileType::Directory && stat.links > 1;
         if !several || linked.len() >= LINKED_MAX || linked.insert(stat.identity) {
-            usage.bytes = usage.bytes.saturating_add(stat.allocated);
+            usage.bytes = usage.bytes.saturating_add(stat.taken);
         }
         Ok(())
     })?;

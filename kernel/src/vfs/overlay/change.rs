@@ -6,16 +6,16 @@ use std::fs::File;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::super::beneath::{Moment, file_in, open_in, open_unmounted, set_mode_of, stat_in};
+use super::super::beneath::{ENTRY_BYTES, Moment, file_in, open_in, open_unmounted, set_mode_of, stat_in};
 use super::super::error::{At as _, Fault, FsError};
 use super::super::layer::{self, Kind};
 use super::super::opened::{Access, Replacing};
 use super::super::path::{Place, VirtualPath};
 use super::super::plain::{MODE_BITS, flags_of, ready};
-use super::super::space::{self, Room};
+use super::super::space::{self, DIRECTORY_BYTES, Room};
 use super::super::temporary::Temporary;
 use super::super::{Removal, only_modified};
-use super::raise::{DIRECTORY_BYTES, Made};
+use super::raise::Made;
 use super::{Level, Overlay, Seen, Spot, not_mounted};
 
 impl Seen {
@@ -34,6 +34,7 @@ impl Overlay {
         access: &Access,
         room: &mut Room,
     ) -> Result<File, Fault> {
+        room.need(ENTRY_BYTES)?;
         let level = self.raise_parent(path, room)?;
         let upper = level.upper()?;
         let flags = flags_of(access) | OFlags::CREATE | OFlags::EXCL;
@@ -52,6 +53,7 @@ impl Overlay {
             rustix::fs::fchmod(&new, mode)?;
             file = Some(new);
         }
+        room.changed(0, ENTRY_BYTES);
         file.ok_or(Fault::Changed)
     }
 
@@ -78,13 +80,18 @@ impl Overlay {
                 Some(_) => Some(stat_in(spot.level.holder(&spot.seen)?, spot.name)?),
             };
             ready(&temporary, before.as_ref(), mode)?;
+            let replaced = before.filter(|_| spot.seen.upper.is_some());
+            if replaced.is_none() {
+                room.need(ENTRY_BYTES)?;
+            }
             let level = self.raise_parent(place.path(), room)?;
             if spot.seen.lower.is_some() {
                 layer::mark_origin(temporary.file())?;
             }
             temporary.publish(level.upper()?, spot.name, RenameFlags::empty())?;
-            if let Some(before) = before.filter(|_| spot.seen.upper.is_some()) {
-                room.removed(&before);
+            room.changed(0, ENTRY_BYTES);
+            if let Some(replaced) = replaced {
+                room.removed(&replaced);
             }
             Ok::<(), Fault>(())
         };
@@ -112,7 +119,7 @@ impl Overlay {
                 layer::open_directory(upper, spot.name)?,
                 Mode::from_raw_mode(mode & MODE_BITS),
             )?;
-            room.changed(0, stat_in(upper, spot.name)?.allocated);
+            room.changed(0, stat_in(upper, spot.name)?.taken);
             Ok::<(), Fault>(())
         };
         make().at(place.path())
@@ -122,6 +129,7 @@ impl Overlay {
         let mut make = || {
             let _turn = self.change.lock();
             let spot = self.free(place.path())?;
+            room.need(ENTRY_BYTES)?;
             let level = self.raise_parent(place.path(), room)?;
             let upper = level.upper()?;
             if spot.seen.whiteout() {
@@ -130,7 +138,7 @@ impl Overlay {
             } else {
                 rustix::fs::symlinkat(target, upper, spot.name)?;
             }
-            room.changed(0, stat_in(upper, spot.name)?.allocated);
+            room.changed(0, stat_in(upper, spot.name)?.taken);
             Ok::<(), Fault>(())
         };
         make().at(place.path())

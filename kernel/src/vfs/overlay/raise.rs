@@ -10,17 +10,14 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::super::beneath::{open_unmounted, stat_in};
+use super::super::beneath::{ENTRY_BYTES, open_unmounted, stat_in};
 use super::super::error::Fault;
 use super::super::layer::{self, Kind};
 use super::super::path::VirtualPath;
-use super::super::space::Room;
+use super::super::space::{DIRECTORY_BYTES, Room};
 use super::super::temporary::with_new_name;
 use super::super::walk::Directories as _;
 use super::{Level, Overlay, Seen, Spot, not_mounted};
-
-/// What a new directory takes at once, on the file systems that we know, in bytes.
-pub(super) const DIRECTORY_BYTES: u64 = 4096;
 
 /// Something in the work directory that has no place yet. Dropped before, it is removed.
 pub(super) struct Made<'o> {
@@ -141,7 +138,7 @@ impl Overlay {
         room: &mut Room,
     ) -> Result<Level<'_>, Fault> {
         if content {
-            room.need(stat_in(spot.level.lower()?, spot.name)?.allocated)?;
+            room.need(stat_in(spot.level.lower()?, spot.name)?.taken)?;
         }
         let level = self.raise_parent(path, room)?;
         self.copy(&level, spot.name, content, room)?;
@@ -173,9 +170,7 @@ impl Overlay {
         // Of what is mounted on it nothing is copied, whatever it is.
         drop(open_unmounted(lower, name, OFlags::PATH).map_err(not_mounted)?);
         let stat = stat_in(lower, name)?;
-        if content {
-            room.need(stat.allocated)?;
-        }
+        room.need(if content { stat.taken } else { ENTRY_BYTES })?;
         let made = Made::new(self, |work, as_name| {
             let file = match layer::look(lower, name)?.map(|entry| entry.kind) {
                 Some(Kind::File) if content => layer::copy_file(&layer::open_file(lower, name)?, work, as_name)?.0,
@@ -190,7 +185,7 @@ impl Overlay {
             layer::mark_origin(&file)
         })?;
         unseen(upper, || made.put(upper, name, RenameFlags::NOREPLACE))?;
-        room.changed(0, stat_in(upper, name)?.allocated);
+        room.changed(0, stat_in(upper, name)?.taken);
         Ok(())
     }
 }
@@ -202,7 +197,7 @@ pub(super) fn copy_dir(level: &Level<'_>, name: &OsStr, room: &mut Room) -> Resu
     room.need(DIRECTORY_BYTES)?;
     let from = open_unmounted(lower, name, OFlags::RDONLY | OFlags::DIRECTORY).map_err(not_mounted)?;
     unseen(upper, || Ok(layer::copy_directory(&from, upper, name)?))?;
-    room.changed(0, stat_in(upper, name)?.allocated);
+    room.changed(0, stat_in(upper, name)?.taken);
     Ok(())
 }
 

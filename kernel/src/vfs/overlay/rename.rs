@@ -15,8 +15,8 @@ use super::super::error::{At as _, Fault, FsError};
 use super::super::layer::{self, Kind};
 use super::super::path::{NAMES_MAX, Place, VirtualPath};
 use super::super::plain::INTO_ITSELF;
-use super::super::space::Room;
-use super::raise::{DIRECTORY_BYTES, Made, copy_dir, only_below, unseen};
+use super::super::space::{DIRECTORY_BYTES, Room};
+use super::raise::{Made, copy_dir, only_below, unseen};
 use super::{Level, Overlay, Seen};
 
 /// What would have to be copied.
@@ -215,7 +215,7 @@ fn count(level: &Level<'_>, how: &Renaming, tally: &mut Tally, depth: usize) -> 
         if only_below(&seen) {
             tally.entries += 1;
             tally.bytes = tally.bytes.saturating_add(match seen.kind() {
-                Some(Kind::File | Kind::Symlink) => stat_in(level.lower()?, &name)?.allocated,
+                Some(Kind::File | Kind::Symlink) => stat_in(level.lower()?, &name)?.taken,
                 Some(Kind::Directory) => DIRECTORY_BYTES,
                 _ => {
                     return Err(Fault::Unsupported(

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::fs::XattrFlags;
 
-use super::super::beneath::{Beneath, FileType};
+use super::super::beneath::{Beneath, ENTRY_BYTES, FileType};
 use super::super::error::Fault;
 use super::super::layer::{self, Kind};
 use super::super::opened::Access;
@@ -16,7 +16,7 @@ use super::super::path::{Follow, Place};
 use super::super::space::{self, Room};
 use super::super::temporary::TEMPORARY;
 use super::super::{Removal, Renaming, Tree};
-use super::bed::{Bed, RENAMING, Use, also_as_user, fault, fingerprint, name_of, view_of};
+use super::bed::{Bed, RENAMING, Use, also_as_user, fault, fingerprint, name_of, plain, view_of};
 
 const ALL: Removal = Removal::Tree { entries_max: 1000 };
 
@@ -81,7 +81,7 @@ fn writing_copies_what_it_needs() {
         (lower.mtime(), lower.mtime_nsec())
     );
     assert!(is_written(&tree, "d/e/f") && is_written(&tree, "d") && !is_written(&tree, "d/f"));
-    let mut room = Room::of(4096);
+    let mut room = Room::of(4096 + ENTRY_BYTES);
     let mut replacing = tree
         .begin_replace(&tree.at("d/f", Follow::Yes).unwrap(), 0o600)
         .unwrap();
@@ -89,7 +89,7 @@ fn writing_copies_what_it_needs() {
     replacing.sync().unwrap();
     tree.publish(replacing, &mut room).unwrap();
     assert!(origin(&bed, "d/f"), "what takes the place of a lower file says so");
-    assert_eq!((room.grown(), room.left()), (4096, 0));
+    assert_eq!((room.grown(), room.left()), (5120, 0));
     assert_eq!(
         fs::metadata(bed.path("upper/d/f")).unwrap().mode() & 0o777,
         0o644,
@@ -206,7 +206,10 @@ fn nothing_is_written_that_does_not_fit() {
     let file = tree.open(&place("d/e/f"), &Access::writing(), &mut room).unwrap();
     file.write_at(&[1; 100_000], 4096, &mut room).unwrap();
     tree.dir("d/e/new").unwrap();
-    assert_eq!(room.grown() + 4096, i64::try_from(used().bytes - empty.bytes).unwrap());
+    assert_eq!(
+        room.grown() + 5120,
+        i64::try_from(used().bytes - empty.bytes).unwrap()
+    );
     let before = used();
     let mut little = Room::of(8191);
     let refused = file.write_at(&[1; 8192], 1 << 20, &mut little);
@@ -238,6 +241,43 @@ fn nothing_is_written_that_does_not_fit() {
         empty.bytes,
         "and everything that was made is, but for a whiteout"
     );
+}
+
+/// What has no content takes something all the same, in both kinds of trees: nobody fills a disk with names.
+#[test]
+fn empty_files_are_not_free() {
+    let bed = bed();
+    let plain_root = tempfile::tempdir().unwrap();
+    for (tree, root) in [
+        (bed.overlay(), bed.path("upper")),
+        (plain(plain_root.path()), plain_root.path().to_owned()),
+    ] {
+        let used = || space::usage(&Beneath::open(&root).unwrap(), 1000).unwrap().bytes;
+        let before = used();
+        let place = |path| tree.at(path, Follow::No).unwrap();
+        let mut making = Access::writing();
+        making.create = true;
+        let mut room = Room::of(3 * ENTRY_BYTES);
+        tree.open(&place("one"), &making, &mut room).unwrap();
+        tree.make_link(&place("two"), "nowhere", &mut room).unwrap();
+        let three = tree.begin_replace(&place("three"), 0o600).unwrap();
+        tree.publish(three, &mut room).unwrap();
+        assert_eq!((room.left(), used() - before), (0, 3 * ENTRY_BYTES));
+        let four = tree.begin_replace(&place("four"), 0o600).unwrap();
+        for refused in [
+            fault(tree.open(&place("four"), &making, &mut room)),
+            fault(tree.make_link(&place("four"), "nowhere", &mut room)),
+            fault(tree.make_dir(&place("four"), 0o700, &mut room)),
+            fault(tree.publish(four, &mut room)),
+        ] {
+            assert!(matches!(refused, Some(Fault::NoSpace { .. })), "{refused:?}");
+        }
+        tree.remove(&place("one"), Removal::File, &mut room).unwrap();
+        assert_eq!(room.left(), ENTRY_BYTES);
+        // What takes the place of another takes nothing more.
+        let two = tree.begin_replace(&place("three"), 0o600).unwrap();
+        tree.publish(two, &mut Room::of(0)).unwrap();
+    }
 }
 
 /// Pages follow each other by names, whatever is made meanwhile, and merge both layers.
