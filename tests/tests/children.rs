@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 
 use astrid_kernel::authority::Policy;
 use astrid_kernel::bus::Subscribed;
@@ -13,10 +13,10 @@ use astrid_kernel::bus::inbox::Inbox;
 use astrid_kernel::bus::message::Body;
 use astrid_kernel::keeper::protocol::Layers;
 use astrid_kernel::port::child::Count;
-use astrid_kernel::port::child::mount::{Checkout, Room, Workspaces};
+use astrid_kernel::port::child::mount::{Checkout, Free, Room, Taken, Workspaces};
 use astrid_tests::bed::{Bed, PATIENCE, answer, refusal};
 use astrid_tests::herd::{Herd, MARK};
-use astrid_wire::Principal;
+use astrid_wire::{Principal, Problem};
 use astrid_wire::authority::{GroupsFile, Profile};
 use serde_json::{Value, json};
 
@@ -312,6 +312,72 @@ impl Workspaces for Workshop {
     fn room(&self, _: &Principal) -> Result<Room, String> {
         Ok(Room::Left)
     }
+
+    fn free(&self, _: &Principal) -> Option<Free> {
+        None
+    }
+}
+
+/// Workspaces that take for ever to be copied, unless they are given up.
+#[derive(Debug, Clone, Default)]
+struct Endless(Arc<(Mutex<bool>, Condvar)>);
+
+impl Workspaces for Endless {
+    fn layers(&self, _: &Principal) -> Result<Layers, String> {
+        Err("it cannot be mounted".to_owned())
+    }
+
+    fn check_out(&self, _: &Principal, _: u64) -> Result<Arc<dyn Checkout>, String> {
+        Ok(Arc::new(self.clone()))
+    }
+
+    fn room(&self, _: &Principal) -> Result<Room, String> {
+        Ok(Room::Left)
+    }
+
+    fn free(&self, _: &Principal) -> Option<Free> {
+        None
+    }
+}
+
+impl Checkout for Endless {
+    fn place(&self) -> &std::path::Path {
+        "/nowhere".as_ref()
+    }
+
+    fn lower(&self) -> &std::path::Path {
+        "/nowhere".as_ref()
+    }
+
+    fn make(&self) -> Result<(), Problem> {
+        let (over, told) = &*self.0;
+        drop(told.wait_while(over.lock().unwrap(), |over| !*over).unwrap());
+        Err(Problem::new("child.no-copy", "it was given up"))
+    }
+
+    fn give_up(&self) {
+        let (over, told) = &*self.0;
+        *over.lock().unwrap() = true;
+        told.notify_all();
+    }
+
+    fn take_back(&self) -> Result<Taken, String> {
+        // As the real one: not while it is being made.
+        drop(self.make());
+        Ok(Taken::default())
+    }
+}
+
+/// A program that waits for its copy can be stopped; nobody waits for the copy then.
+#[test]
+fn a_copy_that_is_not_wanted_is_given_up() {
+    run(async {
+        let yard = Yard::new().await;
+        yard.bed.host.children.set_workspaces(Arc::new(Endless::default()));
+        let port = yard.run(json!({ "program": "true", "copy": 5 })).await;
+        let _ = answer(yard.bed.ask("runner.v1.do.kill", json!({ "port": port })).await);
+        assert_eq!(yard.event("failed").await["code"], "child.withdrawn");
+    });
 }
 
 /// Children of one principal see one workspace in its own place, the daemon sees what they do there, and it is gone with the last of them.

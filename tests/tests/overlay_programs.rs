@@ -146,7 +146,7 @@ fn programs_that_people_run() {
         assert!(log.contains("Hello, world!"), "{log}");
     }
     if is_there("npm") {
-        let script = "export HOME=/tmp npm_config_cache=/tmp/npm; mkdir -p dep app; echo '{\"name\":\"dep\",\"version\":\"1.0.0\",\"main\":\"i.js\"}' > dep/package.json; \
+        let script = "export HOME=/tmp npm_config_cache=/tmp/npm npm_config_update_notifier=false; mkdir -p dep app; echo '{\"name\":\"dep\",\"version\":\"1.0.0\",\"main\":\"i.js\"}' > dep/package.json; \
                       echo 'module.exports = 42' > dep/i.js; cd app; echo '{\"name\":\"app\",\"version\":\"1.0.0\"}' > package.json; \
                       npm install --offline --no-audit --no-fund ../dep >/dev/null; node -p 'require(\"dep\")'";
         let log = desk.works("npm", &["--sandbox", "project"], script);

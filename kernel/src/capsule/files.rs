@@ -236,6 +236,17 @@ impl mount::Workspaces for Lender {
             _ => mount::Room::Left,
         })
     }
+
+    fn free(&self, principal: &Principal) -> Option<mount::Free> {
+        let workspace = self.files.workspaces.of(principal).ok();
+        let layers = workspace.map(|workspace| workspace.layers().0);
+        let tmp = Some(self.files.home.tmp_dir(principal)).filter(|tmp| tmp.exists());
+        let free = |path: PathBuf| {
+            let stat = rustix::fs::statvfs(&path).ok()?;
+            Some((stat.f_bfree, stat.f_ffree))
+        };
+        layers.into_iter().chain(tmp).map(free).collect()
+    }
 }
 
 impl mount::Checkout for WorkingCopy {
@@ -255,6 +266,10 @@ impl mount::Checkout for WorkingCopy {
                 _ => problem,
             }
         })
+    }
+
+    fn give_up(&self) {
+        self.give_up();
     }
 
     fn take_back(&self) -> Result<Taken, String> {

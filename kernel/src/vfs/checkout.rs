@@ -10,6 +10,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, Mode, RenameFlags};
@@ -206,15 +207,21 @@ impl Level {
     }
 }
 
-/// Copies what a workspace shows into an empty directory.
+/// Copies what a workspace shows into an empty directory, until it is given up.
 ///
 /// # Errors
-/// [`CheckoutError::TooLarge`], and the file systems'. Who calls removes what is there by then.
-pub fn make(layers: &Layers, into: impl AsFd, bytes_max: u64) -> Result<Made, CheckoutError> {
+/// [`CheckoutError::TooLarge`], [`CheckoutError::Over`], and the file systems'. Who calls removes what is there by then.
+pub fn make(
+    layers: &Layers,
+    into: impl AsFd,
+    bytes_max: u64,
+    given_up: &AtomicBool,
+) -> Result<Made, CheckoutError> {
     let level = Level::root(layers)?;
     let mut copying = Copying {
         left: bytes_max,
         made: Made::default(),
+        given_up,
     };
     copying
         .fill(&level, into.as_fd(), &[], 0)
@@ -227,17 +234,21 @@ pub fn make(layers: &Layers, into: impl AsFd, bytes_max: u64) -> Result<Made, Ch
 }
 
 /// Directories being copied.
-struct Copying {
+struct Copying<'a> {
     left: u64,
     made: Made,
+    given_up: &'a AtomicBool,
 }
 
-impl Copying {
+impl Copying<'_> {
     fn fill(&mut self, level: &Level, into: BorrowedFd<'_>, path: &[u8], depth: usize) -> Result<(), CheckoutError> {
         deep(path, depth)?;
         let own = layer::look_at(into).map_err(failed("look at", path))?;
         self.made.places.insert(own.identity().1, place(path));
         for name in level.names(path)? {
+            if self.given_up.load(Ordering::Relaxed) {
+                return Err(CheckoutError::Over);
+            }
             let path = joined(path, &name);
             let failed = failed("copy", &path);
             let Some((entry, from)) = level.look(&name).map_err(&failed)? else {
@@ -446,6 +457,7 @@ impl Import<'_> {
                 let mut copying = Copying {
                     left: u64::MAX,
                     made: Made::default(),
+                    given_up: &AtomicBool::new(false),
                 };
                 let all = Level {
                     upper: None,

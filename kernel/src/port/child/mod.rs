@@ -502,8 +502,8 @@ impl Children {
     }
 
     fn request(self: &Arc<Self>, request: ToKeeper) {
-        if let ToKeeper::Signal { id, .. } = request
-            && self.withdraw(id)
+        if let ToKeeper::Signal { id, signal, .. } = request
+            && self.signal_unprepared(id, signal)
         {
             return;
         }

@@ -37,7 +37,13 @@ pub trait Workspaces: Send + Sync {
     /// # Errors
     /// Says why it cannot be counted.
     fn room(&self, principal: &Principal) -> Result<Room, String>;
+
+    /// What is free where the programs of a principal write; none where that is not told. Does not count anything.
+    fn free(&self, principal: &Principal) -> Option<Free>;
 }
+
+/// Blocks and inodes that are free, for each file system.
+pub type Free = Vec<(u64, u64)>;
 
 /// What room a principal has for more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +69,9 @@ pub trait Checkout: fmt::Debug + Send + Sync {
     /// # Errors
     /// Says why there is no copy.
     fn make(&self) -> Result<(), Problem>;
+
+    /// It is not wanted any more: [`Self::make`] ends soon, with an error.
+    fn give_up(&self);
 
     /// Takes over what was changed, and removes the copy; blocks for as long. The second time there is nothing to take over.
     ///

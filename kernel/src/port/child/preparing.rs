@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use astrid_wire::problem::codes;
 use astrid_wire::{Principal, Problem};
+use rustix::process::Signal;
 
 use super::held::Child;
 use super::mount::{Checkout, Room, Seen, Taken};
@@ -27,6 +28,21 @@ impl Preparation {
     pub(super) fn is_none(&self) -> bool {
         self.pays.is_none() && self.copy.is_none()
     }
+}
+
+/// Whether a signal ends a program that says nothing else: see signal(7).
+fn ends_by_default(signal: i32) -> bool {
+    let others = [
+        Signal::CHILD,
+        Signal::CONT,
+        Signal::STOP,
+        Signal::TSTP,
+        Signal::TTIN,
+        Signal::TTOU,
+        Signal::URG,
+        Signal::WINCH,
+    ];
+    signal != 0 && !others.iter().any(|other| other.as_raw() == signal)
 }
 
 impl Child {
@@ -85,6 +101,16 @@ impl Children {
         }
     }
 
+    /// A signal for a child that may be being prepared. It has no handlers yet: what ends a program that has none, ends this one; of the others
+    /// nothing is kept. False when there is no such child.
+    pub(super) fn signal_unprepared(self: &Arc<Self>, id: ChildId, signal: i32) -> bool {
+        if ends_by_default(signal) {
+            return self.withdraw(id);
+        }
+        let table = self.table.lock();
+        table.preparing.iter().any(|request| request.is_spawn_of(id))
+    }
+
     /// A child that is being prepared is not started. False when there is no such child.
     pub(super) fn withdraw(self: &Arc<Self>, id: ChildId) -> bool {
         let mut table = self.table.lock();
@@ -95,6 +121,9 @@ impl Children {
         let child = table.rows.get(&id).cloned();
         drop(table);
         if let Some(child) = child {
+            if let Some(Seen::Copied(copy)) = &child.progress.lock().workspace {
+                copy.give_up();
+            }
             let problem = Problem::new("child.withdrawn", "it was stopped before it could be started");
             self.failed(&child, &problem);
         }
@@ -136,5 +165,23 @@ impl Children {
             drop(children.take_back(&child).await);
             children.failed(&child, &problem);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As signal(7) has it.
+    #[test]
+    fn what_ends_a_program_that_handles_nothing() {
+        for signal in [Signal::HUP, Signal::TERM, Signal::INT, Signal::KILL, Signal::USR1] {
+            assert!(ends_by_default(signal.as_raw()), "{signal:?}");
+        }
+        assert!(ends_by_default(Signal::KILL.as_raw() + 30), "of real time");
+        for signal in [Signal::CONT, Signal::STOP, Signal::WINCH, Signal::URG] {
+            assert!(!ends_by_default(signal.as_raw()), "{signal:?}");
+        }
+        assert!(!ends_by_default(0));
     }
 }

@@ -2,25 +2,70 @@
 //!
 //! Nobody can be asked before a program writes to a file: the system has no such limit for a directory. So for a principal that has a limit, what is
 //! stored is counted again from time to time while programs of it run that write to its workspace or its `/tmp`, and they are ended when it is
-//! over. Counting looks at every file: it takes at most a fiftieth of a processor. Nothing of this wakes for anybody who has no limit.
+//! over. Counting looks at every file: it takes at most a fiftieth of a processor, and is left out while the file systems have as much free as they
+//! had. Then the looks become rarer, and those for all principals are at the same moments, so that they do not wake the more the more there are.
+//! Nothing of this wakes for anybody who has no limit.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use astrid_wire::Principal;
 
 use super::Children;
 use super::held::Child;
-use super::mount::Room;
+use super::mount::{Free, Room};
 use crate::keeper::protocol::{Reach, ToKeeper};
 
 /// Between two looks, at least and at most.
 const LOOK_AGAIN_MIN: Duration = Duration::from_secs(2);
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(300);
 
+/// Between two looks at most, while nothing is stored.
+const QUIET_MAX: Duration = Duration::from_secs(16);
+
 /// Which part of the time is spent on looking, at most.
 const SHARE: u32 = 50;
+
+/// Looks are at whole multiples of their distance after this.
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// When to look next, and whether to count then.
+#[derive(Debug)]
+struct Pace {
+    wait: Duration,
+    free: Option<Free>,
+}
+
+impl Pace {
+    const fn new() -> Self {
+        Self {
+            wait: LOOK_AGAIN_MIN,
+            free: None,
+        }
+    }
+
+    /// How long it is until the next look, so long after [`EPOCH`].
+    fn until_next(&self, elapsed: Duration) -> Duration {
+        let over = elapsed.as_nanos() % self.wait.as_nanos();
+        self.wait - Duration::from_nanos(u64::try_from(over).unwrap_or(0))
+    }
+
+    /// Whether nothing was stored since this was asked last. What cannot be told counts as if something had been.
+    fn is_quiet(&mut self, free: Option<Free>) -> bool {
+        let quiet = free.is_some() && free == self.free;
+        self.free = free;
+        if quiet {
+            self.wait = (self.wait * 2).min(QUIET_MAX.max(self.wait));
+        }
+        quiet
+    }
+
+    /// Counting took so long.
+    fn counted(&mut self, took: Duration) {
+        self.wait = (took * SHARE).clamp(LOOK_AGAIN_MIN, LOOK_AGAIN_MAX);
+    }
+}
 
 impl Children {
     /// Looks after what the programs of a principal store, for as long as there are any.
@@ -30,9 +75,9 @@ impl Children {
         }
         let children = Arc::clone(self);
         self.while_it_lasts(async move {
-            let mut wait = LOOK_AGAIN_MIN;
+            let mut pace = Pace::new();
             loop {
-                tokio::time::sleep(wait).await;
+                tokio::time::sleep(pace.until_next(EPOCH.elapsed())).await;
                 if children.nobody_stores(&principal) {
                     return;
                 }
@@ -40,15 +85,36 @@ impl Children {
                     return;
                 };
                 let whose = principal.clone();
-                let began = Instant::now();
-                let room = tokio::task::spawn_blocking(move || workspaces.room(&whose)).await;
+                let looked = tokio::task::spawn_blocking(move || {
+                    // Before it is counted: what is stored meanwhile is seen the next time.
+                    let quiet = pace.is_quiet(workspaces.free(&whose));
+                    let began = Instant::now();
+                    let room = (!quiet).then(|| workspaces.room(&whose));
+                    if !quiet {
+                        pace.counted(began.elapsed());
+                    }
+                    (pace, room)
+                });
+                let room = match looked.await {
+                    Ok((then, None)) => {
+                        pace = then;
+                        continue;
+                    }
+                    Ok((then, Some(room))) => {
+                        pace = then;
+                        Ok(room)
+                    }
+                    Err(error) => {
+                        pace = Pace::new();
+                        Err(error)
+                    }
+                };
                 match room {
                     Ok(Ok(Room::Over)) => children.end_storing(&principal),
                     Ok(Ok(Room::Left | Room::None)) => {}
                     Ok(Err(error)) => tracing::warn!(%principal, error, "what its programs store cannot be counted"),
                     Err(error) => tracing::warn!(%principal, %error, "what its programs store cannot be counted"),
                 }
-                wait = (began.elapsed() * SHARE).clamp(LOOK_AGAIN_MIN, LOOK_AGAIN_MAX);
             }
         });
     }
@@ -84,5 +150,35 @@ impl Children {
 impl Child {
     fn stores(&self, principal: &Principal) -> bool {
         self.pays && self.owner.principal == *principal
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The more seldom the longer nothing is stored, at once again when something is, and everybody's looks at the same moments.
+    #[test]
+    fn looks_become_rarer_while_nothing_is_stored() {
+        let seconds = Duration::from_secs;
+        let free = |blocks| Some(vec![(blocks, 7)]);
+        let mut pace = Pace::new();
+        assert_eq!(pace.until_next(Duration::ZERO), seconds(2));
+        assert!(!pace.is_quiet(free(1)), "nothing is known yet");
+        pace.counted(Duration::from_millis(1));
+        for next in [4, 8, 16, 16] {
+            assert!(pace.is_quiet(free(1)));
+            assert_eq!(pace.wait, seconds(next));
+        }
+        assert_eq!(pace.until_next(seconds(1000)), seconds(1008 - 1000));
+        assert_eq!(pace.until_next(seconds(1008)), seconds(16));
+        assert!(!pace.is_quiet(free(2)));
+        pace.counted(Duration::from_millis(1));
+        assert_eq!(pace.wait, LOOK_AGAIN_MIN);
+        assert!(!pace.is_quiet(None) && !pace.is_quiet(None), "what cannot be told is looked at");
+        pace.counted(seconds(1));
+        assert_eq!(pace.wait, seconds(50), "a fiftieth of the time");
+        assert!(!pace.is_quiet(free(2)) && pace.is_quiet(free(2)));
+        assert_eq!(pace.wait, seconds(50));
     }
 }

@@ -18,6 +18,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -87,6 +88,7 @@ pub struct WorkingCopy {
     workspace: Arc<Workspace>,
     place: PathBuf,
     bytes_max: u64,
+    given_up: AtomicBool,
     phase: Mutex<Phase>,
 }
 
@@ -112,6 +114,7 @@ impl Workspace {
             place: self.overlay.join(CHECKOUT),
             workspace: Arc::clone(self),
             bytes_max,
+            given_up: AtomicBool::new(false),
             phase: Mutex::new(Phase::New),
         })
     }
@@ -169,10 +172,15 @@ impl WorkingCopy {
         self.workspace.lower()
     }
 
+    /// It is not wanted any more: a copy that is being made ends after the file that it is at.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+
     /// Copies. Takes as long as that takes.
     ///
     /// # Errors
-    /// [`CheckoutError`]; nothing is there then. It is one as well when the copy was taken back before.
+    /// [`CheckoutError`]; nothing is there then. It is one as well when it was given up, or the copy was taken back before.
     pub fn make(&self) -> Result<(), CheckoutError> {
         let mut phase = self.phase.lock();
         if *phase != Phase::New {
@@ -193,7 +201,7 @@ impl WorkingCopy {
         let made = fs::DirBuilder::new().mode(0o700).create(&self.place);
         made.map_err(failed("make", CHECKOUT))?;
         let copy = layer::open_root(&self.place).map_err(failed("open", CHECKOUT))?;
-        let made = checkout::make(&layers, &copy, self.bytes_max)?;
+        let made = checkout::make(&layers, &copy, self.bytes_max, &self.given_up)?;
         let directory = layer::open_root(overlay).map_err(failed("open", ""))?;
         made.save(directory, OsStr::new(MADE)).map_err(failed("write", MADE))?;
         Ok(())

@@ -1,6 +1,7 @@
 //! A workspace as plain files, and back.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::super::super::checkout::{self, CheckoutError, Imported, Made};
 use super::*;
@@ -45,7 +46,7 @@ impl Copy {
     fn make(fixture: &Fixture, into: &OwnedFd) -> Self {
         let overlay = layer::open_root(&fixture.overlay).unwrap();
         let name = OsStr::new("made");
-        let mut made = checkout::make(&fixture.layers(), into, 1 << 20).unwrap();
+        let mut made = checkout::make(&fixture.layers(), into, 1 << 20, &AtomicBool::new(false)).unwrap();
         made.save(&overlay, name).unwrap();
         let (loaded, since_ns) = Made::load(&overlay, name).unwrap();
         made.bytes = 0;
@@ -100,7 +101,11 @@ fn a_checkout_is_bounded() {
     let plain = fixture.path("plain");
     fs::create_dir(&plain).unwrap();
     let into = layer::open_root(&plain).unwrap();
-    let error = checkout::make(&fixture.layers(), &into, 9).unwrap_err();
+    let given_up = AtomicBool::new(false);
+    let make = |bytes_max| checkout::make(&fixture.layers(), &into, bytes_max, &given_up);
+    let error = make(9).unwrap_err();
     assert!(matches!(error, CheckoutError::TooLarge(9)), "{error}");
-    assert_eq!(checkout::make(&fixture.layers(), &into, 10).unwrap().bytes, 10);
+    assert_eq!(make(10).unwrap().bytes, 10);
+    given_up.store(true, Ordering::Relaxed);
+    assert!(matches!(make(10), Err(CheckoutError::Over)), "it ends when it is given up");
 }
