@@ -374,7 +374,7 @@ impl Import<'_> {
             match (old, new) {
                 (None, None) => {}
                 // It was not copied, or is not what was copied.
-                (Some((old, _)), None) if old.kind == Kind::Other || old.ctime_ns() >= self.since_ns => {}
+                (Some((old, _)), None) if old.kind == Kind::Other || old.changed_after(self.since_ns - 1) => {}
                 (Some(_), None) => self.remove(level, upper.as_fd(), &name, &path)?,
                 (_, Some(new)) if in_place && !self.is_touched(&new) => {}
                 (Some((old, _)), Some(new)) if old.kind == Kind::Directory && new.kind == Kind::Directory => {
@@ -502,7 +502,7 @@ impl Import<'_> {
     }
 }
 
-/// Whether a file or link is what it was. One that has its size and its time is not read.
+/// Whether a file or link is what it was. Its time says nothing: whoever may write to a file may set that.
 fn is_same(old: &Entry, at: BorrowedFd<'_>, new: &Entry, from: BorrowedFd<'_>, name: &OsStr) -> io::Result<bool> {
     if old.kind != new.kind {
         return Ok(false);
@@ -513,9 +513,6 @@ fn is_same(old: &Entry, at: BorrowedFd<'_>, new: &Entry, from: BorrowedFd<'_>, n
     }
     if old.mode() != new.mode() || old.size() != new.size() {
         return Ok(false);
-    }
-    if old.mtime_ns() == new.mtime_ns() {
-        return Ok(true);
     }
     same_content(&layer::open_file(at, name)?, &layer::open_file(from, name)?)
 }

@@ -81,6 +81,9 @@ pub struct Entry {
     pub stat: Stat,
 }
 
+/// The coarsest clock of a file system, in nanoseconds.
+const COARSE_NS: i128 = 2_000_000_000;
+
 impl Entry {
     /// Permission bits, with set-id and sticky.
     #[must_use]
@@ -110,6 +113,21 @@ impl Entry {
     #[must_use]
     pub fn ctime_ns(&self) -> i128 {
         i128::from(self.stat.st_ctime) * 1_000_000_000 + i128::from(self.stat.st_ctime_nsec)
+    }
+
+    /// Whether anything about it changed after a moment, in nanoseconds since 1970, or may have: a file system that keeps seconds does not tell
+    /// what was before and what was after in one of them. Some keep only every second one.
+    #[must_use]
+    pub fn changed_after(&self, moment_ns: i128) -> bool {
+        self.changed_at_most_ns() > moment_ns
+    }
+
+    /// The last moment at which anything about it may have changed, in nanoseconds since 1970.
+    #[must_use]
+    pub fn changed_at_most_ns(&self) -> i128 {
+        let changed = self.ctime_ns();
+        let coarse = changed % 1_000_000_000 == 0;
+        if coarse { changed + COARSE_NS - 1 } else { changed }
     }
 
     /// Which inode it is, of which file system.
@@ -612,6 +630,19 @@ mod tests {
         assert!(has_origin(&file).unwrap() && !has_origin(&copy).unwrap());
         let again = copy_entry(&root, name("a"), &root, name("b")).unwrap_err();
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+    }
+
+    /// Where a file system keeps seconds only, what happened in the second of a moment may have happened after it.
+    #[test]
+    fn coarse_times_are_not_trusted() {
+        let root = open_root(&std::env::temp_dir()).unwrap();
+        let mut entry = look_at(root).unwrap();
+        (entry.stat.st_ctime, entry.stat.st_ctime_nsec) = (1000, 5);
+        let moment = 1_000_000_000_000;
+        assert!(entry.changed_after(moment + 4) && !entry.changed_after(moment + 5));
+        entry.stat.st_ctime_nsec = 0;
+        assert!(entry.changed_after(moment + 1_999_999_998) && !entry.changed_after(moment + 2_000_000_000));
+        assert!(!entry.changed_after(i128::MAX));
     }
 
     /// What marks a layer is what the kernel's overlay reads: a device 0:0, and an attribute.

@@ -330,7 +330,6 @@ impl Source {
         let bytes = &buffer[..read];
         metrics.child_output.add(read as u64);
         self.write(bytes, clean);
-        self.count(read);
         if let Some(messages) = &self.messages {
             self.withheld = true;
             let credit = SinkCredit {
@@ -339,6 +338,8 @@ impl Source {
             };
             messages.output(Bytes::copy_from_slice(bytes), credit);
         }
+        // Last: whoever waits for it tells of an end that comes after it.
+        self.count(read);
         (Outcome::Ready, read)
     }
 }

@@ -101,26 +101,32 @@ pub(super) fn tally(counts: &mut Counts, how: How) {
     }
 }
 
+/// The first names in a directory, as it gives them: at most so many.
+///
+/// # Errors
+/// The file system's.
+pub(super) fn some_names(directory: impl AsFd, max: usize) -> rustix::io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in Entries::read_from(&directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if !matches!(name, b"." | b"..") {
+            names.push(OsString::from_vec(name.to_vec()));
+        }
+        if names.len() >= max {
+            break;
+        }
+    }
+    Ok(names)
+}
+
 /// The names in a directory, in order.
 ///
 /// # Errors
 /// The file system's, and too many names.
 pub(in super::super) fn names(directory: impl AsFd, path: &[u8]) -> Result<Vec<OsString>, ReviewError> {
-    let read = || -> Result<Vec<OsString>, rustix::io::Errno> {
-        let mut names = Vec::new();
-        for entry in Entries::read_from(&directory)? {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if !matches!(name, b"." | b"..") {
-                names.push(OsString::from_vec(name.to_vec()));
-            }
-            if names.len() > NAMES_MAX {
-                break;
-            }
-        }
-        Ok(names)
-    };
-    let mut names = read().map_err(|error| ReviewError::io("list", path)(error.into()))?;
+    let read = some_names(directory, NAMES_MAX + 1);
+    let mut names = read.map_err(|error| ReviewError::io("list", path)(error.into()))?;
     if names.len() > NAMES_MAX {
         return Err(ReviewError::TooMany {
             path: super::shown(path),
@@ -150,7 +156,7 @@ fn turned_ns(upper: Borrowed<'_>, lower: Borrowed<'_>) -> std::io::Result<i128> 
         return Ok(if same { i128::MIN } else { i128::MAX });
     }
     let apart = entry.ctime_ns() - entry.mtime_ns() > SAME_CHANGE_NS;
-    Ok(if apart { entry.ctime_ns() } else { i128::MIN })
+    Ok(if apart { entry.changed_at_most_ns() } else { i128::MIN })
 }
 
 impl Walk<'_, '_> {

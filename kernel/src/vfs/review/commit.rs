@@ -34,6 +34,9 @@ pub(super) const SYNCED_ONE_BY_ONE_MAX: usize = 32;
 /// The upper in the directory of an overlay.
 pub const UPPER: &str = "upper";
 
+/// The end of the name of a temporary that is made again.
+const AGAIN: &str = "-again";
+
 /// What is left of an upper that was committed, until it is removed.
 const SPENT: &str = "spent";
 
@@ -398,6 +401,7 @@ impl Work<'_> {
         if layer::look(&from, OsStr::new(&temporary))
             .map_err(ReviewError::io("look at", path))?
             .is_none()
+            && !self.stage_again(&temporary, step, path)?
         {
             // It has its name already.
             return Ok(());
@@ -408,6 +412,36 @@ impl Work<'_> {
             tree::remove(&to, name, path)?;
         }
         rustix::fs::renameat(from, &*temporary, to, name).map_err(failed("put in place", path))
+    }
+
+    /// Makes a temporary anew that somebody removed after the mark, of what is still in the upper. False when it has its name already: then its place is
+    /// not what it was before.
+    fn stage_again(&self, temporary: &str, step: &Step, path: &[u8]) -> Result<bool, ReviewError> {
+        let (directory, name) = parted(path);
+        let now = match self.lower.dir(as_path(directory)) {
+            Ok(directory) => layer::look(&directory, name).map_err(ReviewError::io("look at", path))?,
+            Err(error) if is_gone(error) || error == Errno::LOOP => None,
+            Err(error) => return Err(failed("open", directory)(error)),
+        };
+        let as_before = match (&step.before, &now) {
+            (None, None) => true,
+            (Some(stamp), Some(entry)) => stamp.is_of(entry),
+            _ => false,
+        };
+        if !as_before {
+            return Ok(false);
+        }
+        let upper = super::root(&self.overlay.join(UPPER))?;
+        let beside = bytes(step.beside.as_deref().unwrap_or_default())?;
+        let lower = self.lower.dir(as_path(&beside)).map_err(failed("open", &beside))?;
+        // Under another name first: a crash must not leave half of it under this one.
+        let half = format!("{temporary}{AGAIN}");
+        tree::remove(&lower, OsStr::new(&half), &beside)?;
+        if let Some((file, _)) = self.stage_one(&upper, (step, path), &half)? {
+            file.sync_all().map_err(ReviewError::io("write", path))?;
+        }
+        rustix::fs::renameat(&lower, &*half, &lower, temporary).map_err(failed("write", path))?;
+        Ok(true)
     }
 
     fn finish_directory(&self, step: &Step, mode: u32) -> Result<(), ReviewError> {

@@ -15,8 +15,10 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::super::layer::{self, Entry, Kind};
-use super::changes::{Change, Which, tally, walk};
-use super::{Choice, DEPTH_MAX, Layers, ReviewError, as_path, brief, is_within, order, parted, reach, shown, tree};
+use super::changes::{Change, Which, names, tally, walk};
+use super::{
+    Choice, DEPTH_MAX, Layers, ReviewError, as_path, brief, is_within, joined, order, parted, reach, shown, tree,
+};
 
 /// Steps of a plan at most: some hundred bytes each are held in memory.
 pub const STEPS_MAX: usize = 1_000_000;
@@ -202,7 +204,7 @@ pub fn make(layers: &Layers, choice: &Choice, since_ns: Option<i128>) -> Result<
         maker.add(change)?;
         Ok(ControlFlow::Continue(()))
     })?;
-    maker.tell_moved();
+    maker.tell_moved()?;
     Ok(maker.plan)
 }
 
@@ -376,12 +378,12 @@ impl Maker<'_> {
         let why = match (&change.before, &change.after) {
             // What made them differ cannot be told: somebody here, or the workspace. It is not as it was, and so it is asked.
             (Some(before), Some(after)) if before.kind == Kind::Directory && after.kind == Kind::Directory => {
-                (before.ctime_ns() > self.since_ns).then_some(OTHER_MODE)
+                (before.changed_after(self.since_ns)).then_some(OTHER_MODE)
             }
             (Some(_), _) if change.turned_ns > self.since_ns => {
                 Some("a directory that it is in was replaced, or got another mode, meanwhile")
             }
-            (Some(before), after) if before.ctime_ns() > self.since_ns => Some(match (before.kind, after) {
+            (Some(before), after) if before.changed_after(self.since_ns) => Some(match (before.kind, after) {
                 (Kind::Directory, None) => IN_DIRECTORY,
                 (_, None) => "it was changed meanwhile, and would be removed",
                 (_, Some(after)) if after.kind != before.kind => "it became something else meanwhile",
@@ -411,10 +413,11 @@ impl Maker<'_> {
     }
 
     /// Files that were copied from one that is not at their place: what the workspace moved is still in the lower, at a place that differs.
-    fn tell_moved(&mut self) {
+    fn tell_moved(&mut self) -> Result<(), ReviewError> {
         let mut told = false;
+        let mut still: Option<Still> = None;
         for (path, file, inodes) in std::mem::take(&mut self.moved) {
-            let elsewhere = match inodes {
+            let elsewhere = match &inodes {
                 Some(inodes) => inodes.iter().any(|inode| self.known.contains(inode)),
                 // It was moved as it was; or moving it was the last that happened to it: that left a whiteout in the same moment.
                 None => {
@@ -422,7 +425,15 @@ impl Maker<'_> {
                     self.hidden.contains(&(file.size(), file.mtime_ns())) || self.gone_ns.range(moment).next().is_some()
                 }
             };
-            if !elsewhere {
+            if elsewhere {
+                continue;
+            }
+            // Or it was copied in the workspace, or has a second name: then the lower has it where it was, and nothing differs there.
+            let still = match &mut still {
+                Some(still) => still,
+                none => none.insert(Still::look(self.layers)?),
+            };
+            if !still.has(&file, inodes.as_deref()) {
                 self.conflict(&path, GONE);
                 told = true;
             }
@@ -432,6 +443,7 @@ impl Maker<'_> {
                 .conflicts
                 .sort_by(|one, other| order(one.path.as_bytes(), other.path.as_bytes()));
         }
+        Ok(())
     }
 
     /// Whether a file of the upper was copied from one that the lower has not any more.
@@ -444,10 +456,55 @@ impl Maker<'_> {
         let Some(origin) = layer::origin(&*file).map_err(failed())? else {
             return Ok(Removed::No);
         };
-        if self.nearest(&change.path)?.1.ctime_ns() <= self.since_ns {
+        if !self.nearest(&change.path)?.1.changed_after(self.since_ns) {
             return Ok(Removed::No);
         }
         Ok(Removed::Unless(origin.inodes()))
+    }
+}
+
+/// The files that the lower has in those directories that the workspace has a copy of: what was copied into the upper came out of one of them.
+#[derive(Default)]
+struct Still {
+    inodes: HashSet<u64>,
+    /// Their sizes and times.
+    like: HashSet<(u64, i128)>,
+}
+
+impl Still {
+    fn look(layers: &Layers) -> Result<Self, ReviewError> {
+        let mut still = Self::default();
+        let mut waiting = vec![(Vec::new(), 0)];
+        while let Some((path, depth)) = waiting.pop() {
+            let failed = |error: Errno| ReviewError::io("look at", &path)(error.into());
+            let upper = reach::way(&layers.upper, &path, reach::READ).map_err(failed)?;
+            for name in names(&upper, &path)? {
+                let entry = layer::look(&upper, &name).map_err(ReviewError::io("look at", &path))?;
+                if entry.is_some_and(|entry| entry.kind == Kind::Directory) && depth < DEPTH_MAX {
+                    waiting.push((joined(&path, &name), depth + 1));
+                }
+            }
+            let lower = match layers.lower.dir(as_path(&path)) {
+                Ok(lower) => lower,
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS | Errno::XDEV) => continue,
+                Err(error) => return Err(failed(error)),
+            };
+            for name in names(&lower, &path)? {
+                let entry = layer::look(&lower, &name).map_err(ReviewError::io("look at", &path))?;
+                if let Some(entry) = entry.filter(|entry| entry.kind == Kind::File) {
+                    still.inodes.insert(entry.identity().1);
+                    still.like.insert((entry.size(), entry.mtime_ns()));
+                }
+            }
+        }
+        Ok(still)
+    }
+
+    fn has(&self, file: &Entry, inodes: Option<&[u64]>) -> bool {
+        match inodes {
+            Some(inodes) => inodes.iter().any(|inode| self.inodes.contains(inode)),
+            None => self.like.contains(&(file.size(), file.mtime_ns())),
+        }
     }
 }
 

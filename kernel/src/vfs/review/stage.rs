@@ -8,13 +8,14 @@ use std::fs::File;
 
 use rustix::fs::Mode;
 
+use super::super::beneath::Beneath;
 use super::super::layer::{self, Kind};
 use super::changes::fill;
 use super::commit::{Done, SYNCED_ONE_BY_ONE_MAX, Work, bytes, failed};
 use super::plan::{Step, What};
 use super::{Layers, ReviewError, as_path, parted, reach};
 
-/// Bytes of holes in a file that is hashed, at most: a hole costs nothing on the disk, and time when it is read.
+/// Bytes of holes in the files of a commit that are hashed, at most: a hole costs nothing on the disk, and time when it is read.
 const HASHED_HOLES_MAX: u64 = 1 << 30;
 
 /// Bytes that are hashed at once.
@@ -26,15 +27,15 @@ impl Work<'_> {
         self.open()?;
         let mut digest = blake3::Hasher::new();
         let mut hashes = Vec::with_capacity(self.steps.len());
-        let mut written = 0;
+        let (mut written, mut holes_left) = (0, HASHED_HOLES_MAX);
         let one_by_one = self.puts().count() <= SYNCED_ONE_BY_ONE_MAX;
         for (number, step) in self.steps.iter().enumerate() {
             let path = bytes(&step.path)?;
             let mut hash = None;
             if step.what == What::Put {
                 self.fault.step()?;
-                if let Some((file, length)) = self.stage_one(layers, number, step, &path)? {
-                    hash = hash_of(&file).map_err(ReviewError::io("read", &path))?;
+                if let Some((file, length)) = self.stage_one(&layers.upper, (step, &path), &self.head.temporary(number))? {
+                    hash = hash_of(&file, &mut holes_left).map_err(ReviewError::io("read", &path))?;
                     if one_by_one {
                         file.sync_all().map_err(ReviewError::io("write", &path))?;
                     }
@@ -57,20 +58,18 @@ impl Work<'_> {
         Ok((done, hashes))
     }
 
-    /// A file's temporary, and its length; of a link nothing is told.
-    fn stage_one(
+    /// Makes a step's temporary under that name. Returns a file, and its length; of a link nothing.
+    pub(super) fn stage_one(
         &self,
-        layers: &Layers,
-        number: usize,
-        step: &Step,
-        path: &[u8],
+        upper: &Beneath,
+        (step, path): (&Step, &[u8]),
+        temporary: &str,
     ) -> Result<Option<(File, u64)>, ReviewError> {
         let (directory, name) = parted(path);
-        let upper = reach::way(&layers.upper, directory, reach::READ).map_err(failed("open", directory))?;
+        let upper = reach::way(upper, directory, reach::READ).map_err(failed("open", directory))?;
         let beside = bytes(step.beside.as_deref().unwrap_or_default())?;
         let lower = self.lower.dir(as_path(&beside)).map_err(failed("open", &beside))?;
-        let temporary = self.head.temporary(number);
-        let temporary = OsStr::new(&temporary);
+        let temporary = OsStr::new(temporary);
         let entry = layer::look(&upper, name).map_err(ReviewError::io("look at", path))?;
         if entry.is_some_and(|entry| entry.kind == Kind::Symlink) {
             layer::copy_symlink(&upper, name, &lower, temporary).map_err(ReviewError::io("stage", path))?;
@@ -111,12 +110,15 @@ impl Work<'_> {
     }
 }
 
-fn hash_of(mut file: &File) -> std::io::Result<Option<blake3::Hash>> {
+/// The hash of a file; none of one that has more holes than may still be read.
+fn hash_of(mut file: &File, holes_left: &mut u64) -> std::io::Result<Option<blake3::Hash>> {
     use std::io::Seek as _;
     let stat = layer::look_at(file)?.stat;
     let allocated = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
-    if u64::try_from(stat.st_size).unwrap_or(0).saturating_sub(allocated) > HASHED_HOLES_MAX {
-        return Ok(None);
+    let holes = u64::try_from(stat.st_size).unwrap_or(0).saturating_sub(allocated);
+    match holes_left.checked_sub(holes) {
+        Some(left) => *holes_left = left,
+        None => return Ok(None),
     }
     file.rewind()?;
     let mut hasher = blake3::Hasher::new();

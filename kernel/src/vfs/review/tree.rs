@@ -3,19 +3,20 @@
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, Mode, StatxFlags};
+use rustix::fs::{AtFlags, Mode, RenameFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::super::beneath::Beneath;
 use super::super::layer::{self, Entry, Kind};
-use super::changes::names;
+use super::super::temporary::with_new_name;
+use super::changes::{names, some_names};
 use super::{DEPTH_MAX, ReviewError, as_path, joined, reach};
 
 /// Directories in directories that are removed in one go; what is deeper is brought up first, so that any depth ends.
 const AT_ONCE: usize = 100;
 
-/// Names of what was brought up, until it is removed.
-const DEEP: &str = ".astrid-deep-";
+/// Names that are held at once: a directory may have any number.
+const NAMES_AT_ONCE: usize = 65_536;
 
 /// Which mount something that is open is in; where the system does not tell, its device.
 ///
@@ -40,35 +41,21 @@ pub(super) fn mount_of(open: impl AsFd) -> rustix::io::Result<u64> {
 /// # Errors
 /// The file system's, naming the path. What is removed by then stays so.
 pub fn remove(directory: impl AsFd, name: &OsStr, path: &[u8]) -> Result<(), ReviewError> {
-    let mut removal = Removal {
-        top: directory.as_fd(),
+    let removal = Removal {
         mount: mount_of(&directory).map_err(|error| ReviewError::io("remove", path)(error.into()))?,
-        deep: 0,
+        top: None,
     };
-    removal.remove(directory.as_fd(), name, path, 0)?;
-    let mut done = 0;
-    while done < removal.deep {
-        let name = format!("{DEEP}{done}");
-        removal.remove(directory.as_fd(), OsStr::new(&name), path, 0)?;
-        done += 1;
-    }
-    Ok(())
+    removal.remove(directory.as_fd(), name, path, 0)
 }
 
 struct Removal<'a> {
-    top: BorrowedFd<'a>,
     mount: u64,
-    deep: u64,
+    /// The directory that is removed: what is too deep in it is moved there, where it is removed as well, whatever happens.
+    top: Option<BorrowedFd<'a>>,
 }
 
 impl Removal<'_> {
-    fn remove(
-        &mut self,
-        directory: BorrowedFd<'_>,
-        name: &OsStr,
-        path: &[u8],
-        depth: usize,
-    ) -> Result<(), ReviewError> {
+    fn remove(&self, directory: BorrowedFd<'_>, name: &OsStr, path: &[u8], depth: usize) -> Result<(), ReviewError> {
         let failed = |error: Errno| ReviewError::io("remove", path)(error.into());
         match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
@@ -81,13 +68,24 @@ impl Removal<'_> {
         if mount_of(&below).map_err(failed)? != self.mount {
             return Err(failed(Errno::BUSY));
         }
-        if depth >= AT_ONCE {
-            let up = format!("{DEEP}{}", self.deep);
-            self.deep += 1;
-            return rustix::fs::renameat(directory, name, self.top, &*up).map_err(failed);
+        if let Some(top) = self.top.filter(|_| depth >= AT_ONCE) {
+            let moved = with_new_name(|up| {
+                rustix::fs::renameat_with(directory, name, top, up, RenameFlags::NOREPLACE)
+            });
+            return moved.map(drop).map_err(failed);
         }
-        for inner in names(&below, path)? {
-            self.remove(below.as_fd(), &inner, &joined(path, &inner), depth + 1)?;
+        let within = Removal {
+            mount: self.mount,
+            top: self.top.or(Some(below.as_fd())),
+        };
+        loop {
+            let names = some_names(&below, NAMES_AT_ONCE).map_err(failed)?;
+            if names.is_empty() {
+                break;
+            }
+            for inner in names {
+                within.remove(below.as_fd(), &inner, &joined(path, &inner), depth + 1)?;
+            }
         }
         match rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),

@@ -86,6 +86,68 @@ fn a_crash_at_every_step_leaves_old_or_new() {
     }
 }
 
+/// What waits for its place when a crash comes may be taken for rubbish by whom the directory belongs to: it is made again, and nothing is lost.
+#[test]
+fn what_was_tidied_away_is_made_again() {
+    let new = committed();
+    let mut tidied = 0;
+    for after in 0.. {
+        let fixture = Fixture::corpus();
+        let plan = fixture.plan(&Choice::all(), None);
+        if fixture.commit_with(&plan, &mut Fault::after(after)).is_ok() {
+            break;
+        }
+        let committed = fixture.overlay.join("journal/committed").exists();
+        let mut tidy = || {
+            for name in tree_of(&fixture.lower).keys().filter(|name| name.contains(".astrid-commit-")) {
+                fs::remove_file(fixture.lower.join(name)).unwrap();
+                tidied += u64::from(committed);
+            }
+        };
+        tidy();
+        let mut again = 0;
+        while matches!(recovered(&fixture, &mut Fault::after(again)), Err(ReviewError::Stopped)) {
+            tidy();
+            again += 1 + again / 2;
+        }
+        if committed {
+            assert_eq!(tree_of(&fixture.lower), new, "after {after}");
+            assert_eq!(fixture.changes(), Vec::<String>::new());
+        }
+    }
+    assert!(tidied > 50, "{tidied}");
+}
+
+/// What somebody changed after it was put in place, before the rest was, stays.
+#[test]
+fn what_is_in_place_is_not_made_again() {
+    let fixture = Fixture::new();
+    fixture.below("a", "1\n");
+    fixture.above("a", "2\n");
+    fixture.above("z", "2\n");
+    for after in 0.. {
+        let plan = fixture.plan(&Choice::all(), None);
+        fixture.commit_with(&plan, &mut Fault::after(after)).unwrap_err();
+        if fs::read(fixture.lower.join("a")).unwrap() == b"2\n" {
+            break;
+        }
+        recovered(&fixture, &mut Fault::default()).unwrap();
+        fixture.below("a", "1\n");
+        fixture.above("a", "2\n");
+        fixture.above("z", "2\n");
+        fs::remove_file(fixture.lower.join("z")).ok();
+    }
+    assert!(!fixture.lower.join("z").exists());
+    fs::remove_file(fixture.lower.join("a")).unwrap();
+    fixture.below("a", "mine\n");
+    assert_eq!(
+        recovered(&fixture, &mut Fault::default()).unwrap(),
+        Recovered::Completed
+    );
+    assert_eq!(fs::read(fixture.lower.join("a")).unwrap(), b"mine\n");
+    assert_eq!(fs::read(fixture.lower.join("z")).unwrap(), b"2\n");
+}
+
 /// Some paths go, with the directories that they need; the rest stays as it was.
 #[test]
 fn some_paths_are_committed() {
@@ -145,6 +207,28 @@ fn conflicts_are_named() {
     fs::create_dir(fixture.lower.join("mode")).unwrap();
     let named = ["dir/edited", "edited", "gone/b/c", "mode", "new", "replaced/theirs"];
     assert_eq!(conflicts(&fixture, since), named);
+}
+
+/// A second name of a file that was copied up, or a copy of it, is no file that somebody removed: the lower has it where it was.
+#[test]
+fn copies_in_the_workspace_are_no_conflicts() {
+    let fixture = Fixture::new();
+    fixture.below("d/f", "f\n");
+    fixture.below("d/g", "gg\n");
+    let since = fixture.now();
+    fixture.later_than(since + 100_000_000);
+    for name in ["f", "g"] {
+        let lower = fixture.lower.join("d").join(name);
+        fixture.above(&format!("d/{name}.bak"), &fs::read_to_string(&lower).unwrap());
+        let copy = fs::File::open(fixture.upper().join(format!("d/{name}.bak"))).unwrap();
+        layer::mark_origin(&copy).unwrap();
+        copy.set_modified(fs::metadata(&lower).unwrap().modified().unwrap())
+            .unwrap();
+    }
+    fixture.below("d/theirs", "t\n");
+    assert_eq!(conflicts(&fixture, since), Vec::<String>::new());
+    fs::remove_file(fixture.lower.join("d/g")).unwrap();
+    assert_eq!(conflicts(&fixture, since), ["d/g.bak"]);
 }
 
 /// A directory of the lower that became a link meanwhile is a conflict; it is never followed, also when the commit is forced.

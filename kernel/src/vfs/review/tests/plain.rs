@@ -25,7 +25,7 @@ fn a_checkout_is_worked_on_and_taken_over() {
     assert_eq!(nothing, Imported::default());
     assert_eq!(fixture.changes(), before);
     let script = "rm -r dir new-dir link; mkdir -p gone/b removed; echo again > gone/b/c; echo x > removed/x; ln -s other link; \
-        chmod 600 same; echo more >> edited; rm directory-to-file; mkdir directory-to-file; echo n > directory-to-file/n; mkdir dir; echo d > dir/d";
+        chmod 600 same; echo more >> edited; cp -p touched t; echo TOUCHED > touched; truncate -s 7 touched; touch -r t touched; rm t; rm directory-to-file; mkdir directory-to-file; echo n > directory-to-file/n; mkdir dir; echo d > dir/d";
     let ran = std::process::Command::new("sh")
         .current_dir(&plain)
         .args(["-ec", script])

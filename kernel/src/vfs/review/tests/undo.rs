@@ -95,3 +95,21 @@ fn any_depth_is_rolled_back() {
     assert_eq!(fixture.changes(), Vec::<String>::new());
     assert_eq!(fs::read_dir(&fixture.overlay).unwrap().count(), 1);
 }
+
+/// What is removed by a commit may be deeper than is removed at once, beside whatever is there, and have any number of names.
+#[test]
+fn any_depth_and_width_is_removed() {
+    let fixture = Fixture::new();
+    let deep = vec!["d"; 150].join("/");
+    fixture.below(&format!("gone/{deep}/x"), "x\n");
+    fixture.below(".astrid-new-0/mine", "mine\n");
+    fixture.gone("gone");
+    fixture.commit_some(&[]);
+    assert_eq!(tree_of(&fixture.lower).len(), 2);
+    fs::create_dir(fixture.upper().join("wide")).unwrap();
+    for name in 0..70_000 {
+        fs::File::create(fixture.upper().join(format!("wide/{name}"))).unwrap();
+    }
+    rollback::path(&fixture.overlay, &fixture.layers(), b"wide").unwrap();
+    assert_eq!(fs::read_dir(fixture.upper()).unwrap().count(), 0);
+}
