@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 use super::layer::{self, Entry, Kind};
 use super::review::changes::{names, same_content};
-use super::review::{DEPTH_MAX, Layers, ReviewError, joined, shown, tree};
+use super::review::{DEPTH_MAX, Layers, ReviewError, brief, joined, tree};
 
 /// Where something waits for its place in the upper, beside it.
 const ASIDE: &str = "aside";
@@ -131,10 +131,12 @@ pub struct Imported {
     pub written: u64,
     /// Paths that are gone.
     pub removed: u64,
+    /// Directories that are nested too deep, and were not taken over.
+    pub left_out: u64,
 }
 
 fn failed(action: &'static str, path: &[u8]) -> impl Fn(io::Error) -> ReviewError {
-    let path = shown(path);
+    let path = brief(path);
     move |source| ReviewError::Io {
         action,
         path: path.clone(),
@@ -222,6 +224,7 @@ pub fn make(
         left: bytes_max,
         made: Made::default(),
         given_up,
+        left_out: None,
     };
     copying
         .fill(&level, into.as_fd(), &[], 0)
@@ -238,11 +241,17 @@ struct Copying<'a> {
     left: u64,
     made: Made,
     given_up: &'a AtomicBool,
+    /// How many directories were left out that are too deep; where that is an error, none.
+    left_out: Option<u64>,
 }
 
 impl Copying<'_> {
     fn fill(&mut self, level: &Level, into: BorrowedFd<'_>, path: &[u8], depth: usize) -> Result<(), CheckoutError> {
-        deep(path, depth)?;
+        if depth > DEPTH_MAX {
+            let left_out = self.left_out.as_mut().ok_or_else(|| ReviewError::TooDeep { path: brief(path) })?;
+            *left_out += 1;
+            return Ok(());
+        }
         let own = layer::look_at(into).map_err(failed("look at", path))?;
         self.made.places.insert(own.identity().1, place(path));
         for name in level.names(path)? {
@@ -272,13 +281,6 @@ impl Copying<'_> {
         }
         Ok(())
     }
-}
-
-fn deep(path: &[u8], depth: usize) -> Result<(), ReviewError> {
-    if depth > DEPTH_MAX {
-        return Err(ReviewError::TooDeep { path: shown(path) });
-    }
-    Ok(())
 }
 
 /// Makes the upper show what was changed in a directory since it was [made](make). `since_ns` is when that was, in nanoseconds since 1970, as
@@ -326,7 +328,9 @@ impl Import<'_> {
         depth: usize,
         in_place: bool,
     ) -> Result<bool, ReviewError> {
-        deep(path, depth)?;
+        if depth > DEPTH_MAX {
+            return Ok(true);
+        }
         let own = layer::look_at(directory).map_err(failed("look at", path))?;
         let in_place = in_place && self.made.had(&own, path);
         let mut is = !in_place || own.ctime_ns() >= self.since_ns;
@@ -357,7 +361,10 @@ impl Import<'_> {
         path: &[u8],
         (depth, in_place): (usize, bool),
     ) -> Result<(), ReviewError> {
-        deep(path, depth)?;
+        if depth > DEPTH_MAX {
+            self.done.left_out += 1;
+            return Ok(());
+        }
         let Some(upper) = &level.upper else { return Ok(()) };
         let own = layer::look_at(from).map_err(failed("look at", path))?;
         let in_place = in_place && self.made.had(&own, path);
@@ -383,7 +390,7 @@ impl Import<'_> {
                     self.directory(&below, from.as_fd(), &path, (depth + 1, in_place))?;
                 }
                 (Some((old, at)), Some(new)) if is_same(&old, at, &new, from, &name).map_err(&failed)? => {}
-                (_, Some(new)) => self.put(level, upper.as_fd(), &name, (from, &new), &path)?,
+                (_, Some(new)) => self.put(level, upper.as_fd(), &name, (from, &new), &path, depth)?,
             }
         }
         Ok(())
@@ -446,6 +453,7 @@ impl Import<'_> {
         name: &OsStr,
         (from, new): (BorrowedFd<'_>, &Entry),
         path: &[u8],
+        depth: usize,
     ) -> Result<(), ReviewError> {
         let failed = failed("take over", path);
         let aside = OsStr::new(ASIDE);
@@ -458,15 +466,17 @@ impl Import<'_> {
                     left: u64::MAX,
                     made: Made::default(),
                     given_up: &AtomicBool::new(false),
+                    left_out: Some(0),
                 };
                 let all = Level {
                     upper: None,
                     lower: Some(like),
                 };
-                copying.fill(&all, made.as_fd(), path, 0).map_err(|error| match error {
+                copying.fill(&all, made.as_fd(), path, depth + 1).map_err(|error| match error {
                     CheckoutError::Review(error) => error,
-                    _ => ReviewError::TooDeep { path: shown(path) },
+                    _ => ReviewError::TooDeep { path: brief(path) },
                 })?;
+                self.done.left_out += copying.left_out.unwrap_or(0);
                 layer::set_mtime(&made, new.mtime_ns()).map_err(&failed)?;
                 if below.is_some_and(|(entry, _)| entry.kind == Kind::Directory) {
                     layer::make_opaque(&made).map_err(&failed)?;

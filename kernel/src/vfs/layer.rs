@@ -317,6 +317,17 @@ pub fn mark_origin(file: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::fsetxattr(file, ORIGIN, b"", XattrFlags::empty())?)
 }
 
+/// Says that a file or directory was copied from what another one was copied from, if that says so.
+///
+/// # Errors
+/// The file systems'.
+pub fn copy_origin(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
+    match origin(from)? {
+        Some(Origin(handle)) => Ok(rustix::fs::fsetxattr(to, ORIGIN, &handle, XattrFlags::empty())?),
+        None => Ok(()),
+    }
+}
+
 fn attribute(file: impl AsFd, name: &str) -> io::Result<Option<Vec<u8>>> {
     // What is asked here is a letter or an opaque handle: longer values are cut by nobody, they are an error.
     let mut value = [0; 256];

@@ -8,18 +8,23 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::beneath::{Beneath, ENTRY_BYTES, Extent, FileType, Stat};
+use super::beneath::{Beneath, ENTRY_BYTES, Extent, FileType, Stat, names_in, stat_in};
 use super::error::Fault;
+use super::reach;
 
 /// Directories that are remembered to be looked into, at most: what bounds the memory of a walk.
 const PENDING_MAX: usize = 1 << 20;
 
 /// Files with more than one name that are remembered, at most: more are counted by their names.
 const LINKED_MAX: usize = 1 << 16;
+
+/// Directories in directories that are counted, at most: each one on the way is an open file.
+const DEPTH_MAX: usize = 500;
 
 /// What every file system that we know allocates at once, in bytes.
 const BLOCK_BYTES: u64 = 4096;
@@ -115,29 +120,67 @@ pub struct Usage {
     pub entries: u64,
 }
 
-/// What a directory and everything below it take. What vanishes meanwhile is not counted; a directory that is closed to us counts alone.
+/// What a directory and everything below it take. What vanishes meanwhile is not counted; what is closed to us is opened to be counted, unless it is
+/// somebody else's: then it counts alone.
 ///
 /// # Errors
-/// [`Fault::TooMany`] above `entries_max`, and the system's.
+/// [`Fault::TooMany`] above `entries_max`, [`Fault::Unsupported`] when directories are nested too deep, and the system's.
 pub fn usage(root: &Beneath, entries_max: u64) -> Result<Usage, Fault> {
-    let mut usage = Usage {
-        bytes: root.stat(Path::new(""))?.taken,
-        entries: 0,
+    let mut count = Count {
+        usage: Usage {
+            bytes: root.stat(Path::new(""))?.taken,
+            entries: 0,
+        },
+        linked: HashSet::new(),
+        entries_max,
     };
-    let mut linked = HashSet::new();
-    each_below(root, Path::new(""), |visit| {
-        let Visit::Entry(_, stat) = visit else { return Ok(()) };
-        usage.entries += 1;
-        if usage.entries > entries_max {
-            return Err(Fault::TooMany(entries_max));
+    let root = reach::way(root, b"", reach::READ)?;
+    count.below(&root, 0)?;
+    Ok(count.usage)
+}
+
+struct Count {
+    usage: Usage,
+    linked: HashSet<(u64, u64)>,
+    entries_max: u64,
+}
+
+impl Count {
+    fn below(&mut self, dir: impl AsFd, depth: usize) -> Result<(), Fault> {
+        if depth > DEPTH_MAX {
+            return Err(Fault::Unsupported("directories are nested more than 500 deep"));
         }
-        let several = stat.kind != FileType::Directory && stat.links > 1;
-        if !several || linked.len() >= LINKED_MAX || linked.insert(stat.identity) {
-            usage.bytes = usage.bytes.saturating_add(stat.taken);
+        let mut directories = Vec::new();
+        for entry in names_in(dir.as_fd())? {
+            let (name, _) = entry?;
+            let stat = match stat_in(&dir, &name) {
+                Err(Errno::NOENT) => continue,
+                stat => stat?,
+            };
+            self.usage.entries += 1;
+            if self.usage.entries > self.entries_max {
+                return Err(Fault::TooMany(self.entries_max));
+            }
+            if stat.kind == FileType::Directory {
+                directories.push(name);
+            }
+            let several = stat.kind != FileType::Directory && stat.links > 1;
+            if !several || self.linked.len() >= LINKED_MAX || self.linked.insert(stat.identity) {
+                self.usage.bytes = self.usage.bytes.saturating_add(stat.taken);
+            }
+        }
+        for name in directories {
+            match reach::directory(&dir, &name, reach::READ) {
+                Ok(below) => self.below(&below, depth + 1)?,
+                Err(error) => match Errno::from_io_error(&error) {
+                    // It vanished, or is something else now; or it is somebody else's.
+                    Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => {}
+                    _ => return Err(error.into()),
+                },
+            }
         }
         Ok(())
-    })?;
-    Ok(usage)
+    }
 }
 
 /// Removes a directory and everything below it, or a file. Returns nothing: what was freed is in the room.
@@ -207,7 +250,7 @@ pub(super) fn each_below(
             .map(|entry| entry.map(|(name, _)| name))
             .collect::<Result<_, _>>()?;
         for name in names {
-            let stat = match super::beneath::stat_in(&dir, &name) {
+            let stat = match stat_in(&dir, &name) {
                 Err(Errno::NOENT) => continue,
                 stat => stat?,
             };

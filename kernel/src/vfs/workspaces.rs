@@ -428,7 +428,8 @@ impl Workspace {
 
     /// From the first use on, what changes in the lower is a conflict.
     fn begin(&self, state: &mut State) -> io::Result<()> {
-        let stale = state.users == 0 && state.left.is_some_and(|left| left.elapsed() >= FORGOTTEN_AFTER);
+        let unused = state.users == 0 && !state.lent && state.alone.is_none();
+        let stale = unused && state.left.is_some_and(|left| left.elapsed() >= FORGOTTEN_AFTER);
         if state.since_ns.is_none() || stale && self.is_unwritten() {
             let now = self.now_ns()?;
             self.keep_since(state, Some(now))?;

@@ -23,10 +23,11 @@ use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 
 use super::super::beneath::Beneath;
+use super::super::reach;
 use super::super::layer::{self, Kind};
 use super::journal::{Found, Head, Journal};
 use super::plan::{Plan, Step, What};
-use super::{Layers, ReviewError, as_path, obstacles, parted, reach, tree};
+use super::{Layers, ReviewError, as_path, obstacles, parted, tree};
 
 /// Files that are each waited for until they are on disk; of more the whole file system is.
 pub(super) const SYNCED_ONE_BY_ONE_MAX: usize = 32;

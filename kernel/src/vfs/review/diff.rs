@@ -12,9 +12,10 @@ use astrid_wire::control::workspace::{Differences, EntryKind, FileDiff, Side, es
 use similar::{ChangeTag, DiffOp, TextDiff};
 
 use super::super::beneath::Beneath;
+use super::super::reach;
 use super::super::layer::{self, Entry, Kind};
 use super::changes::{self, Change, Which, fill};
-use super::{Choice, DEPTH_MAX, Layers, ReviewError, as_path, parted, reach};
+use super::{Choice, DEPTH_MAX, Layers, ReviewError, as_path, parted};
 
 /// Bytes of a file that is shown as text at most. Two of them, with every byte escaped, are less than a frame.
 pub const TEXT_BYTES_MAX: u64 = 512 << 10;

@@ -9,7 +9,6 @@
 //! - [`journal`]: the plan on disk, and the point after which a crash completes it;
 //! - [`commit`]: carries a plan out, and completes or undoes one that was cut short;
 //! - `obstacles`: why a plan could not be carried out to its end;
-//! - `reach`: what programs closed to everybody;
 //! - [`rollback`]: drops differences;
 //! - [`snapshot`]: keeps states, and goes back to them;
 //! - `stage`: new contents beside their places;
@@ -21,7 +20,6 @@ pub mod diff;
 pub mod journal;
 mod obstacles;
 pub mod plan;
-mod reach;
 pub mod rollback;
 pub mod snapshot;
 mod stage;
@@ -157,7 +155,7 @@ pub fn shown(path: &[u8]) -> String {
 }
 
 /// A path in a sentence: of a long one the beginning and the end.
-fn brief(path: &[u8]) -> String {
+pub(super) fn brief(path: &[u8]) -> String {
     let text = shown(path);
     let length = text.chars().count();
     if length <= BRIEF_MAX {

@@ -13,11 +13,12 @@ use rustix::fs::{Access, AtFlags, StatVfsMountFlags, Statx, StatxAttributes, Sta
 use rustix::io::Errno;
 
 use super::super::beneath::Beneath;
+use super::super::reach;
 use super::super::layer::{self, Kind};
 use super::changes::names;
 use super::plan::{Step, What};
 use super::tree::mount_of;
-use super::{DEPTH_MAX, ReviewError, as_path, brief, joined, order, parted, reach};
+use super::{DEPTH_MAX, ReviewError, as_path, brief, joined, order, parted};
 
 /// Paths that are named at most, so that they fit into the text of a problem; all are counted.
 const NAMED_MAX: usize = 4;

@@ -8,10 +8,11 @@ use std::path::Path;
 use rustix::fs::{Mode, RenameFlags};
 use rustix::io::Errno;
 
+use super::super::reach;
 use super::super::layer::{self, Kind};
 use super::changes::names;
 use super::commit::{Fault, empty_upper};
-use super::{Layers, ReviewError, as_path, parted, reach, tree};
+use super::{Layers, ReviewError, as_path, parted, tree};
 
 /// Where something waits to be removed, or to be put in place, beside the upper.
 pub(super) const ASIDE: &str = "aside";

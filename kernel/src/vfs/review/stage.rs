@@ -9,11 +9,12 @@ use std::fs::File;
 use rustix::fs::Mode;
 
 use super::super::beneath::Beneath;
+use super::super::reach;
 use super::super::layer::{self, Kind};
 use super::changes::fill;
 use super::commit::{Done, SYNCED_ONE_BY_ONE_MAX, Work, bytes, failed};
 use super::plan::{Step, What};
-use super::{Layers, ReviewError, as_path, parted, reach};
+use super::{Layers, ReviewError, as_path, parted};
 
 /// Bytes of holes in the files of a commit that are hashed, at most: a hole costs nothing on the disk, and time when it is read.
 const HASHED_HOLES_MAX: u64 = 1 << 30;

@@ -7,10 +7,11 @@ use rustix::fs::{AtFlags, Mode, RenameFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::super::beneath::Beneath;
+use super::super::reach;
 use super::super::layer::{self, Entry, Kind};
 use super::super::temporary::with_new_name;
 use super::changes::{names, some_names};
-use super::{DEPTH_MAX, ReviewError, as_path, joined, reach};
+use super::{DEPTH_MAX, ReviewError, as_path, joined};
 
 /// Directories in directories that are removed in one go; what is deeper is brought up first, so that any depth ends.
 const AT_ONCE: usize = 100;
@@ -180,6 +181,7 @@ fn copy_upper_at(
     if layer::is_opaque(from).map_err(failed())? {
         layer::make_opaque(&made).map_err(failed())?;
     }
+    layer::copy_origin(from, &made).map_err(failed())?;
     let mut bytes = 0;
     for name in names(from, path)? {
         let path = joined(path, &name);
@@ -196,9 +198,7 @@ fn copy_upper_at(
                 let file = reach::file(from, &name).map_err(failed())?;
                 let copied = layer::copy_file_with(&file, &made, &name, |copy| {
                     layer::copy_attributes(&*file, copy)?;
-                    if layer::has_origin(&*file)? {
-                        layer::mark_origin(copy)?;
-                    }
+                    layer::copy_origin(&*file, copy)?;
                     rustix::fs::fchmod(copy, Mode::from_raw_mode(entry.mode()))?;
                     layer::set_mtime(copy, entry.mtime_ns())
                 });

@@ -280,6 +280,31 @@ fn empty_files_are_not_free() {
     }
 }
 
+/// What is closed is counted as well, and has the mode that it had; what is too deep to be counted is an error.
+#[test]
+fn nothing_is_hidden_from_the_count() {
+    let root = tempfile::tempdir().unwrap();
+    let path = |name: &str| root.path().join(name);
+    fs::create_dir_all(path("closed/in")).unwrap();
+    fs::write(path("closed/in/big"), vec![1; 100_000]).unwrap();
+    for (name, mode) in [("closed/in", 0), ("closed", 0o300)] {
+        fs::set_permissions(path(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let used = || space::usage(&Beneath::open(root.path()).unwrap(), 5000);
+    assert!(used().unwrap().bytes > 100_000);
+    assert_eq!(fs::metadata(path("closed")).unwrap().mode() & 0o777, 0o300);
+    fs::set_permissions(path("closed"), fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(fs::metadata(path("closed/in")).unwrap().mode() & 0o777, 0);
+    fs::set_permissions(path("closed/in"), fs::Permissions::from_mode(0o700)).unwrap();
+    let mut deep = root.path().to_owned();
+    for _ in 0..600 {
+        deep.push("d");
+    }
+    fs::create_dir_all(deep).unwrap();
+    assert!(matches!(used(), Err(Fault::Unsupported(_))));
+    also_as_user("vfs::tests::overlay::nothing_is_hidden_from_the_count");
+}
+
 /// Pages follow each other by names, whatever is made meanwhile, and merge both layers.
 #[test]
 fn listing_goes_on_after_a_name() {

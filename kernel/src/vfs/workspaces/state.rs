@@ -99,6 +99,7 @@ impl State {
             Lent::No if self.tree.as_ref().is_some_and(|tree| Arc::strong_count(tree) > 1) => false,
             Lent::No => {
                 (self.lent, self.mounted, self.tree) = (false, None, None);
+                self.left = Some(Instant::now());
                 true
             }
         }

@@ -107,6 +107,19 @@ fn a_workspace_is_forgotten() {
     fixture.workspaces.of(&who("a")).unwrap().enter().unwrap();
 }
 
+/// As long as programs have it, it is used, however long nobody else looks: what changes in the lower meanwhile is a conflict.
+#[test]
+fn programs_use_a_workspace() {
+    let fixture = Fixture::new();
+    let workspace = fixture.workspaces.of(&who("a")).unwrap();
+    workspace.lend().unwrap();
+    let since = workspace.since_ns().unwrap();
+    let long_ago = || Instant::now().checked_sub(FORGOTTEN_AFTER);
+    workspace.state.lock().left = long_ago();
+    let _guard = workspace.enter().unwrap();
+    assert_eq!(workspace.since_ns(), Some(since));
+}
+
 /// A copy is its program's alone, and what was done to it is in the workspace afterwards.
 #[test]
 fn a_copy_is_worked_on_alone() {
@@ -121,7 +134,11 @@ fn a_copy_is_worked_on_alone() {
     assert_eq!(workspace.tree().unwrap_err().fault, Fault::Busy);
     copy.make().unwrap();
     fs::write(copy.place().join("x"), "changed").unwrap();
-    assert_eq!(copy.take_back().unwrap(), Imported { written: 1, removed: 0 });
+    let one = Imported {
+        written: 1,
+        ..Imported::default()
+    };
+    assert_eq!(copy.take_back().unwrap(), one);
     assert_eq!(copy.take_back().unwrap(), Imported::default());
     assert!(matches!(copy.make(), Err(CheckoutError::Over)));
     assert!(!copy.place().exists() && workspace.was_written_by_others());
@@ -152,7 +169,7 @@ fn a_copy_outlives_its_daemon() {
     leave("a", "one");
     let again = Fixture::again(fixture.temporary.path());
     let taken = again.take_back_all();
-    assert!(matches!(&*taken, [(_, Ok(Imported { written: 1, removed: 0 }))]));
+    assert!(matches!(&*taken, [(_, Ok(Imported { written: 1, removed: 0, .. }))]));
     assert_eq!(fs::read(upper("a")).unwrap(), b"one");
     assert!(again.take_back_all().is_empty());
     drop(again.of(&who("a")).unwrap().alone().unwrap());

@@ -19,6 +19,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
@@ -231,6 +232,7 @@ impl WorkingCopy {
     fn release(&self, unsaved: Option<String>) {
         let mut state = self.workspace.state.lock();
         (state.alone, state.written_by_others) = (None, true);
+        state.left = Some(Instant::now());
         state.unsaved = unsaved;
     }
 }

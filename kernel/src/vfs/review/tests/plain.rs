@@ -109,3 +109,24 @@ fn a_checkout_is_bounded() {
     given_up.store(true, Ordering::Relaxed);
     assert!(matches!(make(10), Err(CheckoutError::Over)), "it ends when it is given up");
 }
+
+/// What is too deep is left out and told; everything else is taken over.
+#[test]
+fn what_is_too_deep_is_left_out_of_what_is_taken_over() {
+    let fixture = Fixture::new();
+    fixture.below("a", "1\n");
+    fixture.below("was/there", "1\n");
+    let plain = fixture.path("plain");
+    fs::create_dir(&plain).unwrap();
+    let into = layer::open_root(&plain).unwrap();
+    let copy = Copy::make(&fixture, &into);
+    let deep = vec!["d"; 230].join("/");
+    for top in ["new", "was"] {
+        fs::create_dir_all(plain.join(top).join(&deep)).unwrap();
+    }
+    fs::write(plain.join("a"), "2\n").unwrap();
+    let imported = copy.import(&fixture, &into);
+    assert_eq!(imported.left_out, 2, "{imported:?}");
+    assert_eq!(fs::read(fixture.upper().join("a")).unwrap(), b"2\n");
+    assert!(fixture.upper().join("new").join(vec!["d"; 199].join("/")).exists());
+}

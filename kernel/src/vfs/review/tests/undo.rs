@@ -49,6 +49,10 @@ fn a_path_is_rolled_back() {
 fn a_snapshot_is_gone_back_to() {
     let fixture = Fixture::corpus();
     let before = fixture.changes();
+    // As the kernel writes it when it copies a file up.
+    let edited = || fs::File::open(fixture.upper().join("edited")).unwrap();
+    rustix::fs::fsetxattr(edited(), layer::ORIGIN, b"a handle", rustix::fs::XattrFlags::empty()).unwrap();
+    let origin = layer::origin(edited()).unwrap();
     let made = snapshot::make(&fixture.overlay, "one", 7, Some(8)).unwrap();
     assert_eq!(snapshot::list(&fixture.overlay).unwrap(), [made]);
     assert_eq!(snapshot::find(&fixture.overlay, "one").unwrap().since_ns, Some(8));
@@ -56,6 +60,7 @@ fn a_snapshot_is_gone_back_to() {
     fixture.above("later", "later");
     snapshot::restore(&fixture.overlay, "one").unwrap();
     assert_eq!(fixture.changes(), before);
+    assert_eq!(layer::origin(edited()).unwrap(), origin, "what it was copied from is known still");
     snapshot::make(&fixture.overlay, "one", 7, None).unwrap_err();
     for name in ["..", ".new", "a/b", "", "A"] {
         snapshot::make(&fixture.overlay, name, 7, None).unwrap_err();

@@ -9,13 +9,13 @@ use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::super::beneath::{self, Beneath};
-use super::super::layer::{self, Entry};
-use super::as_path;
+use super::beneath::{self, Beneath};
+use super::layer::{self, Entry};
 
 /// What it takes to look at what is in a directory.
 pub(super) const READ: u32 = 0o500;
@@ -193,9 +193,9 @@ pub(super) fn way(root: &Beneath, path: &[u8], needs: u32) -> rustix::io::Result
     let number = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
     let root_is_open = rustix::process::geteuid().is_root();
     let start = if root_is_open {
-        root.dir(as_path(path))?
+        root.dir(Path::new(OsStr::from_bytes(path)))?
     } else {
-        root.dir(as_path(b""))?
+        root.dir(Path::new(""))?
     };
     let fd = start.as_fd().try_clone_to_owned().map_err(number)?;
     let last = Opened::of(fd, needs).map_err(number)?;
