@@ -426,42 +426,38 @@ impl Home {
         Ok(path.to_owned())
     }
 
-    /// Removes what was temporary.
-    ///
-    /// # Errors
-    /// The operating system's.
-    pub fn clear_tmp(&self) -> io::Result<()> {
-        match fs::remove_dir_all(self.root.join("var/tmp")) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+    /// Where the directories are that are temporary: `var/tmp/`.
+    #[must_use]
+    pub fn tmp_root(&self) -> PathBuf {
+        self.root.join("var/tmp")
     }
 
-    /// Removes what a principal has of directories: `home/{principal}`, `var/tmp/{principal}`, its overlay, the output of its programs
-    /// and its documents. One that is not there is as good.
-    ///
-    /// # Errors
-    /// The operating system's.
-    pub fn remove_principal(&self, principal: &Principal) -> io::Result<()> {
-        let [home, tmp] = ["home", "var/tmp"].map(|name| self.root.join(name));
-        for parent in [
-            home,
-            tmp,
+    /// The names in it.
+    #[must_use]
+    pub fn tmp_names(&self) -> Vec<OsString> {
+        let entries = fs::read_dir(self.tmp_root()).into_iter().flatten();
+        entries.flatten().map(|entry| entry.file_name()).collect()
+    }
+
+    /// What a principal has of directories, each as where it is and its name there: `home/{principal}`, `var/tmp/{principal}`, its overlay, the
+    /// output of its programs and its documents. Not each has to be there.
+    #[must_use]
+    pub fn directories_of(&self, principal: &Principal) -> Vec<(PathBuf, OsString)> {
+        let name = OsStr::new(principal.as_str());
+        let parents = [
+            self.root.join("home"),
+            self.tmp_root(),
             self.overlays_dir(),
             self.child_log_dir(),
             self.documents_dir(),
-        ] {
-            let path = parent.join(principal.as_str());
-            // A name of dots alone is no directory of anybody's.
-            if path.file_name() != Some(OsStr::new(principal.as_str())) || path.parent() != Some(&*parent) {
-                continue;
-            }
-            match std::fs::remove_dir_all(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
+        ];
+        // A name of dots alone is no directory of anybody's.
+        let is_directory = |parent: &PathBuf| {
+            let path = parent.join(name);
+            path.file_name() == Some(name) && path.parent() == Some(&**parent)
+        };
+        let mine = parents.into_iter().filter(is_directory);
+        mine.map(|parent| (parent, name.to_owned())).collect()
     }
 
     /// What no child may reach: all of it. A capsule that a child put into `capsules/` would run with the next daemon, what it

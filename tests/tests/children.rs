@@ -16,8 +16,8 @@ use astrid_kernel::port::child::Count;
 use astrid_kernel::port::child::mount::{Checkout, Free, Room, Taken, Workspaces};
 use astrid_tests::bed::{Bed, PATIENCE, answer, refusal};
 use astrid_tests::herd::{Herd, MARK};
-use astrid_wire::{Principal, Problem};
 use astrid_wire::authority::{GroupsFile, Profile};
+use astrid_wire::{Principal, Problem};
 use serde_json::{Value, json};
 
 /// Runs a test in the runtime that a kernel lives in.
@@ -309,7 +309,7 @@ impl Workspaces for Workshop {
         Err(format!("it is larger than {bytes_max} bytes"))
     }
 
-    fn room(&self, _: &Principal) -> Result<Room, String> {
+    fn room(&self, _: &Principal, _: u64) -> Result<Room, String> {
         Ok(Room::Left)
     }
 
@@ -331,7 +331,7 @@ impl Workspaces for Endless {
         Ok(Arc::new(self.clone()))
     }
 
-    fn room(&self, _: &Principal) -> Result<Room, String> {
+    fn room(&self, _: &Principal, _: u64) -> Result<Room, String> {
         Ok(Room::Left)
     }
 

@@ -42,7 +42,14 @@ impl Confined {
         let kept = match &definition.sandbox {
             None => named(default, place),
             Some(Confinement::Named(profile)) => named(*profile, place),
-            Some(Confinement::Given(given)) => all(given, place),
+            // What is said besides adds to what it would be without.
+            Some(Confinement::Given(given)) => all(
+                &Given {
+                    profile: given.profile.or(workspace.map(|_| default)),
+                    ..given.clone()
+                },
+                place,
+            ),
         };
         Self { kept, workspace }
     }
@@ -178,6 +185,10 @@ mod tests {
             (
                 "workspace = \"overlay\"",
                 "project, network full, writes workspace:// tmp://, workspace overlay",
+            ),
+            (
+                "workspace = \"overlay\"\nsandbox = { network = \"none\", best_effort = true }",
+                "project, network none, writes workspace:// tmp://, best effort, workspace overlay",
             ),
             (
                 "workspace = { checkout = \"2GiB\" }\nsandbox = \"home\"",

@@ -406,7 +406,8 @@ impl ProcessCapsule {
             let Some(instance) = self.table.instance_mut(&key) else {
                 continue;
             };
-            if let (Some(port), Some(_)) = (instance.port, instance.machine.pid()) {
+            // Also to one that is being started: what ends a program then keeps it from being one.
+            if let Some(port) = instance.port {
                 instance.remember(now.wall_ms, &format!("sent {} by request", signals::name(signal)));
                 self.table.effects.push_back(Effect::Signal(port, signal, Reach::Main));
                 sent += 1;

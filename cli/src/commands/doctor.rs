@@ -2,7 +2,7 @@
 //! but what opening the store of a daemon that does not run puts in order.
 
 use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -87,7 +87,7 @@ pub(super) fn run(context: &Context, _: &Args) -> anyhow::Result<()> {
     let home = context.home()?;
     let mut checks = check_home(&home);
     checks.extend(check_machine(&home)?);
-    if home.root().exists() {
+    if home.root().exists() && is_ours(&home) {
         checks.push(check_room(&home));
         checks.push(check_config(&home));
         checks.push(checked("keys", &home.keys_dir(), daemon::check_keys(&home)));
@@ -108,6 +108,12 @@ pub(super) fn run(context: &Context, _: &Args) -> anyhow::Result<()> {
     }
 }
 
+/// Whether the user who asks is the one whose home it is. Of another one's nothing is opened: what is made meanwhile would be the wrong user's.
+fn is_ours(home: &Home) -> bool {
+    let found = std::fs::metadata(home.root());
+    found.is_ok_and(|found| found.uid() == rustix::process::geteuid().as_raw())
+}
+
 fn check_home(home: &Home) -> Vec<Check> {
     const NAME: &str = "home";
     let root = home.root().display();
@@ -119,6 +125,15 @@ fn check_home(home: &Home) -> Vec<Check> {
             NAME,
             &anyhow::Error::new(error).context(format!("cannot look at {root}")),
         )],
+        Ok(found) if !is_ours(home) => {
+            let failure = Failure::failed(format!("{root} is the home of user {}", found.uid()));
+            vec![Check::bad(
+                NAME,
+                &failure
+                    .hint("ask as that user; ASTRID_HOME chooses another home")
+                    .into(),
+            )]
+        }
         Ok(_) => {
             let errors = daemon::inspect(home);
             if errors.is_empty() {

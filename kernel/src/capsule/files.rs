@@ -22,7 +22,6 @@ use crate::home::Home;
 use crate::keeper::protocol::Layers;
 use crate::ledger::{Account, Exceeded, Hold, Ledger, Limit};
 use crate::port::child::mount::{self, Mounts, Taken};
-use crate::vfs::Tree;
 use crate::vfs::beneath::Beneath;
 use crate::vfs::checkout::{CheckoutError, Imported};
 use crate::vfs::error::{Fault, FsError};
@@ -30,7 +29,8 @@ use crate::vfs::path::{Scheme, VirtualPath};
 use crate::vfs::plain::Plain;
 use crate::vfs::review::commit::Recovered;
 use crate::vfs::space::{self, Room};
-use crate::vfs::workspaces::{Lent, WorkingCopy, Workspaces};
+use crate::vfs::workspaces::{Late, Lent, WorkingCopy, Workspaces};
+use crate::vfs::{self, Tree};
 
 /// Files and directories of a principal that are counted, at most: more than that is not served to who has a limit.
 const COUNTED_MAX: u64 = 10_000_000;
@@ -90,32 +90,38 @@ impl Files {
         }
     }
 
-    /// Empties what was temporary, and ends commits of workspaces that were cut short: a daemon begins.
+    /// Empties what was temporary, and ends commits of workspaces that were cut short: a daemon begins. What cannot be ended now is when somebody
+    /// uses the workspace, and is recorded then.
     pub fn begin(&self, audit: &Audit) {
-        if let Err(error) = self.home.clear_tmp() {
-            tracing::error!(%error, "var/tmp cannot be emptied: what earlier daemons left there is found again");
+        self.empty_tmp();
+        let recorder = audit.clone();
+        self.workspaces
+            .listen(Box::new(move |principal, late| record(&recorder, principal, late)));
+        for (principal, error) in self.workspaces.end_all() {
+            record(audit, &principal, &error);
         }
-        for (principal, recovered) in self.workspaces.recover_all() {
-            let (outcome, became) = match recovered {
-                Ok(Recovered::Completed) => (Outcome::Done, "completed".to_owned()),
-                Ok(_) => (Outcome::Failed, "undone".to_owned()),
-                Err(error) => (Outcome::Failed, format!("left: {error}")),
-            };
-            tracing::warn!(%principal, became, "a commit of a workspace that an earlier end of the daemon had cut short");
-            let entry = Entry::new(Kind::Outcome, principal.as_str(), "workspace.commit").outcome(outcome);
-            let detail = format!("cut short by an earlier end of the daemon, and {became}");
-            // That the log takes nothing, it says itself.
-            drop(audit.write(entry.detail(&detail)));
+    }
+
+    /// One that cannot be emptied is in nobody else's way.
+    fn empty_tmp(&self) {
+        let root = self.home.tmp_root();
+        for name in self.home.tmp_names() {
+            if let Err(error) = vfs::remove_directory(&root, &name) {
+                tracing::error!(%error, ?name, "in var/tmp something cannot be removed: what earlier daemons left there is found again");
+            }
         }
-        for (principal, taken) in self.workspaces.take_back_all() {
-            let (outcome, became) = match taken {
-                Ok(Imported { written, removed }) => (Outcome::Done, format!("written={written} removed={removed}")),
-                Err(error) => (Outcome::Failed, format!("unsaved={error}")),
-            };
-            tracing::warn!(%principal, became, "the copy of a workspace that a program worked on when the daemon ended");
-            let entry = Entry::new(Kind::Outcome, principal.as_str(), "workspace.checkout").outcome(outcome);
-            drop(audit.write(entry.detail(&format!("left by an earlier end of the daemon: {became}"))));
-        }
+    }
+
+    /// Removes what a principal has of directories: it is deleted.
+    ///
+    /// # Errors
+    /// The system's. The others are removed all the same.
+    pub fn remove_directories(&self, principal: &Principal) -> std::io::Result<()> {
+        let directories = self.home.directories_of(principal).into_iter();
+        let removed: Vec<_> = directories
+            .map(|(parent, name)| vfs::remove_directory(&parent, &name))
+            .collect();
+        removed.into_iter().collect()
     }
 
     /// What that principal has.
@@ -191,6 +197,29 @@ impl Files {
     }
 }
 
+fn taken(imported: Imported) -> Taken {
+    Taken {
+        written: imported.written,
+        removed: imported.removed,
+        left_out: imported.left_out,
+    }
+}
+
+/// Records what became of what was cut short. That the log takes nothing, it says itself.
+fn record(audit: &Audit, principal: &Principal, late: &Late) {
+    let (action, outcome, became) = match late {
+        Late::Commit(Ok(Recovered::Completed)) => ("workspace.commit", Outcome::Done, "completed".to_owned()),
+        Late::Commit(Ok(_)) => ("workspace.commit", Outcome::Failed, "undone".to_owned()),
+        Late::Commit(Err(error)) => ("workspace.commit", Outcome::Failed, format!("left: {error}")),
+        Late::Copy(Ok(imported)) => ("workspace.checkout", Outcome::Done, taken(*imported).to_string()),
+        Late::Copy(Err(error)) => ("workspace.checkout", Outcome::Failed, format!("unsaved={error}")),
+        Late::Dropped => ("workspace.checkout", Outcome::Failed, "dropped".to_owned()),
+    };
+    tracing::warn!(%principal, action, became, "what was cut short in a workspace");
+    let entry = Entry::new(Kind::Outcome, principal.as_str(), action).outcome(outcome);
+    drop(audit.write(entry.detail(&format!("cut short earlier: {became}"))));
+}
+
 /// Gives workspaces to programs.
 #[derive(Debug)]
 pub struct Lender {
@@ -220,7 +249,7 @@ impl mount::Workspaces for Lender {
         ))
     }
 
-    fn room(&self, principal: &Principal) -> Result<mount::Room, String> {
+    fn room(&self, principal: &Principal, besides: u64) -> Result<mount::Room, String> {
         let account = self.ledger.account(principal);
         if !account.pays_for_storage() {
             return Ok(mount::Room::Left);
@@ -231,7 +260,7 @@ impl mount::Workspaces for Lender {
             .measure(&self.files, &account)
             .map_err(|error| error.to_string())?;
         Ok(match account.storage_room() {
-            _ if account.stores_too_much() => mount::Room::Over,
+            left if account.stores_too_much() || besides > left => mount::Room::Over,
             0 => mount::Room::None,
             _ => mount::Room::Left,
         })
@@ -273,8 +302,7 @@ impl mount::Checkout for WorkingCopy {
     }
 
     fn take_back(&self) -> Result<Taken, String> {
-        let Imported { written, removed } = self.take_back().map_err(|error| error.to_string())?;
-        Ok(Taken { written, removed })
+        self.take_back().map(taken).map_err(|error| error.to_string())
     }
 }
 

@@ -99,13 +99,13 @@ impl Control {
     }
 
     async fn remove_directories(&self, name: &Principal) -> Result<(), Problem> {
-        let (home, whose, blobs) = (self.home.clone(), name.clone(), Arc::clone(&self.host.blobs));
+        let (whose, blobs) = (name.clone(), Arc::clone(&self.host.blobs));
         let files = Arc::clone(&self.host.files);
         let remove = move || {
             // What is open of them is nobody's afterwards, and counts for nobody.
             files.forget(&whose);
             blobs.release_all(&whose).map_err(std::io::Error::other)?;
-            home.remove_principal(&whose)
+            files.remove_directories(&whose)
         };
         let removed = tokio::task::spawn_blocking(remove).await;
         let removed = removed.map_err(|_| DepartError::Stopping)?;

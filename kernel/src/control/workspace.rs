@@ -410,22 +410,41 @@ fn told_of(removed: &Removed) -> Option<String> {
 fn report_of(workspaces: &Workspaces, name: Principal, directory: String) -> WorkspaceReport {
     match workspaces.of(&name) {
         Ok(workspace) => report(name, &workspace),
-        Err(error) => WorkspaceReport {
-            problem: Some(unusable(&name, &error).message().to_owned()),
-            bytes: workspaces.stored_bytes(&name).unwrap_or_default(),
-            name,
-            directory,
-            since_ms: None,
-            changes: Counts::default(),
-            users: 0,
-            snapshots: Vec::new(),
-        },
+        Err(error) => {
+            let why = unusable(&name, &error);
+            WorkspaceReport {
+                bytes: workspaces.stored_bytes(&name).unwrap_or_default(),
+                ..unlooked(name, directory, why.message())
+            }
+        }
+    }
+}
+
+/// A workspace that is not looked into, and why.
+fn unlooked(name: Principal, directory: String, why: &str) -> WorkspaceReport {
+    WorkspaceReport {
+        problem: Some(why.to_owned()),
+        bytes: 0,
+        name,
+        directory,
+        since_ms: None,
+        changes: Counts::default(),
+        users: 0,
+        snapshots: Vec::new(),
     }
 }
 
 fn report(name: Principal, workspace: &Workspace) -> WorkspaceReport {
-    let _look = workspace.look();
-    let mut problem = None;
+    let Some(_look) = workspace.look_now() else {
+        return unlooked(
+            name,
+            workspace.lower().display().to_string(),
+            "it is being committed or rolled back now",
+        );
+    };
+    let mut problem = workspace
+        .unsaved()
+        .map(|why| format!("what a program did to its copy is not taken back: {why}"));
     let mut told = |error: String| problem = Some(error);
     let counted = workspace
         .open_layers()

@@ -31,7 +31,7 @@ use super::protocol::{
     Connection, Failure, Launch, Launched, Limits, MEMORY_BYTES_MIN, Order, ProtocolError, Spec, Stage,
 };
 use super::views::{Views, views};
-use super::{landlock, seccomp};
+use super::{landlock, mounts, seccomp};
 
 /// The argument that makes this program a launcher.
 pub const LAUNCHER_ARGUMENT: &str = "__child";
@@ -251,7 +251,10 @@ fn prepare(launch: &Launch, descriptors: Vec<OwnedFd>) -> Result<(Program, Vec<S
 fn is_the_one(spec: &Spec, opened: &File) -> io::Result<()> {
     let found = opened.metadata()?;
     if !found.is_file() {
-        return Err(io::Error::other(REPLACED));
+        return Err(io::Error::other(match spec.workspace {
+            Some(_) => "it is no file",
+            None => REPLACED,
+        }));
     }
     let Some(workspace) = &spec.workspace else {
         let same = (found.dev(), found.ino()) == (spec.device, spec.inode);
@@ -297,13 +300,21 @@ fn paths(
     landlock::confine((&seen, given), confined, own, &program.opened).map_err(not_kept)
 }
 
-/// The directories that are kept from it, as their paths lead there.
+/// The directories that are kept from it, as their paths lead there, and at every other path that does.
 fn resolved(spec: &Spec) -> Result<Vec<PathBuf>, Failure> {
     let directories = spec.protect.iter().flatten();
     let resolved = directories.map(|path| {
         std::fs::canonicalize(path).map_err(|error| not_kept(format!("cannot look into {}: {error}", path.display())))
     });
-    resolved.collect()
+    let resolved: Vec<PathBuf> = resolved.collect::<Result<_, _>>()?;
+    if resolved.is_empty() {
+        return Ok(resolved);
+    }
+    let mounts = mounts::all().map_err(|error| not_kept(format!("what is mounted cannot be told: {error}")))?;
+    let others = resolved.iter().flat_map(|path| mounts::other_ways(path, &mounts));
+    // What is hidden by another mount is not there.
+    let others: Vec<PathBuf> = others.filter_map(|way| std::fs::canonicalize(way).ok()).collect();
+    Ok(resolved.into_iter().chain(others).collect())
 }
 
 /// Takes from root what would reach past all of this: mounting, looking into other processes, loading code into the system, setting it up.

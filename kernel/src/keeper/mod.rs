@@ -21,7 +21,7 @@
 //!
 //! # Layout
 //!
-//! [`protocol`] what is said; `tree` and `mark` who belongs to whom; `landlock`, `seccomp`, `namespaces`, `own`, `views`, `cgroup`, `confine` and [`launcher`] how a process becomes a
+//! [`protocol`] what is said; `tree` and `mark` who belongs to whom; `landlock`, `seccomp`, `namespaces`, `mounts`, `own`, `views`, `cgroup`, `confine` and [`launcher`] how a process becomes a
 //! program; [`machine`] what of that can be had; `children` the keeper's table; `serve` its loop; [`guard`] who watches it; `inherited` what is the daemon's after both. Here is what a daemon needs.
 //!
 //! Deliberately absent: any policy. What is started, and whether again, is not decided here; nor is output read.
@@ -45,6 +45,7 @@ pub mod launcher;
 pub mod machine;
 mod mark;
 mod merging;
+mod mounts;
 mod namespaces;
 mod own;
 pub mod protocol;
@@ -60,7 +61,7 @@ pub use launcher::LAUNCHER_ARGUMENT;
 pub use mark::of_home as home_mark;
 pub use namespaces::Merged;
 pub use serve::run as serve;
-pub use tree::{Usage, is_descendant, usage};
+pub use tree::{Usage, is_descendant, unnamed_bytes, usage};
 
 /// The argument that makes this program a guard, or with [`INNER_ARGUMENT`] a keeper.
 pub const KEEPER_ARGUMENT: &str = "__keeper";

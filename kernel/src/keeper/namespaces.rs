@@ -12,11 +12,9 @@
     reason = "namespaces are files in /proc, and mounts have paths"
 )]
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -27,6 +25,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 use rustix::process::{getegid, geteuid};
 use serde::{Deserialize, Serialize};
 
+use super::mounts::{self, MountPoint};
 use crate::vfs::beneath;
 
 /// The message that sets the flags of a network device, and that one is asked for an answer.
@@ -213,11 +212,7 @@ pub(super) fn read_only_settings() -> Result<(), NamespaceError> {
 /// Makes the mounts at these points read-only.
 fn remount_where(wanted: impl Fn(&Path) -> bool) -> Result<(), NamespaceError> {
     let doing = || "cannot make mounts read-only".to_owned();
-    let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(system(doing()))?;
-    for line in mounts.lines() {
-        let Some(point) = line.split(' ').nth(4).map(unescaped) else {
-            continue;
-        };
+    for MountPoint { point, .. } in mounts::all().map_err(system(doing()))? {
         if !wanted(&point) {
             continue;
         }
@@ -230,27 +225,6 @@ fn remount_where(wanted: impl Fn(&Path) -> bool) -> Result<(), NamespaceError> {
         }
     }
     Ok(())
-}
-
-/// A path as the system writes it into a table: blanks and the like as octal numbers.
-fn unescaped(text: &str) -> PathBuf {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((first, more)) = rest.split_first() {
-        let number = more.get(..3).filter(|_| *first == b'\\');
-        let number = number.and_then(|digits| std::str::from_utf8(digits).ok());
-        match number.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &more[3..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = more;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(bytes))
 }
 
 /// Makes directories read-only, modes, owners and times included; one that is given in one of them stays what it is.
@@ -414,7 +388,5 @@ mod tests {
     fn names_are_escaped() {
         assert_eq!(escaped(Path::new("/a,b:c\\d")).unwrap(), "/a\\,b\\:c\\\\d");
         assert_eq!(link_up().len(), 32);
-        assert_eq!(unescaped("/a\\040b\\134"), Path::new("/a b\\"));
-        assert_eq!(unescaped("/a\\04"), Path::new("/a\\04"));
     }
 }

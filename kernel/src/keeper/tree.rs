@@ -7,12 +7,13 @@
 
 #![allow(clippy::disallowed_methods, reason = "/proc is read, which no capsule names")]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::FileType;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// Times that a tree is looked at for what is new. One that still grows then is killed as far as it is known; what
@@ -24,6 +25,12 @@ const LOOKS_MAX: usize = 8;
 
 /// Processes that are looked at: more than the system's own limit usually is.
 const PROCESSES_MAX: usize = 1 << 20;
+
+/// Open files of one process that are looked at.
+const DESCRIPTORS_MAX: usize = 1 << 20;
+
+/// What `statfs` says of a file system in memory.
+const TMPFS_MAGIC: i64 = 0x0102_1994;
 
 /// Generations that are gone up.
 const ANCESTORS_MAX: usize = 4096;
@@ -251,6 +258,34 @@ pub fn usage(pid: i32) -> Usage {
     usage
 }
 
+/// Bytes of files on disks that processes, and those below them, have open and that have no name any more. Of those who cannot be looked at, nothing.
+#[must_use]
+pub fn unnamed_bytes(pids: &[u32]) -> u64 {
+    let roots: Vec<Pid> = pids.iter().filter_map(|pid| Pid::from_raw(pid.cast_signed())).collect();
+    let mut seen = HashSet::new();
+    let mut bytes = 0_u64;
+    for (pid, _) in below(&roots) {
+        let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+            continue;
+        };
+        for descriptor in open.flatten().take(DESCRIPTORS_MAX) {
+            let path = descriptor.path();
+            // What it leads to, whatever its name says.
+            let Ok(stat) = rustix::fs::stat(&path) else { continue };
+            let unnamed = stat.st_nlink == 0 && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+            if !unnamed || !seen.insert((stat.st_dev, stat.st_ino)) {
+                continue;
+            }
+            // Memory has a limit of its own.
+            let in_memory = rustix::fs::statfs(&path).is_ok_and(|found| found.f_type == TMPFS_MAGIC);
+            if !in_memory {
+                bytes = bytes.saturating_add(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512));
+            }
+        }
+    }
+    bytes
+}
+
 fn resident_bytes(pid: Pid) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -277,6 +312,21 @@ mod tests {
         for bad in ["", "7 (a", "7 (a) S", "7 (a) S 1 1 1 0 0 0 0 0 0 0 x 0 0 0 0 0 1"] {
             assert_eq!(parse_stat(bad), None, "{bad}");
         }
+    }
+
+    /// A file without a name takes room as long as somebody has it open.
+    #[test]
+    fn unnamed_files_count() {
+        let own = [std::process::id()];
+        let before = unnamed_bytes(&own);
+        let mut file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        std::io::Write::write_all(&mut file, &[1; 100_000]).unwrap();
+        file.sync_all().unwrap();
+        let again = file.try_clone().unwrap();
+        let after = unnamed_bytes(&own);
+        assert!((100_000..1_000_000).contains(&(after - before)), "{before} {after}");
+        drop((file, again));
+        assert!(unnamed_bytes(&own) < after);
     }
 
     #[test]

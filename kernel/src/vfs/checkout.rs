@@ -213,12 +213,7 @@ impl Level {
 ///
 /// # Errors
 /// [`CheckoutError::TooLarge`], [`CheckoutError::Over`], and the file systems'. Who calls removes what is there by then.
-pub fn make(
-    layers: &Layers,
-    into: impl AsFd,
-    bytes_max: u64,
-    given_up: &AtomicBool,
-) -> Result<Made, CheckoutError> {
+pub fn make(layers: &Layers, into: impl AsFd, bytes_max: u64, given_up: &AtomicBool) -> Result<Made, CheckoutError> {
     let level = Level::root(layers)?;
     let mut copying = Copying {
         left: bytes_max,
@@ -248,7 +243,10 @@ struct Copying<'a> {
 impl Copying<'_> {
     fn fill(&mut self, level: &Level, into: BorrowedFd<'_>, path: &[u8], depth: usize) -> Result<(), CheckoutError> {
         if depth > DEPTH_MAX {
-            let left_out = self.left_out.as_mut().ok_or_else(|| ReviewError::TooDeep { path: brief(path) })?;
+            let left_out = self
+                .left_out
+                .as_mut()
+                .ok_or_else(|| ReviewError::TooDeep { path: brief(path) })?;
             *left_out += 1;
             return Ok(());
         }
@@ -472,10 +470,12 @@ impl Import<'_> {
                     upper: None,
                     lower: Some(like),
                 };
-                copying.fill(&all, made.as_fd(), path, depth + 1).map_err(|error| match error {
-                    CheckoutError::Review(error) => error,
-                    _ => ReviewError::TooDeep { path: brief(path) },
-                })?;
+                copying
+                    .fill(&all, made.as_fd(), path, depth + 1)
+                    .map_err(|error| match error {
+                        CheckoutError::Review(error) => error,
+                        _ => ReviewError::TooDeep { path: brief(path) },
+                    })?;
                 self.done.left_out += copying.left_out.unwrap_or(0);
                 layer::set_mtime(&made, new.mtime_ns()).map_err(&failed)?;
                 if below.is_some_and(|(entry, _)| entry.kind == Kind::Directory) {

@@ -47,6 +47,21 @@ use space::Room;
 /// Bytes of the text of a link, at most: what the system takes.
 pub const LINK_BYTES_MAX: usize = 4095;
 
+/// Removes a directory of the daemon's that others wrote to, whatever they made there, and however deep. That nothing is there is as good.
+///
+/// # Errors
+/// The system's.
+pub fn remove_directory(parent: &std::path::Path, name: &std::ffi::OsStr) -> std::io::Result<()> {
+    let parent = match layer::open_root(parent) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    review::tree::remove(parent, name, name.as_encoded_bytes()).map_err(|error| match error {
+        review::ReviewError::Io { source, .. } => source,
+        error => std::io::Error::other(error),
+    })
+}
+
 /// What is known about a place.
 #[derive(Clone, Copy, Debug)]
 pub struct Info {

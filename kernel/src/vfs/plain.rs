@@ -10,7 +10,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::beneath::{ENTRY_BYTES, Beneath, FileType, Moment, Stat, extent_of, open_in, stat_of};
+use super::beneath::{Beneath, ENTRY_BYTES, FileType, Moment, Stat, extent_of, open_in, stat_of};
 use super::error::{At as _, Fault, FsError};
 use super::listing::{Gathering, Page};
 use super::opened::{Access, OpenFile, Replacing};

@@ -24,7 +24,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use astrid_wire::Principal;
@@ -92,6 +92,20 @@ struct Meta {
 /// Says which directory somebody's workspace is of.
 pub type Resolver = dyn Fn(&Principal) -> Result<Option<PathBuf>, DirectoryError> + Send + Sync;
 
+/// What became of something that was cut short: by the end of a daemon, or by a disk.
+#[derive(Debug)]
+pub enum Late {
+    /// A commit.
+    Commit(Result<Recovered, ReviewError>),
+    /// A copy that a program worked on was taken back.
+    Copy(Result<Imported, ReviewError>),
+    /// A copy was dropped, with what was done to it.
+    Dropped,
+}
+
+/// Hears of what ends late.
+pub type Listener = dyn Fn(&Principal, &Late) + Send + Sync;
+
 /// Says what programs see of somebody's workspace.
 pub type Probe = dyn Fn(&Principal) -> Lent + Send + Sync;
 
@@ -101,6 +115,7 @@ pub struct Workspaces {
     directory: PathBuf,
     resolver: Box<Resolver>,
     probe: Arc<Probe>,
+    listener: Arc<OnceLock<Box<Listener>>>,
     made: Instant,
     open: Mutex<HashMap<Principal, Arc<Slot>>>,
 }
@@ -124,6 +139,7 @@ impl Workspaces {
             directory,
             resolver,
             probe: Arc::new(|_| Lent::No),
+            listener: Arc::default(),
             made: Instant::now(),
             open: Mutex::default(),
         }
@@ -135,28 +151,27 @@ impl Workspaces {
         Self { probe, ..self }
     }
 
-    /// Completes or undoes the commits that a crash cut short, of everybody. What cannot be is tried again when the workspace is used.
-    pub fn recover_all(&self) -> Vec<(Principal, Result<Recovered, ReviewError>)> {
-        self.clear_removed();
-        let recovered = self.kept().into_iter().map(|principal| {
-            let result = recover(&self.place(&principal));
-            (principal, result)
-        });
-        recovered
-            .filter(|(_, result)| !matches!(result, Ok(Recovered::Nothing)))
-            .collect()
+    /// Tells from now on what ends late. Only the first listener hears.
+    pub fn listen(&self, listener: Box<Listener>) {
+        self.listener.set(listener).ok();
     }
 
-    /// Takes back the copies of programs that ended with an earlier daemon, of everybody. What cannot be is tried again when somebody looks at the
-    /// workspace.
-    pub fn take_back_all(&self) -> Vec<(Principal, Result<Imported, ReviewError>)> {
-        let taken = self.kept().into_iter().map(|principal| {
-            let taken = working::take_back_left(&self.place(&principal));
-            (principal, taken)
-        });
-        taken
-            .filter_map(|(principal, taken)| Some((principal, taken.transpose()?)))
-            .collect()
+    /// Completes or undoes the commits that a crash cut short, and takes back the copies of programs that ended with an earlier daemon, of
+    /// everybody. What cannot be is tried again when the workspace is used. Who listens does not hear of these.
+    pub fn end_all(&self) -> Vec<(Principal, Late)> {
+        self.clear_removed();
+        let mut ended = Vec::new();
+        for principal in self.kept() {
+            let overlay = self.place(&principal);
+            let commit = recover(&overlay);
+            if !matches!(commit, Ok(Recovered::Nothing)) {
+                ended.push((principal.clone(), Late::Commit(commit)));
+            }
+            if let Some(copy) = working::take_back_left(&overlay).transpose() {
+                ended.push((principal, Late::Copy(copy)));
+            }
+        }
+        ended
     }
 
     /// Whose overlays are on the disk.
@@ -185,7 +200,7 @@ impl Workspaces {
             lower::open_same(&lower, workspace.identity)?;
             return Ok(Arc::clone(workspace));
         }
-        let lent = (principal.clone(), Arc::clone(&self.probe));
+        let lent = (principal.clone(), Arc::clone(&self.probe), Arc::clone(&self.listener));
         let earlier = self.made.elapsed() < EARLIER_ENDED_AFTER;
         let workspace = Arc::new(Workspace::open(self.place(principal), lower, lent, earlier)?);
         *open = Some(Arc::clone(&workspace));
@@ -229,6 +244,7 @@ impl Workspaces {
 pub struct Workspace {
     principal: Principal,
     probe: Arc<Probe>,
+    listener: Arc<OnceLock<Box<Listener>>>,
     overlay: PathBuf,
     lower: PathBuf,
     identity: Identity,
@@ -265,7 +281,7 @@ impl Workspace {
     fn open(
         overlay: PathBuf,
         lower: PathBuf,
-        (principal, probe): (Principal, Arc<Probe>),
+        (principal, probe, listener): (Principal, Arc<Probe>, Arc<OnceLock<Box<Listener>>>),
         earlier: bool,
     ) -> Result<Self, Unusable> {
         let found = lower::open(&lower)?;
@@ -277,7 +293,10 @@ impl Workspace {
         if earlier && earlier::is_mounted(&overlay.join(commit::UPPER))? {
             return Err(Unusable::Earlier);
         }
-        recover(&overlay).map_err(Unusable::Unfinished)?;
+        match recover(&overlay).map_err(Unusable::Unfinished)? {
+            Recovered::Nothing => {}
+            late => tell(&listener, &principal, &Late::Commit(Ok(late))),
+        }
         let text = escape(lower.as_os_str().as_bytes());
         let meta = match read_meta(&overlay)? {
             Some(meta) if meta.lower == text && meta.identity == identity => meta,
@@ -302,6 +321,7 @@ impl Workspace {
         Ok(Self {
             principal,
             probe,
+            listener,
             overlay,
             lower,
             identity,
@@ -488,6 +508,17 @@ impl Workspace {
         self.turn.read()
     }
 
+    /// The same, if nobody commits or rolls back now.
+    pub fn look_now(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        self.turn.try_read()
+    }
+
+    /// Why the copy of a program that has ended is not taken back, if one is left.
+    #[must_use]
+    pub fn unsaved(&self) -> Option<String> {
+        self.state.lock().unsaved.clone()
+    }
+
     /// Nobody else uses it until this is dropped.
     ///
     /// # Errors
@@ -574,6 +605,12 @@ fn stored_bytes(overlay: &Path) -> Result<u64, FsError> {
         Err(rustix::io::Errno::NOENT) => Ok(0),
         Err(error) => Err(at(error.into())),
         Ok(root) => Ok(space::usage(&root, ENTRIES_MAX).map_err(at)?.bytes),
+    }
+}
+
+fn tell(listener: &OnceLock<Box<Listener>>, principal: &Principal, late: &Late) {
+    if let Some(listener) = listener.get() {
+        listener(principal, late);
     }
 }
 

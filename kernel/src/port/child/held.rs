@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 
 use astrid_wire::Principal;
@@ -63,8 +62,8 @@ pub struct Child {
     pub(super) unprotected: bool,
     /// Whether what it stores counts for a limit of its principal.
     pub(super) pays: bool,
-    /// It was ended because that was too much.
-    pub(super) stored_too_much: AtomicBool,
+    /// It was ended for that: why.
+    pub(super) stored_too_much: Mutex<Option<String>>,
     pub(super) adopt: bool,
     /// Its limit of processor time, if this daemon has set one.
     pub(super) cpu_seconds: Option<u64>,

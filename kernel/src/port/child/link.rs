@@ -8,7 +8,6 @@ use std::future::Future as _;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -183,7 +182,7 @@ impl Children {
             input_closes: input.is_some() && !notes.terminal,
             unprotected: notes.unprotected,
             pays: false,
-            stored_too_much: AtomicBool::new(false),
+            stored_too_much: Mutex::default(),
             adopt: true,
             cpu_seconds: None,
             exceeded: Mutex::default(),

@@ -24,7 +24,6 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use astrid_wire::child::{self as wire, Exit};
@@ -376,7 +375,7 @@ impl Children {
             input_closes: launch.input && !launch.terminal,
             unprotected: launch.sandbox == Sandbox::None,
             pays: launch.pays && (launch.workspace.is_some() || launch.sandbox.has_tmp()),
-            stored_too_much: AtomicBool::new(false),
+            stored_too_much: Mutex::default(),
             adopt: launch.adopt,
             cpu_seconds: launch.limits.cpu_seconds,
             exceeded: Mutex::default(),
@@ -654,7 +653,7 @@ impl Children {
             cpu_ms,
             left_behind,
             violation,
-            unsaved: taken.and_then(Result::err),
+            unsaved: taken.and_then(unsaved),
         };
         self.tell(child, &self.topics.exited, Body::json(&exited));
     }
@@ -710,6 +709,15 @@ impl Children {
                 Stream::Stderr => ContentType::Known(wire::STDERR_CONTENT_TYPE),
             },
         }
+    }
+}
+
+/// What of a copy is not in the workspace, and why.
+fn unsaved(taken: Result<Taken, String>) -> Option<String> {
+    match taken {
+        Ok(Taken { left_out: 0, .. }) => None,
+        Ok(Taken { left_out, .. }) => Some(format!("{left_out} directories are nested too deep, and were left out")),
+        Err(error) => Some(error),
     }
 }
 

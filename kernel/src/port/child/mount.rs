@@ -32,11 +32,11 @@ pub trait Workspaces: Send + Sync {
     /// There is none, or it cannot be copied now; says why.
     fn check_out(&self, principal: &Principal, bytes_max: u64) -> Result<Arc<dyn Checkout>, String>;
 
-    /// Counts what a principal stores; blocks for as long.
+    /// Counts what a principal stores, with so many bytes besides that have no name; blocks for as long.
     ///
     /// # Errors
     /// Says why it cannot be counted.
-    fn room(&self, principal: &Principal) -> Result<Room, String>;
+    fn room(&self, principal: &Principal, besides: u64) -> Result<Room, String>;
 
     /// What is free where the programs of a principal write; none where that is not told. Does not count anything.
     fn free(&self, principal: &Principal) -> Option<Free>;
@@ -87,6 +87,19 @@ pub struct Taken {
     pub written: u64,
     /// Paths that are gone.
     pub removed: u64,
+    /// Directories that are nested too deep, and were not taken over.
+    pub left_out: u64,
+}
+
+/// As the audit log has it.
+impl fmt::Display for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "written={} removed={}", self.written, self.removed)?;
+        if self.left_out > 0 {
+            write!(f, " left-out={}", self.left_out)?;
+        }
+        Ok(())
+    }
 }
 
 /// How a child sees the workspace of its principal.

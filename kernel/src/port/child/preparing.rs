@@ -68,7 +68,7 @@ impl Children {
         if let Some(principal) = preparation.pays
             && let Some(workspaces) = self.workspaces.get()
         {
-            let room = workspaces.room(&principal);
+            let room = workspaces.room(&principal, 0);
             let room =
                 room.map_err(|why| Problem::new("child.failed", format!("what is stored cannot be counted: {why}")))?;
             if room != Room::Left {

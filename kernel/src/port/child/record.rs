@@ -1,7 +1,6 @@
 //! What the audit log is told of children: that one is about to start, before the keeper is asked; what came of it; and how it ended.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 use astrid_wire::child::Exit;
 
@@ -46,7 +45,7 @@ pub(super) fn exited(
     let violation = violation.map_or_else(String::new, |violation| format!(" violation={violation}"));
     let taken = match taken {
         None => String::new(),
-        Some(Ok(Taken { written, removed })) => format!(" written={written} removed={removed}"),
+        Some(Ok(taken)) => format!(" {taken}"),
         Some(Err(error)) => format!(" unsaved={error}"),
     };
     let detail = format!("tag={}{pid} {exit:?}{violation}{taken}", child.tag);
@@ -55,8 +54,8 @@ pub(super) fn exited(
 
 /// What the system ended it for, as far as that can be told from how it ended.
 pub(super) fn violation(exit: &Exit, cpu_ms: u64, child: &Child) -> Option<String> {
-    if child.stored_too_much.load(Ordering::Relaxed) {
-        return Some("its principal stores more than it may (quota storage)".to_owned());
+    if let Some(why) = &*child.stored_too_much.lock() {
+        return Some(why.clone());
     }
     named(exit, cpu_ms, child.cpu_seconds, &child.exceeded.lock())
 }

@@ -5,8 +5,10 @@
 //! over. Counting looks at every file: it takes at most a fiftieth of a processor, and is left out while the file systems have as much free as they
 //! had. Then the looks become rarer, and those for all principals are at the same moments, so that they do not wake the more the more there are.
 //! Nothing of this wakes for anybody who has no limit.
+//!
+//! What cannot be counted is over the limit: otherwise a program would only have to hide what it stores. Files that programs have open and that
+//! have no name any more count as well, but for those that are only mapped.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,7 @@ use astrid_wire::Principal;
 use super::Children;
 use super::held::Child;
 use super::mount::{Free, Room};
+use crate::keeper;
 use crate::keeper::protocol::{Reach, ToKeeper};
 
 /// Between two looks, at least and at most.
@@ -29,6 +32,18 @@ const SHARE: u32 = 50;
 
 /// Looks are at whole multiples of their distance after this.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Why a program is ended for what it stores.
+#[derive(Debug, thiserror::Error)]
+enum TooMuch {
+    #[error("its principal stores more than it may (quota storage)")]
+    More,
+    #[error("what its principal stores cannot be counted, and it has a limit (quota storage): {0}")]
+    Uncountable(String),
+}
+
+/// Looks in a row at which nothing can be counted, at most: once may be a program that just moves things about.
+const UNCOUNTED_MAX: u32 = 2;
 
 /// When to look next, and whether to count then.
 #[derive(Debug)]
@@ -76,6 +91,7 @@ impl Children {
         let children = Arc::clone(self);
         self.while_it_lasts(async move {
             let mut pace = Pace::new();
+            let mut uncounted = 0;
             loop {
                 tokio::time::sleep(pace.until_next(EPOCH.elapsed())).await;
                 if children.nobody_stores(&principal) {
@@ -85,11 +101,16 @@ impl Children {
                     return;
                 };
                 let whose = principal.clone();
+                let pids = children
+                    .storing(&principal)
+                    .iter()
+                    .filter_map(|child| child.pid())
+                    .collect::<Vec<_>>();
                 let looked = tokio::task::spawn_blocking(move || {
                     // Before it is counted: what is stored meanwhile is seen the next time.
                     let quiet = pace.is_quiet(workspaces.free(&whose));
                     let began = Instant::now();
-                    let room = (!quiet).then(|| workspaces.room(&whose));
+                    let room = (!quiet).then(|| workspaces.room(&whose, keeper::unnamed_bytes(&pids)));
                     if !quiet {
                         pace.counted(began.elapsed());
                     }
@@ -110,10 +131,16 @@ impl Children {
                     }
                 };
                 match room {
-                    Ok(Ok(Room::Over)) => children.end_storing(&principal),
-                    Ok(Ok(Room::Left | Room::None)) => {}
-                    Ok(Err(error)) => tracing::warn!(%principal, error, "what its programs store cannot be counted"),
-                    Err(error) => tracing::warn!(%principal, %error, "what its programs store cannot be counted"),
+                    Ok(Ok(Room::Over)) => children.end_storing(&principal, &TooMuch::More),
+                    Ok(Ok(Room::Left | Room::None)) => uncounted = 0,
+                    Ok(Err(why)) => {
+                        uncounted += 1;
+                        tracing::warn!(%principal, why, "what its programs store cannot be counted");
+                        if uncounted >= UNCOUNTED_MAX {
+                            children.end_storing(&principal, &TooMuch::Uncountable(why));
+                        }
+                    }
+                    Err(error) => tracing::warn!(%principal, %error, "what its programs store was not counted"),
                 }
             }
         });
@@ -129,15 +156,16 @@ impl Children {
         nobody
     }
 
-    fn end_storing(self: &Arc<Self>, principal: &Principal) {
-        let storing: Vec<Arc<Child>> = {
-            let table = self.table.lock();
-            let storing = table.rows.values().filter(|child| child.stores(principal));
-            storing.cloned().collect()
-        };
-        for child in storing {
-            tracing::warn!(child = %child.tag, %principal, "it is ended: its principal stores more than it may");
-            child.stored_too_much.store(true, Ordering::Relaxed);
+    fn storing(&self, principal: &Principal) -> Vec<Arc<Child>> {
+        let table = self.table.lock();
+        let storing = table.rows.values().filter(|child| child.stores(principal));
+        storing.cloned().collect()
+    }
+
+    fn end_storing(self: &Arc<Self>, principal: &Principal, why: &TooMuch) {
+        for child in self.storing(principal) {
+            tracing::warn!(child = %child.tag, %principal, %why, "it is ended for what it stores");
+            *child.stored_too_much.lock() = Some(why.to_string());
             self.request(ToKeeper::Signal {
                 id: child.key,
                 signal: rustix::process::Signal::KILL.as_raw(),
@@ -175,7 +203,10 @@ mod tests {
         assert!(!pace.is_quiet(free(2)));
         pace.counted(Duration::from_millis(1));
         assert_eq!(pace.wait, LOOK_AGAIN_MIN);
-        assert!(!pace.is_quiet(None) && !pace.is_quiet(None), "what cannot be told is looked at");
+        assert!(
+            !pace.is_quiet(None) && !pace.is_quiet(None),
+            "what cannot be told is looked at"
+        );
         pace.counted(seconds(1));
         assert_eq!(pace.wait, seconds(50), "a fiftieth of the time");
         assert!(!pace.is_quiet(free(2)) && pace.is_quiet(free(2)));

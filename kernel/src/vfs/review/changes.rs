@@ -16,8 +16,8 @@ use std::os::unix::fs::FileExt as _;
 use astrid_wire::control::workspace::{Counts, How};
 use rustix::fs::Dir as Entries;
 
-use super::super::reach;
 use super::super::layer::{self, Entry, Kind};
+use super::super::reach;
 use super::{Choice, DEPTH_MAX, Layers, NAMES_MAX, PATH_BYTES_MAX, ReviewError, is_within, joined, order};
 
 /// Bytes of two files that are compared at once.

@@ -23,8 +23,8 @@ use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 
 use super::super::beneath::Beneath;
-use super::super::reach;
 use super::super::layer::{self, Kind};
+use super::super::reach;
 use super::journal::{Found, Head, Journal};
 use super::plan::{Plan, Step, What};
 use super::{Layers, ReviewError, as_path, obstacles, parted, tree};

@@ -12,8 +12,8 @@ use astrid_wire::control::workspace::{Differences, EntryKind, FileDiff, Side, es
 use similar::{ChangeTag, DiffOp, TextDiff};
 
 use super::super::beneath::Beneath;
-use super::super::reach;
 use super::super::layer::{self, Entry, Kind};
+use super::super::reach;
 use super::changes::{self, Change, Which, fill};
 use super::{Choice, DEPTH_MAX, Layers, ReviewError, as_path, parted};
 

@@ -13,8 +13,8 @@ use rustix::fs::{Access, AtFlags, StatVfsMountFlags, Statx, StatxAttributes, Sta
 use rustix::io::Errno;
 
 use super::super::beneath::Beneath;
-use super::super::reach;
 use super::super::layer::{self, Kind};
+use super::super::reach;
 use super::changes::names;
 use super::plan::{Step, What};
 use super::tree::mount_of;

@@ -14,12 +14,10 @@ use astrid_wire::control::workspace::{Conflict, Counts, How, escape};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::super::reach;
 use super::super::layer::{self, Entry, Kind};
+use super::super::reach;
 use super::changes::{Change, Which, names, tally, walk};
-use super::{
-    Choice, DEPTH_MAX, Layers, ReviewError, as_path, brief, is_within, joined, order, parted, shown, tree,
-};
+use super::{Choice, DEPTH_MAX, Layers, ReviewError, as_path, brief, is_within, joined, order, parted, shown, tree};
 
 /// Steps of a plan at most: some hundred bytes each are held in memory.
 pub const STEPS_MAX: usize = 1_000_000;

@@ -8,8 +8,8 @@ use std::path::Path;
 use rustix::fs::{Mode, RenameFlags};
 use rustix::io::Errno;
 
-use super::super::reach;
 use super::super::layer::{self, Kind};
+use super::super::reach;
 use super::changes::names;
 use super::commit::{Fault, empty_upper};
 use super::{Layers, ReviewError, as_path, parted, tree};

@@ -9,8 +9,8 @@ use std::fs::File;
 use rustix::fs::Mode;
 
 use super::super::beneath::Beneath;
-use super::super::reach;
 use super::super::layer::{self, Kind};
+use super::super::reach;
 use super::changes::fill;
 use super::commit::{Done, SYNCED_ONE_BY_ONE_MAX, Work, bytes, failed};
 use super::plan::{Step, What};
@@ -35,7 +35,9 @@ impl Work<'_> {
             let mut hash = None;
             if step.what == What::Put {
                 self.fault.step()?;
-                if let Some((file, length)) = self.stage_one(&layers.upper, (step, &path), &self.head.temporary(number))? {
+                if let Some((file, length)) =
+                    self.stage_one(&layers.upper, (step, &path), &self.head.temporary(number))?
+                {
                     hash = hash_of(&file, &mut holes_left).map_err(ReviewError::io("read", &path))?;
                     if one_by_one {
                         file.sync_all().map_err(ReviewError::io("write", &path))?;

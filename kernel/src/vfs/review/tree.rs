@@ -7,8 +7,8 @@ use rustix::fs::{AtFlags, Mode, RenameFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::super::beneath::Beneath;
-use super::super::reach;
 use super::super::layer::{self, Entry, Kind};
+use super::super::reach;
 use super::super::temporary::with_new_name;
 use super::changes::{names, some_names};
 use super::{DEPTH_MAX, ReviewError, as_path, joined};
@@ -70,9 +70,7 @@ impl Removal<'_> {
             return Err(failed(Errno::BUSY));
         }
         if let Some(top) = self.top.filter(|_| depth >= AT_ONCE) {
-            let moved = with_new_name(|up| {
-                rustix::fs::renameat_with(directory, name, top, up, RenameFlags::NOREPLACE)
-            });
+            let moved = with_new_name(|up| rustix::fs::renameat_with(directory, name, top, up, RenameFlags::NOREPLACE));
             return moved.map(drop).map_err(failed);
         }
         let within = Removal {

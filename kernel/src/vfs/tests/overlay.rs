@@ -206,10 +206,7 @@ fn nothing_is_written_that_does_not_fit() {
     let file = tree.open(&place("d/e/f"), &Access::writing(), &mut room).unwrap();
     file.write_at(&[1; 100_000], 4096, &mut room).unwrap();
     tree.dir("d/e/new").unwrap();
-    assert_eq!(
-        room.grown() + 5120,
-        i64::try_from(used().bytes - empty.bytes).unwrap()
-    );
+    assert_eq!(room.grown() + 5120, i64::try_from(used().bytes - empty.bytes).unwrap());
     let before = used();
     let mut little = Room::of(8191);
     let refused = file.write_at(&[1; 8192], 1 << 20, &mut little);

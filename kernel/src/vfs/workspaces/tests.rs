@@ -114,8 +114,7 @@ fn programs_use_a_workspace() {
     let workspace = fixture.workspaces.of(&who("a")).unwrap();
     workspace.lend().unwrap();
     let since = workspace.since_ns().unwrap();
-    let long_ago = || Instant::now().checked_sub(FORGOTTEN_AFTER);
-    workspace.state.lock().left = long_ago();
+    workspace.state.lock().left = Instant::now().checked_sub(FORGOTTEN_AFTER);
     let _guard = workspace.enter().unwrap();
     assert_eq!(workspace.since_ns(), Some(since));
 }
@@ -168,10 +167,20 @@ fn a_copy_outlives_its_daemon() {
     let upper = |name: &str| fixture.temporary.path().join("overlays").join(name).join("upper/x");
     leave("a", "one");
     let again = Fixture::again(fixture.temporary.path());
-    let taken = again.take_back_all();
-    assert!(matches!(&*taken, [(_, Ok(Imported { written: 1, removed: 0, .. }))]));
+    let taken = again.end_all();
+    assert!(matches!(
+        &*taken,
+        [(
+            _,
+            Late::Copy(Ok(Imported {
+                written: 1,
+                removed: 0,
+                ..
+            }))
+        )]
+    ));
     assert_eq!(fs::read(upper("a")).unwrap(), b"one");
-    assert!(again.take_back_all().is_empty());
+    assert!(again.end_all().is_empty());
     drop(again.of(&who("a")).unwrap().alone().unwrap());
 
     leave("b", "two");
@@ -179,7 +188,7 @@ fn a_copy_outlives_its_daemon() {
     let (checkout, away) = (overlay.join("checkout"), overlay.join("away"));
     fs::rename(&checkout, &away).unwrap();
     let again = Fixture::again(fixture.temporary.path());
-    assert!(matches!(&*again.take_back_all(), [(_, Err(_))]));
+    assert!(matches!(&*again.end_all(), [(_, Late::Copy(Err(_)))]));
     let workspace = again.of(&who("b")).unwrap();
     assert!(matches!(workspace.alone(), Err(UseError::Unsaved(_))));
     assert_eq!(workspace.tree().unwrap_err().fault, Fault::Busy);
@@ -293,7 +302,7 @@ fn what_is_dropped_is_out_of_the_way() {
     let overlays = fixture.temporary.path().join("overlays");
     fs::create_dir_all(overlays.join(".removed-1/upper")).unwrap();
     fs::create_dir(overlays.join("a")).unwrap();
-    fixture.workspaces.recover_all();
+    fixture.workspaces.end_all();
     let left = fs::read_dir(&overlays).unwrap().map(|entry| entry.unwrap().file_name());
     assert_eq!(left.collect::<Vec<_>>(), ["a"]);
 }

@@ -27,7 +27,7 @@ use super::super::checkout::{self, CheckoutError, Imported, Made};
 use super::super::layer;
 use super::super::review::{Layers, ReviewError, tree};
 use super::state::{By, UseError};
-use super::{Workspace, layers, lower_of};
+use super::{Late, Workspace, layers, lower_of, tell};
 
 const CHECKOUT: &str = "checkout";
 const MADE: &str = "made";
@@ -125,7 +125,10 @@ impl Workspace {
     /// # Errors
     /// [`UseError::Unsaved`] says why it cannot be.
     pub fn take_back_left(&self) -> Result<(), UseError> {
-        self.settle_left(|overlay| take_back_left(overlay).map(drop))
+        self.settle_left(|overlay| {
+            let taken = take_back_left(overlay)?;
+            Ok(taken.map_or(Late::Dropped, |taken| Late::Copy(Ok(taken))))
+        })
     }
 
     /// Drops that copy, and what was done to it.
@@ -133,10 +136,10 @@ impl Workspace {
     /// # Errors
     /// [`UseError::Unsaved`] says why it cannot be.
     pub fn drop_left(&self) -> Result<(), UseError> {
-        self.settle_left(drop_left)
+        self.settle_left(|overlay| drop_left(overlay).map(|()| Late::Dropped))
     }
 
-    fn settle_left(&self, settle: impl FnOnce(&Path) -> Result<(), ReviewError>) -> Result<(), UseError> {
+    fn settle_left(&self, settle: impl FnOnce(&Path) -> Result<Late, ReviewError>) -> Result<(), UseError> {
         let _turn = {
             let mut state = self.state.lock();
             if state.unsaved.is_none() {
@@ -150,6 +153,9 @@ impl Workspace {
             self.turn.write()
         };
         let settled = settle(&self.overlay).map_err(|error| error.to_string());
+        if let Ok(late) = &settled {
+            tell(&self.listener, &self.principal, late);
+        }
         let mut state = self.state.lock();
         (state.alone, state.written_by_others) = (None, true);
         state.unsaved = settled.err();

@@ -99,7 +99,10 @@ fn what_was_tidied_away_is_made_again() {
         }
         let committed = fixture.overlay.join("journal/committed").exists();
         let mut tidy = || {
-            for name in tree_of(&fixture.lower).keys().filter(|name| name.contains(".astrid-commit-")) {
+            for name in tree_of(&fixture.lower)
+                .keys()
+                .filter(|name| name.contains(".astrid-commit-"))
+            {
                 fs::remove_file(fixture.lower.join(name)).unwrap();
                 tidied += u64::from(committed);
             }

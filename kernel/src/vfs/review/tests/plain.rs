@@ -107,7 +107,10 @@ fn a_checkout_is_bounded() {
     assert!(matches!(error, CheckoutError::TooLarge(9)), "{error}");
     assert_eq!(make(10).unwrap().bytes, 10);
     given_up.store(true, Ordering::Relaxed);
-    assert!(matches!(make(10), Err(CheckoutError::Over)), "it ends when it is given up");
+    assert!(
+        matches!(make(10), Err(CheckoutError::Over)),
+        "it ends when it is given up"
+    );
 }
 
 /// What is too deep is left out and told; everything else is taken over.

@@ -60,7 +60,11 @@ fn a_snapshot_is_gone_back_to() {
     fixture.above("later", "later");
     snapshot::restore(&fixture.overlay, "one").unwrap();
     assert_eq!(fixture.changes(), before);
-    assert_eq!(layer::origin(edited()).unwrap(), origin, "what it was copied from is known still");
+    assert_eq!(
+        layer::origin(edited()).unwrap(),
+        origin,
+        "what it was copied from is known still"
+    );
     snapshot::make(&fixture.overlay, "one", 7, None).unwrap_err();
     for name in ["..", ".new", "a/b", "", "A"] {
         snapshot::make(&fixture.overlay, name, 7, None).unwrap_err();
