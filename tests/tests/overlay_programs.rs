@@ -361,13 +361,16 @@ fn programs_do_not_store_too_much() {
     let follow = ["watch", "process.v1.event.>"];
     let watch = astrid.spawn(&[&["--principal", "ann"], &follow[..]].concat());
     watch.stderr.as_ref().unwrap().wait_for("watching");
-    loop {
-        let why = ann(&["process", "why", "filler"]).ok().stdout;
-        if why.contains("quota storage") {
-            break;
+    let ended_for = |name: &str, what: &str| {
+        loop {
+            let why = ann(&["process", "why", name]).ok().stdout;
+            if why.contains(what) {
+                break;
+            }
+            assert!(watch.stdout.as_ref().unwrap().next_line().is_some(), "{why}");
         }
-        assert!(watch.stdout.as_ref().unwrap().next_line().is_some(), "{why}");
-    }
+    };
+    ended_for("filler", "quota storage");
     let _ = run("again", "true", "project");
     let refused = ann(&["process", "why", "again"]).stdout;
     assert!(refused.contains("stores as much as it may"), "{refused}");
@@ -381,4 +384,22 @@ fn programs_do_not_store_too_much() {
     );
     let _ = desk.workspace(&["rollback", "ann", "--yes"]).ok();
     let _ = run("after", "true", "project").ok();
+    // Nor by hiding it: in a file without a name, or where it cannot be counted.
+    let unnamed = "exec 3>x; rm x; while :; do head -c 65536 /dev/zero >&3; sleep 0.01; done";
+    let _ = run("unnamed", unnamed, "project").ok();
+    ended_for("unnamed", "more than it may");
+    let deep =
+        "i=0; while [ $i -lt 600 ]; do mkdir d && cd -P d; i=$((i+1)); done; while :; do echo >> x; sleep 0.1; done";
+    let _ = run("deep", deep, "project").ok();
+    ended_for("deep", "cannot be counted");
+    let _ = desk.workspace(&["rollback", "ann", "--yes"]).ok();
+    // What somebody left does not keep it from being deleted, nor end the daemon.
+    let left = desk.astrid.home().join("var/tmp/ann");
+    let mut nested = left.clone();
+    for _ in 0..900 {
+        nested.push("d");
+    }
+    fs::create_dir_all(nested).unwrap();
+    let _ = astrid.run(&["agent", "delete", "ann", "--yes"]).ok();
+    assert!(!left.exists());
 }

@@ -531,7 +531,8 @@ impl Control {
                 // What is not counted is read now, and that may be much.
                 let usage = tokio::task::spawn_blocking(move || {
                     let besides = || host.files.stored_bytes(&whose).unwrap_or_default();
-                    host.ledger.usage(&whose, besides)
+                    let used = host.ledger.usage(&whose, besides)?;
+                    Ok::<_, EngineError>(used.or_else(|| known.then(|| host.ledger.unused(&whose))))
                 });
                 let usage = usage
                     .await

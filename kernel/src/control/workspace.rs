@@ -2,14 +2,13 @@
 //!
 //! Which directory is whose is said in the profile, by who holds everything (K9). All else walks directories, on a thread that may wait.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use astrid_wire::authority::Profile;
 use astrid_wire::control::workspace::{
-    Attach, Commit, Committed, Counts, Detach, Diff, Differences, How as Became, List, PATHS_MAX, Rollback, RolledBack,
-    Snapshot, SnapshotReport, WorkspaceReport, Workspaces as Listed, escape, unescape,
+    Attach, Commit, Committed, Counts, Detach, Diff, Differences, List, PATHS_MAX, Rollback, RolledBack, Snapshot,
+    SnapshotReport, WorkspaceReport, Workspaces as Listed, escape, unescape,
 };
 use astrid_wire::problem::codes;
 use astrid_wire::{Principal, Problem};
@@ -17,10 +16,10 @@ use astrid_wire::{Principal, Problem};
 use super::Control;
 use super::admin::no_principal;
 use crate::audit::{Audit, Entry, Kind};
-use crate::vfs::review::changes::{self, Which};
+use crate::vfs::review::changes;
 use crate::vfs::review::commit::{self, Fault as Stop, How};
 use crate::vfs::review::plan::{self, Plan, What};
-use crate::vfs::review::{Choice, Layers, ReviewError, diff, rollback, snapshot};
+use crate::vfs::review::{self, Choice, Layers, ReviewError, diff, rollback, snapshot};
 use crate::vfs::workspaces::{Alone, Removed, Unusable, UseError, Workspace, Workspaces, directory};
 
 /// Problem code of what cannot be done while somebody uses the workspace.
@@ -266,7 +265,7 @@ impl Control {
             };
             workspace.take_back_left()?;
             let layers = workspace.open_layers()?;
-            if changes::count(&layers, 1)?.all() == 0 && snapshot::list(workspace.overlay())?.is_empty() {
+            if changes::count(&layers, &Choice::all(), 1)?.all() == 0 && snapshot::list(workspace.overlay())?.is_empty() {
                 return Ok(());
             }
             let text = format!("the workspace of {name} has changes or snapshots that would be dropped");
@@ -344,7 +343,7 @@ impl Control {
             let alone = workspace.alone()?;
             let layers = workspace.open_layers()?;
             // What cannot be looked at can be thrown away.
-            let changes = count(&layers, &choice).unwrap_or_default();
+            let changes = changes::count(&layers, &choice, u64::MAX).unwrap_or_default();
             let overlay = workspace.overlay();
             if let Some(to) = &asked.to {
                 alone.set_since(snapshot::find(overlay, to)?.since_ns)?;
@@ -353,6 +352,7 @@ impl Control {
                 rollback::all(overlay, &layers)?;
                 alone.set_since(None)?;
             } else {
+                has_all(&layers, &choice)?;
                 for path in choice.paths() {
                     rollback::path(overlay, &layers, path)?;
                 }
@@ -377,21 +377,15 @@ impl Control {
     }
 }
 
-fn count(layers: &Layers, choice: &Choice) -> Result<Counts, ReviewError> {
-    let which = Which {
-        choice: choice.clone(),
-        after: None,
-    };
-    let mut counts = Counts::default();
-    changes::walk(layers, &which, &mut |change| {
-        match change.how {
-            Became::Added => counts.added += 1,
-            Became::Modified => counts.modified += 1,
-            Became::Removed => counts.removed += 1,
+/// That there is a change at each path that was named, or below it. Of what cannot be looked at, nothing is said.
+fn has_all(layers: &Layers, choice: &Choice) -> Result<(), ReviewError> {
+    for path in choice.paths() {
+        let only = Choice::of(vec![path.clone()])?;
+        if changes::count(layers, &only, 1).is_ok_and(|counts| counts.all() == 0) {
+            return Err(ReviewError::NoChange(review::brief(path)));
         }
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(counts)
+    }
+    Ok(())
 }
 
 /// What is to be said of a workspace that was dropped.
@@ -448,7 +442,7 @@ fn report(name: Principal, workspace: &Workspace) -> WorkspaceReport {
     let mut told = |error: String| problem = Some(error);
     let counted = workspace
         .open_layers()
-        .and_then(|layers| changes::count(&layers, COUNTED_MAX));
+        .and_then(|layers| changes::count(&layers, &Choice::all(), COUNTED_MAX));
     let changes = counted.map_err(|error| told(error.to_string())).unwrap_or_default();
     let snapshots = snapshot::list(workspace.overlay()).map_err(|error| told(error.to_string()));
     let bytes = workspace.stored_bytes().map_err(|error| told(error.to_string()));

@@ -224,6 +224,17 @@ pub struct Streams {
     pub errors: bool,
 }
 
+impl Streams {
+    /// How many there are.
+    #[must_use]
+    pub fn count(self) -> usize {
+        [self.input, self.output, self.errors]
+            .iter()
+            .filter(|there| **there)
+            .count()
+    }
+}
+
 /// Whom a signal reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

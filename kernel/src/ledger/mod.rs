@@ -281,6 +281,11 @@ impl Ledger {
         Ok(Some(report))
     }
 
+    /// What is to be told of somebody who never used anything.
+    pub fn unused(&self, principal: &Principal) -> usage::Usage {
+        self.report_absent(principal, Row::default())
+    }
+
     fn report_absent(&self, principal: &Principal, row: Row) -> usage::Usage {
         let account = Account::new(principal.clone(), Arc::clone(&self.bank));
         row.add_to(&account.usage);

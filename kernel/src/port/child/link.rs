@@ -466,6 +466,9 @@ impl Children {
                 lacking,
             } => {
                 if let Some(child) = self.row(id) {
+                    if descriptors.len() < streams.count() {
+                        tracing::error!(child = %child.tag, "no descriptor is free: some of what it writes is lost");
+                    }
                     let started = wire::Started {
                         tag: child.tag.to_string(),
                         pid: pid.cast_unsigned(),

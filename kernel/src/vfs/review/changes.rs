@@ -75,13 +75,17 @@ pub fn walk(layers: &Layers, which: &Which<'_>, visit: &mut Visit<'_>) -> Result
     walk.directory(&[], upper.as_fd(), Some(lower.as_fd()), false).map(drop)
 }
 
-/// Counts changes; at most so many.
+/// Counts changes that were chosen; at most so many.
 ///
 /// # Errors
 /// As [`walk`].
-pub fn count(layers: &Layers, max: u64) -> Result<Counts, ReviewError> {
+pub fn count(layers: &Layers, choice: &Choice, max: u64) -> Result<Counts, ReviewError> {
     let mut counts = Counts::default();
-    walk(layers, &Which::default(), &mut |change| {
+    let which = Which {
+        choice: choice.clone(),
+        after: None,
+    };
+    walk(layers, &which, &mut |change| {
         tally(&mut counts, change.how);
         let enough = counts.all() >= max;
         Ok(if enough {

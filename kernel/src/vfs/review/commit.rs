@@ -27,7 +27,7 @@ use super::super::layer::{self, Kind};
 use super::super::reach;
 use super::journal::{Found, Head, Journal};
 use super::plan::{Plan, Step, What};
-use super::{Layers, ReviewError, as_path, obstacles, parted, tree};
+use super::{Layers, ReviewError, as_path, obstacles, parted, rollback, snapshot, tree};
 
 /// Files that are each waited for until they are on disk; of more the whole file system is.
 pub(super) const SYNCED_ONE_BY_ONE_MAX: usize = 32;
@@ -180,7 +180,11 @@ pub fn recover(
         committed,
     }) = Journal::find(overlay)?
     else {
-        tree::remove(&spent, OsStr::new(SPENT), SPENT.as_bytes())?;
+        // And of other changes: what waited beside the upper, and half a snapshot.
+        for left in [SPENT, rollback::ASIDE] {
+            tree::remove(&spent, OsStr::new(left), left.as_bytes())?;
+        }
+        snapshot::clear(overlay)?;
         return Ok(Recovered::Nothing);
     };
     let Some((head, steps)) = plan else {

@@ -155,7 +155,8 @@ pub fn shown(path: &[u8]) -> String {
 }
 
 /// A path in a sentence: of a long one the beginning and the end.
-pub(super) fn brief(path: &[u8]) -> String {
+#[must_use]
+pub fn brief(path: &[u8]) -> String {
     let text = shown(path);
     let length = text.chars().count();
     if length <= BRIEF_MAX {

@@ -26,6 +26,19 @@ pub const SNAPSHOTS_MAX: usize = 64;
 const NEW: &str = ".new";
 const META: &str = "snapshot.json";
 
+/// Removes half a snapshot that a crash left.
+///
+/// # Errors
+/// The file system's.
+pub(super) fn clear(overlay: &Path) -> Result<(), ReviewError> {
+    let parent = overlay.join(DIRECTORY);
+    if parent.join(NEW).symlink_metadata().is_err() {
+        return Ok(());
+    }
+    let snapshots = layer::open_root(&parent).map_err(io_error("open", &parent))?;
+    tree::remove(&snapshots, OsStr::new(NEW), NEW.as_bytes())
+}
+
 /// What is known of a snapshot beside its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
