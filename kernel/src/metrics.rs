@@ -101,6 +101,10 @@ metrics! {
     child_output: "counter", "astrid_child_output_bytes_total", "Bytes that children wrote to their outputs.";
     child_output_lost: "counter", "astrid_child_output_lost_bytes_total", "Bytes of those that a log file could not take.";
     child_log_rotations: "counter", "astrid_child_log_rotations_total", "Log files of children that were put aside.";
+    blobs_kept: "counter", "astrid_blob_kept_total", "Blobs that principals gave to the content store.";
+    blobs_kept_bytes: "counter", "astrid_blob_kept_bytes_total", "Bytes of those.";
+    blobs_released: "counter", "astrid_blob_released_total", "Blobs that principals gave up.";
+    blobs_corrupted: "counter", "astrid_blob_corrupted_total", "Blobs that were found spoilt on the disk.";
     actors_live: "gauge", "astrid_capsule_live_actors", "Actors with an instance.";
     actors_evicted: "counter", "astrid_capsule_evicted_actors_total", "Actors whose instance was given up because they were idle or others needed the room.";
     capsule_handled: "counter", "astrid_capsule_handled_messages_total", "Messages handled with a commit.";

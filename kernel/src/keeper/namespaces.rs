@@ -248,6 +248,10 @@ pub(super) fn read_only_around(directories: &[&Path], given: Option<&Path>) -> R
     }
 }
 
+/// No link on that file system is followed (statfs(2), mount(2); neither crate names them).
+const ST_NOSYMFOLLOW: u64 = 0x2000;
+const MS_NOSYMFOLLOW: u64 = 256;
+
 /// Makes a mount read-only, and leaves what else was set of it.
 pub(super) fn remount_read_only(directory: &Path) -> Result<(), NamespaceError> {
     let doing = || format!("cannot make {} read-only", directory.display());
@@ -260,6 +264,10 @@ pub(super) fn remount_read_only(directory: &Path) -> Result<(), NamespaceError> 
         (StatVfsMountFlags::NOATIME, MsFlags::MS_NOATIME),
         (StatVfsMountFlags::NODIRATIME, MsFlags::MS_NODIRATIME),
         (StatVfsMountFlags::RELATIME, MsFlags::MS_RELATIME),
+        (
+            StatVfsMountFlags::from_bits_retain(ST_NOSYMFOLLOW),
+            MsFlags::from_bits_retain(MS_NOSYMFOLLOW),
+        ),
     ];
     let kept = kept.iter().filter(|(flag, _)| present.contains(*flag));
     let flags = kept.fold(

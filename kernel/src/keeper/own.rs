@@ -179,25 +179,16 @@ fn show(one: &Opened, is_there: bool) -> Result<(), OwnError> {
         let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         make(&top, &one.name, is_directory).map_err(way)?;
     }
-    let point = openat2(
-        &top,
-        &one.name,
-        OFlags::PATH | OFlags::CLOEXEC,
-        Mode::empty(),
-        NO_WAY_OUT,
-    )
-    .map_err(way)?;
-    bind(&by_number(&one.file), &by_number(&point)).map_err(namespace)?;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let named = || openat2(&top, &one.name, flags, Mode::empty(), NO_WAY_OUT).map_err(way);
+    bind(&by_number(&one.file), &by_number(&named()?)).map_err(namespace)?;
     if !one.writable {
-        // Its name leads to what was just mounted on it.
-        let seen = openat2(
-            &top,
-            &one.name,
-            OFlags::PATH | OFlags::CLOEXEC,
-            Mode::empty(),
-            NO_WAY_OUT,
-        )
-        .map_err(way)?;
+        // Its name leads to what was just mounted on it, if nobody gave it to something else.
+        let seen = named()?;
+        let identity = |file: &OwnedFd| fstat(file).map(|stat| (stat.st_dev, stat.st_ino)).map_err(way);
+        if identity(&seen)? != identity(&one.file)? {
+            return Err(way(rustix::io::Errno::BUSY));
+        }
         remount_read_only(&by_number(&seen)).map_err(namespace)?;
     }
     Ok(())

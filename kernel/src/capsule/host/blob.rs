@@ -57,7 +57,7 @@ impl Shelf {
         match (&finished, recorded) {
             (Err(fault), Some(held)) => self.teller.not_done("blob.keep", held, fault),
             (Err(fault), None) => self.teller.refused(fault),
-            (Ok(_), _) => {}
+            (Ok(held), _) => self.teller.kept(*held),
         }
         finished.map(|held| held.address)
     }
@@ -69,7 +69,9 @@ impl Shelf {
         self.teller.happens("blob.release", held).map_err(Fault::Unrecorded)?;
         let released = self.blobs.release(who, address);
         self.recount();
-        released.inspect_err(|fault| self.teller.not_done("blob.release", held, fault))
+        released
+            .inspect(|()| self.teller.released())
+            .inspect_err(|fault| self.teller.not_done("blob.release", held, fault))
     }
 
     fn read(&self, address: Address, offset: u64, length: usize) -> Result<Vec<u8>, Fault> {

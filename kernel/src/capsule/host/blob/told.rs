@@ -1,12 +1,15 @@
 //! What guests are told, and what is recorded: what becomes a blob and what is given up, before it happens; what a limit refuses; and what is
 //! found spoilt, which is the kernel's fault, or its disk's.
 
+use std::sync::Arc;
+
 use super::super::bindings::astrid::kernel::blob::BlobError;
 use crate::audit::{Audit, Entry, Kind, Outcome, TurnedAway};
 use crate::blob::{BlobError as Fault, Held};
 use crate::capsule::files::NotAnnounced;
 use crate::capsule::guest::Guest;
 use crate::capsule::host::aside::Lost;
+use crate::metrics::Metrics;
 
 impl From<Fault> for BlobError {
     fn from(fault: Fault) -> Self {
@@ -59,6 +62,7 @@ pub(super) struct Teller {
     audit: Audit,
     principal: String,
     capsule: String,
+    metrics: Arc<Metrics>,
 }
 
 impl Teller {
@@ -67,6 +71,7 @@ impl Teller {
             audit: guest.host().audit.clone(),
             principal: guest.principal.to_string(),
             capsule: guest.actor.capsule_name().to_string(),
+            metrics: Arc::clone(&guest.host().metrics),
         }
     }
 
@@ -81,6 +86,17 @@ impl Teller {
     pub(super) fn happens(&self, action: &str, held: Held) -> Result<(), String> {
         let written = self.audit.write(self.entry(action, held));
         written.map_err(|refused| refused.to_string())
+    }
+
+    /// Counts what is kept now.
+    pub(super) fn kept(&self, held: Held) {
+        self.metrics.blobs_kept.increment();
+        self.metrics.blobs_kept_bytes.add(held.size);
+    }
+
+    /// Counts what was given up.
+    pub(super) fn released(&self) {
+        self.metrics.blobs_released.increment();
     }
 
     /// Records that what was recorded did not happen.
@@ -112,6 +128,7 @@ impl Teller {
             first: true,
         } = fault
         {
+            self.metrics.blobs_corrupted.increment();
             tracing::error!(%address, what, "a blob is corrupted on disk; it is not served, and whoever writes it anew repairs it");
             let entry = Entry::kernel(Kind::Integrity, "blob.corrupted").outcome(Outcome::Failed);
             // That the log takes nothing, it says itself.
