@@ -326,6 +326,49 @@ pub fn modes_of_the_home_are_kept() {
     daemon.end();
 }
 
+/// A mount, until this is dropped.
+struct Mounted(std::path::PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH).unwrap();
+    }
+}
+
+/// What leads to the home by a second mount of what contains it, or of what is in it, is kept as well, by every path.
+pub fn the_home_is_kept_wherever_it_is_mounted() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut daemon = daemon();
+    let root = daemon.place.home.root().canonicalize().unwrap();
+    let key = root.join("keys/secret");
+    std::fs::write(&key, "secret").unwrap();
+    let (around, inside) = (directory(0o755), directory(0o755));
+    let bind = |from: &Path, at: &Path| {
+        let flags = nix::mount::MsFlags::MS_BIND;
+        nix::mount::mount(Some(from), at, None::<&str>, flags, None::<&str>).unwrap();
+        Mounted(at.to_owned())
+    };
+    let _around = bind(root.parent().unwrap(), around.path());
+    let _inside = bind(&root.join("keys"), inside.path());
+    let other = around.path().join(root.file_name().unwrap());
+    for confined in [None, Some(Confined::default())] {
+        for path in [key.clone(), other.join("keys/secret"), inside.path().join("secret")] {
+            tries(&mut daemon, confined.clone(), &[(&said("read", &path), "EACCES")]);
+        }
+        tries(
+            &mut daemon,
+            confined,
+            &[
+                (&said("write", &other.join("capsules/x")), "EROFS"),
+                (&said("list", Path::new("/etc")), "ok"),
+            ],
+        );
+    }
+    daemon.end();
+}
+
 /// Root's programs do not set up the machine, which would start a program of theirs that nothing is kept from; and most of what root does
 /// is left to those that are only kept from the home.
 pub fn root_does_not_set_up_the_machine() {

@@ -105,6 +105,10 @@ fn tests(filter: &[&str]) -> ExitCode {
         ("what_cannot_be_given_is_named", confined::what_cannot_be_given_is_named),
         ("modes_of_the_home_are_kept", confined::modes_of_the_home_are_kept),
         (
+            "the_home_is_kept_wherever_it_is_mounted",
+            confined::the_home_is_kept_wherever_it_is_mounted,
+        ),
+        (
             "root_does_not_set_up_the_machine",
             confined::root_does_not_set_up_the_machine,
         ),

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 use astrid_tests::daemon::Astrid;
 use astrid_tests::programs::becomes;
@@ -116,23 +117,58 @@ fn took(astrid: &Astrid, name: &str, options: &[&str], script: &str) -> f64 {
     took.unwrap_or_else(|| panic!("{log}")).1.trim().parse().unwrap()
 }
 
-/// What a program changed in many files, told and committed.
+/// What a program changed in many files, told and committed: new ones first, then the same ones again.
 fn review(astrid: &Astrid, project: &Path) {
-    let script =
-        format!("mkdir many; i=0; while [ $i -lt {CHANGES} ]; do echo $i > many/$i; i=$((i+1)); done; echo took 1");
-    let _ = took(astrid, "many", &["--workspace", "overlay"], &script);
-    let seconds = |arguments: &[&str]| {
-        let began = std::time::Instant::now();
-        let _ = astrid.run(&[&["workspace"], arguments].concat()).ok();
-        began.elapsed().as_secs_f64()
-    };
-    let diff = seconds(&["diff"]);
-    alone("in a workspace: diff of 10,000 new files", &format!("{diff:.2} s"), "");
-    let commit = seconds(&["commit", "--yes"]);
-    assert!(project.join("many/9999").exists());
-    alone(
-        "in a workspace: commit of 10,000 new files",
-        &format!("{commit:.2} s"),
-        "",
-    );
+    for (what, content) in [("new", "$i"), ("changed", "again $i")] {
+        let script = format!(
+            "mkdir -p many; i=0; while [ $i -lt {CHANGES} ]; do echo {content} > many/$i; i=$((i+1)); done; echo took 1"
+        );
+        let _ = took(astrid, "many", &["--workspace", "overlay"], &script);
+        let nanoseconds = |arguments: &[&str]| {
+            let began = Instant::now();
+            let _ = astrid.run(&[&["workspace"], arguments].concat()).ok();
+            began.elapsed().as_secs_f64() * 1e9
+        };
+        let diff = nanoseconds(&["diff"]);
+        let commit = nanoseconds(&["commit", "--yes"]);
+        let many = project.join("many");
+        assert_eq!(fs::read_dir(&many).unwrap().count(), CHANGES);
+        let scratch = astrid.scratch().join("peer");
+        let (read, write) = by_hand(&many, &scratch);
+        line(
+            &format!("in a workspace: diff of 10,000 {what} files"),
+            diff,
+            "all of them read",
+            read,
+            "",
+        );
+        line(
+            &format!("in a workspace: commit of 10,000 {what} files"),
+            commit,
+            "copied, synced, removed",
+            write,
+            "what a commit does with each, by std::fs",
+        );
+    }
+}
+
+/// Nanoseconds that it takes to read all files of a directory, and to copy them, wait for the disk, and remove the copies.
+fn by_hand(directory: &Path, scratch: &Path) -> (f64, f64) {
+    let began = Instant::now();
+    let names: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    for name in &names {
+        drop(fs::read(directory.join(name)).unwrap());
+    }
+    let read = began.elapsed().as_secs_f64() * 1e9;
+    let began = Instant::now();
+    fs::create_dir(scratch).unwrap();
+    for name in &names {
+        fs::copy(directory.join(name), scratch.join(name)).unwrap();
+    }
+    rustix::fs::syncfs(fs::File::open(scratch).unwrap()).unwrap();
+    fs::remove_dir_all(scratch).unwrap();
+    (read, began.elapsed().as_secs_f64() * 1e9)
 }

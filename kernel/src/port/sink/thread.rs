@@ -89,11 +89,9 @@ impl Source {
 
     /// Counts a read, and gives a pipe more room whose reader is behind.
     fn count(&mut self, read: usize) {
-        self.waiters.retain_mut(|(left, _)| {
+        for (left, _) in &mut self.waiters {
             *left = left.saturating_sub(read as u64);
-            // Dropping the sender tells.
-            *left > 0
-        });
+        }
         if self.full_reads < FULL_READS {
             self.full_reads = if read >= FULL_READ_BYTES {
                 self.full_reads + 1
@@ -298,6 +296,8 @@ impl Reader {
                 (Outcome::Ended, _) => return self.end(id),
             }
         }
+        // Dropping the sender tells. Not before what was read is handed on, and what follows was looked at: it may be the end.
+        source.waiters.retain(|(left, _)| *left > 0);
         if source.withheld {
             // It is there; an end would be reported again and again.
             let _ = epoll::delete(&self.epoll, &source.descriptor);
@@ -338,7 +338,6 @@ impl Source {
             };
             messages.output(Bytes::copy_from_slice(bytes), credit);
         }
-        // Last: whoever waits for it tells of an end that comes after it.
         self.count(read);
         (Outcome::Ready, read)
     }
