@@ -13,7 +13,7 @@ use astrid_kernel::bus::inbox::Inbox;
 use astrid_kernel::bus::message::Body;
 use astrid_kernel::keeper::protocol::Layers;
 use astrid_kernel::port::child::Count;
-use astrid_kernel::port::child::mount::{Checkout, Free, Room, Taken, Workspaces};
+use astrid_kernel::port::child::mount::{Checkout, Free, Room, Taken, Uncounted, Workspaces};
 use astrid_tests::bed::{Bed, PATIENCE, answer, refusal};
 use astrid_tests::herd::{Herd, MARK};
 use astrid_wire::authority::{GroupsFile, Profile};
@@ -309,7 +309,7 @@ impl Workspaces for Workshop {
         Err(format!("it is larger than {bytes_max} bytes"))
     }
 
-    fn room(&self, _: &Principal, _: u64) -> Result<Room, String> {
+    fn room(&self, _: &Principal, _: u64) -> Result<Room, Uncounted> {
         Ok(Room::Left)
     }
 
@@ -331,7 +331,7 @@ impl Workspaces for Endless {
         Ok(Arc::new(self.clone()))
     }
 
-    fn room(&self, _: &Principal, _: u64) -> Result<Room, String> {
+    fn room(&self, _: &Principal, _: u64) -> Result<Room, Uncounted> {
         Ok(Room::Left)
     }
 

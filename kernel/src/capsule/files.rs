@@ -21,7 +21,7 @@ use crate::blob::{BlobError, Blobs};
 use crate::home::Home;
 use crate::keeper::protocol::Layers;
 use crate::ledger::{Account, Exceeded, Hold, Ledger, Limit};
-use crate::port::child::mount::{self, Mounts, Taken};
+use crate::port::child::mount::{self, Mounts, Taken, Uncounted};
 use crate::vfs::beneath::Beneath;
 use crate::vfs::checkout::{CheckoutError, Imported};
 use crate::vfs::error::{Fault, FsError};
@@ -97,8 +97,8 @@ impl Files {
         let recorder = audit.clone();
         self.workspaces
             .listen(Box::new(move |principal, late| record(&recorder, principal, late)));
-        for (principal, error) in self.workspaces.end_all() {
-            record(audit, &principal, &error);
+        for (principal, late) in self.workspaces.end_all() {
+            record(audit, &principal, &late);
         }
     }
 
@@ -213,7 +213,11 @@ fn record(audit: &Audit, principal: &Principal, late: &Late) {
         Late::Commit(Err(error)) => ("workspace.commit", Outcome::Failed, format!("left: {error}")),
         Late::Copy(Ok(imported)) => ("workspace.checkout", Outcome::Done, taken(*imported).to_string()),
         Late::Copy(Err(error)) => ("workspace.checkout", Outcome::Failed, format!("unsaved={error}")),
-        Late::Dropped => ("workspace.checkout", Outcome::Failed, "dropped".to_owned()),
+        Late::Dropped => (
+            "workspace.checkout",
+            Outcome::Done,
+            "dropped, as was asked for".to_owned(),
+        ),
     };
     tracing::warn!(%principal, action, became, "what was cut short in a workspace");
     let entry = Entry::new(Kind::Outcome, principal.as_str(), action).outcome(outcome);
@@ -249,7 +253,7 @@ impl mount::Workspaces for Lender {
         ))
     }
 
-    fn room(&self, principal: &Principal, besides: u64) -> Result<mount::Room, String> {
+    fn room(&self, principal: &Principal, besides: u64) -> Result<mount::Room, Uncounted> {
         let account = self.ledger.account(principal);
         if !account.pays_for_storage() {
             return Ok(mount::Room::Left);
@@ -258,7 +262,10 @@ impl mount::Workspaces for Lender {
         let owned = self.files.of(principal);
         owned
             .measure(&self.files, &account)
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| match error.fault {
+                Fault::TooMany(_) | Fault::Unsupported(_) | Fault::Denied => Uncounted::Hidden(error.to_string()),
+                _ => Uncounted::Failed(error.to_string()),
+            })?;
         Ok(match account.storage_room() {
             left if account.stores_too_much() || besides > left => mount::Room::Over,
             0 => mount::Room::None,
@@ -267,14 +274,18 @@ impl mount::Workspaces for Lender {
     }
 
     fn free(&self, principal: &Principal) -> Option<mount::Free> {
-        let workspace = self.files.workspaces.of(principal).ok();
-        let layers = workspace.map(|workspace| workspace.layers().0);
-        let tmp = Some(self.files.home.tmp_dir(principal)).filter(|tmp| tmp.exists());
-        let free = |path: PathBuf| {
-            let stat = rustix::fs::statvfs(&path).ok()?;
-            Some((stat.f_bfree, stat.f_ffree))
-        };
-        layers.into_iter().chain(tmp).map(free).collect()
+        let home = &self.files.home;
+        let places = [home.overlays_dir().join(principal.as_str()), home.tmp_dir(principal)];
+        let mut all = mount::Free::new();
+        for place in places {
+            match rustix::fs::statvfs(&place) {
+                // Some file systems do not say.
+                Ok(stat) if stat.f_blocks > 0 => all.push((stat.f_bfree, stat.f_ffree)),
+                Err(rustix::io::Errno::NOENT) => {}
+                _ => return None,
+            }
+        }
+        (!all.is_empty()).then_some(all)
     }
 }
 

@@ -433,7 +433,7 @@ fn report(name: Principal, workspace: &Workspace) -> WorkspaceReport {
         return unlooked(
             name,
             workspace.lower().display().to_string(),
-            "it is being committed or rolled back now",
+            "somebody works on it as a whole now: a commit, a rollback, a snapshot",
         );
     };
     let mut problem = workspace

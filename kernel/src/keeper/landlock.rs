@@ -2,7 +2,7 @@
 //!
 //! Landlock allows what is named and denies the rest, so to deny a few directories everything beside them is allowed: for each
 //! directory that contains one of them all its other entries, as they are now. What comes into such a directory later is out of
-//! reach, and nothing new can be made directly in it. Links are not followed when entries are named: one could lead to what is to be
+//! reach, and nothing new can be made directly in it; nor is what is in one that cannot be listed. Links are not followed when entries are named: one could lead to what is to be
 //! kept.
 //!
 //! A path that is given to read or to write is followed to where it leads, and split in the same way if it contains what is kept.
@@ -303,7 +303,12 @@ impl Rules {
             path: directory.to_owned(),
             source,
         };
-        for entry in fs::read_dir(directory).map_err(look)? {
+        let entries = match fs::read_dir(directory) {
+            // What is in it cannot be named, and is out of reach.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+            entries => entries.map_err(look)?,
+        };
+        for entry in entries {
             let entry = entry.map_err(look)?;
             if kept.contains(&entry.file_name()) {
                 continue;

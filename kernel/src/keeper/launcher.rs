@@ -311,10 +311,12 @@ fn resolved(spec: &Spec) -> Result<Vec<PathBuf>, Failure> {
         return Ok(resolved);
     }
     let mounts = mounts::all().map_err(|error| not_kept(format!("what is mounted cannot be told: {error}")))?;
-    let others = resolved.iter().flat_map(|path| mounts::other_ways(path, &mounts));
-    // What is hidden by another mount is not there.
-    let others: Vec<PathBuf> = others.filter_map(|way| std::fs::canonicalize(way).ok()).collect();
-    Ok(resolved.into_iter().chain(others).collect())
+    let mut all = resolved.clone();
+    for path in &resolved {
+        let others = mounts::other_ways(path, &mounts);
+        all.extend(others.map_err(|error| not_kept(format!("cannot look at {}: {error}", path.display())))?);
+    }
+    Ok(all)
 }
 
 /// Takes from root what would reach past all of this: mounting, looking into other processes, loading code into the system, setting it up.

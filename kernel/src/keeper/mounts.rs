@@ -11,9 +11,13 @@ use std::io;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, StatxFlags};
+
 /// A line of `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct MountPoint {
+    /// Its number, as `statx` tells it of what is in it.
+    id: u64,
     /// The file system.
     device: String,
     /// The directory in it that is mounted.
@@ -33,9 +37,10 @@ pub(super) fn all() -> io::Result<Vec<MountPoint>> {
 fn parse(table: &[u8]) -> Vec<MountPoint> {
     let lines = table.split(|byte| *byte == b'\n');
     let mounts = lines.filter_map(|line| {
-        let mut fields = line.split(|byte| *byte == b' ').skip(2);
+        let mut fields = line.split(|byte| *byte == b' ');
         Some(MountPoint {
-            device: String::from_utf8(fields.next()?.to_vec()).ok()?,
+            id: std::str::from_utf8(fields.next()?).ok()?.parse().ok()?,
+            device: String::from_utf8(fields.nth(1)?.to_vec()).ok()?,
             root: unescaped(fields.next()?),
             point: unescaped(fields.next()?),
         })
@@ -57,30 +62,80 @@ fn unescaped(text: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes))
 }
 
-/// The other paths that lead to a directory (resolved), or to something in it.
-pub(super) fn other_ways(directory: &Path, mounts: &[MountPoint]) -> Vec<PathBuf> {
-    // The last that was mounted is seen.
-    let longest = |one: &&MountPoint| one.point.components().count();
-    let Some(own) = mounts
-        .iter()
-        .filter(|mount| directory.starts_with(&mount.point))
-        .max_by_key(longest)
-    else {
-        return Vec::new();
-    };
-    let inside = |path: &Path, of: &Path| path.strip_prefix(of).map(Path::to_owned).ok();
-    let Some(real) = inside(directory, &own.point).map(|below| own.root.join(below)) else {
-        return Vec::new();
-    };
-    let others = mounts.iter().filter(|mount| mount.device == own.device);
-    let ways = others.filter_map(|mount| match inside(&real, &mount.root) {
-        // More than it is mounted there.
-        Some(below) => Some(mount.point.join(below)),
-        // A part of it is.
-        None => mount.root.starts_with(&real).then(|| mount.point.clone()),
-    });
-    let ways = ways.map(|way| way.components().collect::<PathBuf>());
-    ways.filter(|way| !way.starts_with(directory)).collect()
+/// The other paths that lead to a directory (resolved), or to something in it, and that can be seen.
+///
+/// # Errors
+/// The system's, about that directory.
+pub(super) fn other_ways(directory: &Path, mounts: &[MountPoint]) -> io::Result<Vec<PathBuf>> {
+    let own = seen(directory)?;
+    let ways = ways(directory, own.mount, mounts).into_iter();
+    Ok(ways
+        .filter(|way| match (seen(&way.path), way.of) {
+            // What another mount covers leads elsewhere.
+            (Ok(there), Expected::Same) => there.file == own.file,
+            (Ok(there), Expected::In(mount)) => there.mount == mount,
+            (Err(_), _) => false,
+        })
+        .map(|way| way.path)
+        .collect())
+}
+
+/// What a path leads to: which file, of which mount.
+struct Seen {
+    file: (u32, u32, u64),
+    mount: u64,
+}
+
+fn seen(path: &Path) -> io::Result<Seen> {
+    let flags = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+    let stat = rustix::fs::statx(rustix::fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW, flags)?;
+    Ok(Seen {
+        file: (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino),
+        mount: stat.stx_mnt_id,
+    })
+}
+
+/// What is to be found at the end of a way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    /// The directory itself.
+    Same,
+    /// Something that is in this mount.
+    In(u64),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Way {
+    path: PathBuf,
+    of: Expected,
+}
+
+/// The ways to a directory of that mount: to itself, and to what is mounted in it.
+fn ways(directory: &Path, mount: u64, mounts: &[MountPoint]) -> Vec<Way> {
+    let below = |path: &Path, of: &Path| path.strip_prefix(of).map(Path::to_owned).ok();
+    // What it is, and what is mounted in it, each as a directory of its file system.
+    let own = mounts.iter().find(|one| one.id == mount);
+    let own = own.and_then(|own| Some((own, own.root.join(below(directory, &own.point)?), true)));
+    let inside = mounts.iter().filter(|one| one.point.starts_with(directory));
+    let inside = inside.map(|one| (one, one.root.clone(), false));
+    let mut ways = Vec::new();
+    for (what, real, is_own) in own.into_iter().chain(inside) {
+        for other in mounts.iter().filter(|other| other.device == what.device) {
+            let (path, same) = match below(&real, &other.root) {
+                // More than it is mounted there.
+                Some(rest) => (other.point.join(rest), is_own),
+                // A part of it is.
+                None if other.root.starts_with(&real) => (other.point.clone(), false),
+                None => continue,
+            };
+            let path: PathBuf = path.components().collect();
+            if !path.starts_with(directory) {
+                let of = if same { Expected::Same } else { Expected::In(other.id) };
+                ways.push(Way { path, of });
+            }
+        }
+    }
+    ways
 }
 
 #[cfg(test)]
@@ -96,19 +151,24 @@ mod tests {
             32 22 254:1 /home /srv/h rw - ext4 /dev/vdb rw\n\
             33 22 254:1 /home/me/astrid/keys /k rw - ext4 /dev/vdb rw\n\
             34 22 254:1 /other /o rw - ext4 /dev/vdb rw\n\
-            35 22 0:5 / /home rw - tmpfs tmpfs rw\n";
+            35 22 0:5 / /home rw - tmpfs tmpfs rw\n\
+            36 22 254:2 /av /data/home/me/astrid/var rw - ext4 /dev/vdc rw\n\
+            37 22 254:2 / /elsewhere rw - ext4 /dev/vdc rw\n";
         let mounts = parse(table);
-        assert_eq!(mounts.len(), 7);
-        let ways = |path: &str| other_ways(Path::new(path), &mounts);
-        let found = ["/mnt/a b/home/me/astrid", "/srv/h/me/astrid", "/k"].map(PathBuf::from);
-        assert_eq!(ways("/data/home/me/astrid"), found);
-        assert_eq!(ways("/srv/h/me/astrid")[0], PathBuf::from("/data/home/me/astrid"));
+        assert_eq!(mounts.len(), 9);
+        let ways = |path: &str, mount| -> Vec<_> {
+            let ways = ways(Path::new(path), mount, &mounts).into_iter();
+            ways.map(|way| way.path.display().to_string()).collect()
+        };
+        let expected = ["/mnt/a b/home/me/astrid", "/srv/h/me/astrid", "/k", "/elsewhere/av"];
+        assert_eq!(ways("/data/home/me/astrid", 30), expected);
+        assert_eq!(ways("/srv/h/me/astrid", 32)[0], "/data/home/me/astrid");
         assert_eq!(unescaped(b"/a\\134\\04"), Path::new("/a\\\\04"));
-        assert!(ways("/root/.astrid").is_empty() && ways("/home/me").is_empty());
+        assert!(ways("/root/.astrid", 22).is_empty() && ways("/home/me", 35).is_empty());
+        let all = ways("/data/home/me/astrid/run", 30);
         assert!(
-            ways("/data/home/me/astrid/run")
-                .iter()
-                .all(|way| way.ends_with("me/astrid/run"))
+            all.len() == 2 && all.iter().all(|way| way.ends_with("me/astrid/run")),
+            "{all:?}"
         );
     }
 }

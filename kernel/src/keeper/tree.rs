@@ -317,16 +317,31 @@ mod tests {
     /// A file without a name takes room as long as somebody has it open.
     #[test]
     fn unnamed_files_count() {
-        let own = [std::process::id()];
-        let before = unnamed_bytes(&own);
-        let mut file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-        std::io::Write::write_all(&mut file, &[1; 100_000]).unwrap();
-        file.sync_all().unwrap();
-        let again = file.try_clone().unwrap();
-        let after = unnamed_bytes(&own);
-        assert!((100_000..1_000_000).contains(&(after - before)), "{before} {after}");
-        drop((file, again));
-        assert!(unnamed_bytes(&own) < after);
+        let place = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let script = "exec 3>x; head -c 100000 /dev/zero >&3; echo named; read _; rm x; echo unnamed; read _";
+        let mut shell = std::process::Command::new("sh")
+            .current_dir(place.path())
+            .args(["-c", script])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = std::io::BufReader::new(shell.stdout.take().unwrap());
+        let mut stdin = shell.stdin.take().unwrap();
+        let pid = [shell.id()];
+        let mut hear = || {
+            let mut line = String::new();
+            std::io::BufRead::read_line(&mut said, &mut line).unwrap();
+        };
+        hear();
+        assert_eq!(unnamed_bytes(&pid), 0);
+        std::io::Write::write_all(&mut stdin, b"\n").unwrap();
+        hear();
+        let on_disk = rustix::fs::statfs(place.path()).unwrap().f_type != TMPFS_MAGIC;
+        assert_eq!(unnamed_bytes(&pid) >= 100_000, on_disk);
+        drop(stdin);
+        shell.wait().unwrap();
+        assert_eq!(unnamed_bytes(&pid), 0);
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub struct Moment {
     pub nanoseconds: u32,
 }
 
-/// What a file, directory or link takes in bytes for being there, also an empty one: an inode and a name, as file systems that we know store
+/// What anything with a name takes in bytes for being there, also an empty one: an inode and a name, as file systems that we know store
 /// them, rounded up.
 pub const ENTRY_BYTES: u64 = 1024;
 
@@ -123,8 +123,12 @@ impl From<Statx> for Stat {
         };
         let known = StatxFlags::from_bits_retain(stat.stx_mask);
         let kind = FileType::from_raw_mode(u32::from(stat.stx_mode));
-        let counts = matches!(kind, FileType::RegularFile | FileType::Directory | FileType::Symlink);
-        let there = if counts { ENTRY_BYTES } else { 0 };
+        // A whiteout only stands where something is below.
+        let there = if kind == FileType::CharacterDevice {
+            0
+        } else {
+            ENTRY_BYTES
+        };
         Self {
             kind,
             size: stat.stx_size,

@@ -226,7 +226,7 @@ impl Plain {
             Removal::Tree { entries_max } => {
                 if stat.kind == FileType::Directory {
                     let dir = self.root.dir(relative).at(path)?;
-                    space::usage(&dir, entries_max).at(path)?;
+                    space::at_most(&dir, entries_max).at(path)?;
                 }
                 return space::remove_all(&self.root, relative, room).at(path);
             }

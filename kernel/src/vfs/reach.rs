@@ -32,7 +32,8 @@ pub(super) fn is_ours(entry: &Entry) -> bool {
 #[derive(Debug)]
 pub(super) struct Opened {
     fd: OwnedFd,
-    was: Option<u32>,
+    /// The mode that it had, and the one that it was given.
+    was: Option<(u32, u32)>,
 }
 
 impl AsFd for Opened {
@@ -43,9 +44,16 @@ impl AsFd for Opened {
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        if let Some(mode) = self.was {
-            rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(mode)).ok();
+        if let Some((mode, set)) = self.was {
+            close(&self.fd, mode, set);
         }
+    }
+}
+
+/// Gives something the mode back that it had, unless somebody set another one meanwhile.
+fn close(file: impl AsFd, mode: u32, set: u32) {
+    if layer::look_at(&file).is_ok_and(|entry| entry.mode() == set) {
+        rustix::fs::fchmod(file, Mode::from_raw_mode(mode)).ok();
     }
 }
 
@@ -57,7 +65,7 @@ impl Opened {
         if closed {
             rustix::fs::fchmod(&fd, Mode::from_raw_mode(entry.mode() | needs))?;
         }
-        let was = closed.then(|| entry.mode());
+        let was = closed.then(|| (entry.mode(), entry.mode() | needs));
         Ok(Self { fd, was })
     }
 }
@@ -97,7 +105,7 @@ pub(super) fn directory(parent: impl AsFd, name: &OsStr, needs: u32) -> io::Resu
             if opened.is_err() {
                 set_mode(&handle, entry.mode()).ok();
             }
-            let was = Some(entry.mode());
+            let was = Some((entry.mode(), entry.mode() | needs));
             Ok(Opened { fd: opened?, was })
         }
         Err(error) => Err(error),

@@ -139,6 +139,14 @@ pub fn usage(root: &Beneath, entries_max: u64) -> Result<Usage, Fault> {
     Ok(count.usage)
 }
 
+/// That a directory has not more than so many entries; as far as that can be counted, for what cannot be can be removed.
+pub(super) fn at_most(root: &Beneath, entries_max: u64) -> Result<(), Fault> {
+    match usage(root, entries_max) {
+        Ok(_) | Err(Fault::Unsupported(_)) => Ok(()),
+        Err(fault) => Err(fault),
+    }
+}
+
 struct Count {
     usage: Usage,
     linked: HashSet<(u64, u64)>,

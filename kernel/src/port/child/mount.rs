@@ -35,11 +35,22 @@ pub trait Workspaces: Send + Sync {
     /// Counts what a principal stores, with so many bytes besides that have no name; blocks for as long.
     ///
     /// # Errors
-    /// Says why it cannot be counted.
-    fn room(&self, principal: &Principal, besides: u64) -> Result<Room, String>;
+    /// Says why it is not counted.
+    fn room(&self, principal: &Principal, besides: u64) -> Result<Room, Uncounted>;
 
     /// What is free where the programs of a principal write; none where that is not told. Does not count anything.
     fn free(&self, principal: &Principal) -> Option<Free>;
+}
+
+/// Why it is not known what somebody stores.
+#[derive(Debug, thiserror::Error)]
+pub enum Uncounted {
+    /// Somebody made it so.
+    #[error("{0}")]
+    Hidden(String),
+    /// The system failed.
+    #[error("{0}")]
+    Failed(String),
 }
 
 /// Blocks and inodes that are free, for each file system.

@@ -6,8 +6,9 @@
 //! had. Then the looks become rarer, and those for all principals are at the same moments, so that they do not wake the more the more there are.
 //! Nothing of this wakes for anybody who has no limit.
 //!
-//! What cannot be counted is over the limit: otherwise a program would only have to hide what it stores. Files that programs have open and that
-//! have no name any more count as well, but for those that are only mapped.
+//! What a program made so that it cannot be counted is over the limit: otherwise it would only have to hide what it stores. Files that programs have
+//! open and that have no name any more count as well, but for those that are only mapped, or are on their way to somebody, or that a program has
+//! which does not let its user look at it.
 
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -16,16 +17,19 @@ use astrid_wire::Principal;
 
 use super::Children;
 use super::held::Child;
-use super::mount::{Free, Room};
+use super::mount::{Free, Room, Uncounted};
 use crate::keeper;
 use crate::keeper::protocol::{Reach, ToKeeper};
 
 /// Between two looks, at least and at most.
 const LOOK_AGAIN_MIN: Duration = Duration::from_secs(2);
-const LOOK_AGAIN_MAX: Duration = Duration::from_secs(300);
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(256);
 
 /// Between two looks at most, while nothing is stored.
 const QUIET_MAX: Duration = Duration::from_secs(16);
+
+/// Looks in a row at which nothing is counted, at most.
+const QUIET_LOOKS_MAX: u32 = 16;
 
 /// Which part of the time is spent on looking, at most.
 const SHARE: u32 = 50;
@@ -50,6 +54,8 @@ const UNCOUNTED_MAX: u32 = 2;
 struct Pace {
     wait: Duration,
     free: Option<Free>,
+    /// Looks in a row at which nothing was stored.
+    quiet: u32,
 }
 
 impl Pace {
@@ -57,28 +63,36 @@ impl Pace {
         Self {
             wait: LOOK_AGAIN_MIN,
             free: None,
+            quiet: 0,
         }
     }
 
     /// How long it is until the next look, so long after [`EPOCH`].
     fn until_next(&self, elapsed: Duration) -> Duration {
         let over = elapsed.as_nanos() % self.wait.as_nanos();
-        self.wait - Duration::from_nanos(u64::try_from(over).unwrap_or(0))
+        let left = self.wait - Duration::from_nanos(u64::try_from(over).unwrap_or(0));
+        // Not at once after the last one, which may have ended late.
+        if left < self.wait / 2 { left + self.wait } else { left }
     }
 
-    /// Whether nothing was stored since this was asked last. What cannot be told counts as if something had been.
+    /// Whether nothing was stored since this was asked last. What cannot be told counts as if something had been; and now and then it is looked at
+    /// all the same, for limits change too.
     fn is_quiet(&mut self, free: Option<Free>) -> bool {
-        let quiet = free.is_some() && free == self.free;
+        let quiet = free.is_some() && free == self.free && self.quiet < QUIET_LOOKS_MAX;
         self.free = free;
+        self.quiet = if quiet { self.quiet + 1 } else { 0 };
         if quiet {
             self.wait = (self.wait * 2).min(QUIET_MAX.max(self.wait));
         }
         quiet
     }
 
-    /// Counting took so long.
+    /// Counting took so long. Distances are such that all looks fall together.
     fn counted(&mut self, took: Duration) {
-        self.wait = (took * SHARE).clamp(LOOK_AGAIN_MIN, LOOK_AGAIN_MAX);
+        self.wait = LOOK_AGAIN_MIN;
+        while self.wait < took * SHARE && self.wait < LOOK_AGAIN_MAX {
+            self.wait *= 2;
+        }
     }
 }
 
@@ -133,12 +147,15 @@ impl Children {
                 match room {
                     Ok(Ok(Room::Over)) => children.end_storing(&principal, &TooMuch::More),
                     Ok(Ok(Room::Left | Room::None)) => uncounted = 0,
-                    Ok(Err(why)) => {
+                    Ok(Err(Uncounted::Hidden(why))) => {
                         uncounted += 1;
                         tracing::warn!(%principal, why, "what its programs store cannot be counted");
                         if uncounted >= UNCOUNTED_MAX {
                             children.end_storing(&principal, &TooMuch::Uncountable(why));
                         }
+                    }
+                    Ok(Err(Uncounted::Failed(why))) => {
+                        tracing::warn!(%principal, why, "what its programs store was not counted");
                     }
                     Err(error) => tracing::warn!(%principal, %error, "what its programs store was not counted"),
                 }
@@ -198,7 +215,12 @@ mod tests {
             assert!(pace.is_quiet(free(1)));
             assert_eq!(pace.wait, seconds(next));
         }
-        assert_eq!(pace.until_next(seconds(1000)), seconds(1008 - 1000));
+        assert_eq!(pace.until_next(seconds(1000)), seconds(8));
+        assert_eq!(
+            pace.until_next(seconds(1001)),
+            seconds(7 + 16),
+            "not soon after one that was late"
+        );
         assert_eq!(pace.until_next(seconds(1008)), seconds(16));
         assert!(!pace.is_quiet(free(2)));
         pace.counted(Duration::from_millis(1));
@@ -208,8 +230,10 @@ mod tests {
             "what cannot be told is looked at"
         );
         pace.counted(seconds(1));
-        assert_eq!(pace.wait, seconds(50), "a fiftieth of the time");
+        assert_eq!(pace.wait, seconds(64), "a fiftieth of the time, at most");
         assert!(!pace.is_quiet(free(2)) && pace.is_quiet(free(2)));
-        assert_eq!(pace.wait, seconds(50));
+        assert_eq!(pace.wait, seconds(64));
+        let quiet = (0..100).take_while(|_| pace.is_quiet(free(2))).count();
+        assert_eq!(quiet, 15, "a limit may be another one meanwhile");
     }
 }

@@ -170,7 +170,7 @@ impl Overlay {
                 Removal::Dir if !spot.level.enter(spot.name, &spot.seen)?.is_empty()? => return Err(Fault::NotEmpty),
                 Removal::Tree { entries_max } if directory && spot.seen.upper.is_some() => {
                     let above = super::Beneath::from_fd(layer::open_directory(spot.level.upper()?, spot.name)?);
-                    space::usage(&above, entries_max)?;
+                    space::at_most(&above, entries_max)?;
                 }
                 _ => {}
             }

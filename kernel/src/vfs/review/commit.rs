@@ -15,6 +15,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -375,7 +376,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn apply(&self, number: usize, step: &Step) -> Result<(), ReviewError> {
+    fn apply(&mut self, number: usize, step: &Step) -> Result<(), ReviewError> {
         let path = bytes(&step.path)?;
         let name = parted(&path).1;
         match step.what {
@@ -398,7 +399,7 @@ impl Work<'_> {
         }
     }
 
-    fn put(&self, number: usize, step: &Step, path: &[u8]) -> Result<(), ReviewError> {
+    fn put(&mut self, number: usize, step: &Step, path: &[u8]) -> Result<(), ReviewError> {
         let name = parted(path).1;
         let beside = bytes(step.beside.as_deref().unwrap_or_default())?;
         let from = self.lower.dir(as_path(&beside)).map_err(failed("open", &beside))?;
@@ -415,6 +416,7 @@ impl Work<'_> {
         let directory = layer::look(&to, name).map_err(ReviewError::io("look at", path))?;
         if directory.is_some_and(|entry| entry.kind == Kind::Directory) {
             tree::remove(&to, name, path)?;
+            self.fault.step()?;
         }
         rustix::fs::renameat(from, &*temporary, to, name).map_err(failed("put in place", path))
     }
@@ -428,20 +430,25 @@ impl Work<'_> {
             Err(error) if is_gone(error) || error == Errno::LOOP => None,
             Err(error) => return Err(failed("open", directory)(error)),
         };
-        let as_before = match (&step.before, &now) {
-            (None, None) => true,
-            (Some(stamp), Some(entry)) => stamp.is_of(entry),
-            _ => false,
-        };
-        if !as_before {
-            return Ok(false);
-        }
-        let upper = super::root(&self.overlay.join(UPPER))?;
         let beside = bytes(step.beside.as_deref().unwrap_or_default())?;
         let lower = self.lower.dir(as_path(&beside)).map_err(failed("open", &beside))?;
         // Under another name first: a crash must not leave half of it under this one.
         let half = format!("{temporary}{AGAIN}");
         tree::remove(&lower, OsStr::new(&half), &beside)?;
+        let is_waiting = match (&step.before, &now) {
+            // What it replaces may have been removed for it.
+            (_, None) => true,
+            (Some(stamp), Some(entry)) => stamp.is_of(entry),
+            (None, Some(_)) => false,
+        };
+        let upper = match super::root(&self.overlay.join(UPPER)) {
+            // Everything had its place: the upper is being emptied.
+            Err(ReviewError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(false),
+            upper => upper?,
+        };
+        if !is_waiting || !is_in(&upper, path)? {
+            return Ok(false);
+        }
         if let Some((file, _)) = self.stage_one(&upper, (step, path), &half)? {
             file.sync_all().map_err(ReviewError::io("write", path))?;
         }
@@ -514,6 +521,18 @@ impl Work<'_> {
             take(&directory, name, step).map_err(failed("remove", &path))?;
         }
         Ok(())
+    }
+}
+
+/// Whether the upper has something at a path.
+fn is_in(upper: &Beneath, path: &[u8]) -> Result<bool, ReviewError> {
+    let (directory, name) = parted(path);
+    match reach::way(upper, directory, reach::READ) {
+        Ok(directory) => Ok(layer::look(&directory, name)
+            .map_err(ReviewError::io("look at", path))?
+            .is_some()),
+        Err(error) if is_gone(error) => Ok(false),
+        Err(error) => Err(failed("open", directory)(error)),
     }
 }
 

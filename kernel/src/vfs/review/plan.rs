@@ -430,7 +430,7 @@ impl Maker<'_> {
             // Or it was copied in the workspace, or has a second name: then the lower has it where it was, and nothing differs there.
             let still = match &mut still {
                 Some(still) => still,
-                none => none.insert(Still::look(self.layers)?),
+                none => none.insert(Still::look(self.layers, self.since_ns)?),
             };
             if !still.has(&file, inodes.as_deref()) {
                 self.conflict(&path, GONE);
@@ -471,7 +471,7 @@ struct Still {
 }
 
 impl Still {
-    fn look(layers: &Layers) -> Result<Self, ReviewError> {
+    fn look(layers: &Layers, since_ns: i128) -> Result<Self, ReviewError> {
         let mut still = Self::default();
         let mut waiting = vec![(Vec::new(), 0)];
         while let Some((path, depth)) = waiting.pop() {
@@ -488,9 +488,13 @@ impl Still {
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS | Errno::XDEV) => continue,
                 Err(error) => return Err(failed(error)),
             };
-            for name in names(&lower, &path)? {
-                let entry = layer::look(&lower, &name).map_err(ReviewError::io("look at", &path))?;
-                if let Some(entry) = entry.filter(|entry| entry.kind == Kind::File) {
+            // What cannot be looked at does not say that anything is still there.
+            for name in names(&lower, &path).unwrap_or_default() {
+                let Ok(Some(entry)) = layer::look(&lower, &name) else {
+                    continue;
+                };
+                // What was given another name has changed.
+                if entry.kind == Kind::File && !entry.changed_after(since_ns) {
                     still.inodes.insert(entry.identity().1);
                     still.like.insert((entry.size(), entry.mtime_ns()));
                 }

@@ -230,7 +230,10 @@ fn copies_in_the_workspace_are_no_conflicts() {
     }
     fixture.below("d/theirs", "t\n");
     assert_eq!(conflicts(&fixture, since), Vec::<String>::new());
-    fs::remove_file(fixture.lower.join("d/g")).unwrap();
+    // One that somebody gave another name is not where it was.
+    fs::rename(fixture.lower.join("d/g"), fixture.lower.join("d/h")).unwrap();
+    assert_eq!(conflicts(&fixture, since), ["d/g.bak"]);
+    fs::remove_file(fixture.lower.join("d/h")).unwrap();
     assert_eq!(conflicts(&fixture, since), ["d/g.bak"]);
 }
 
