@@ -168,18 +168,19 @@ impl Writer {
             }
             Err(error) => {
                 let reason = Reason::of(&error);
-                let (mut kept, mut refused) = (Vec::new(), 0);
+                let (mut kept, mut refused) = (Vec::new(), Vec::new());
                 for pending in batch {
                     match pending.answer {
-                        Some(answer) => {
-                            refused += 1;
-                            // Whoever asked may have gone.
-                            let _ = answer.send(Err(Refused::Failing(reason.clone())));
-                        }
+                        Some(answer) => refused.push(answer),
                         None => kept.push(pending),
                     }
                 }
-                self.shared.failed(reason, kept, refused);
+                // First: who is refused finds that it fails.
+                self.shared.failed(reason.clone(), kept, refused.len() as u64);
+                for answer in refused {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(Err(Refused::Failing(reason.clone())));
+                }
             }
         }
     }
