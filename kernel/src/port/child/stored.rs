@@ -75,7 +75,7 @@ impl Pace {
         if left < self.wait / 2 { left + self.wait } else { left }
     }
 
-    /// Whether nothing was stored since this was asked last. What cannot be told counts as if something had been; and now and then it is looked at
+    /// Whether nothing was stored since it was counted last. What cannot be told, or was not counted, counts as if something had been; and now and then it is looked at
     /// all the same, for limits change too.
     fn is_quiet(&mut self, free: Option<Free>) -> bool {
         let quiet = free.is_some() && free == self.free && self.quiet < QUIET_LOOKS_MAX;
@@ -149,6 +149,7 @@ impl Children {
                     Ok(Ok(Room::Left | Room::None)) => uncounted = 0,
                     Ok(Err(Uncounted::Hidden(why))) => {
                         uncounted += 1;
+                        pace.free = None;
                         tracing::warn!(%principal, why, "what its programs store cannot be counted");
                         if uncounted >= UNCOUNTED_MAX {
                             children.end_storing(&principal, &TooMuch::Uncountable(why));
