@@ -75,8 +75,8 @@ impl Pace {
         if left < self.wait / 2 { left + self.wait } else { left }
     }
 
-    /// Whether nothing was stored since it was counted last. What cannot be told, or was not counted, counts as if something had been; and now and then it is looked at
-    /// all the same, for limits change too.
+    /// Whether nothing was stored since it was counted last. What cannot be told, or was not counted, counts as if something had been; and now and
+    /// then it is looked at all the same, for limits change too.
     fn is_quiet(&mut self, free: Option<Free>) -> bool {
         let quiet = free.is_some() && free == self.free && self.quiet < QUIET_LOOKS_MAX;
         self.free = free;
