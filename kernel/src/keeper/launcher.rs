@@ -32,6 +32,7 @@ use super::protocol::{
 };
 use super::views::{Views, views};
 use super::{landlock, mounts, seccomp};
+use crate::vfs::mountinfo;
 
 /// The argument that makes this program a launcher.
 pub const LAUNCHER_ARGUMENT: &str = "__child";
@@ -310,7 +311,7 @@ fn resolved(spec: &Spec) -> Result<Vec<PathBuf>, Failure> {
     if resolved.is_empty() {
         return Ok(resolved);
     }
-    let mounts = mounts::all().map_err(|error| not_kept(format!("what is mounted cannot be told: {error}")))?;
+    let mounts = mountinfo::all().map_err(|error| not_kept(format!("what is mounted cannot be told: {error}")))?;
     let mut all = resolved.clone();
     for path in &resolved {
         let others = mounts::other_ways(path, &mounts);

@@ -1,66 +1,14 @@
-//! What is mounted where, and which other paths lead to the same.
+//! Which other paths lead to a directory, because it is mounted at several places.
 //!
 //! A directory can be mounted at a second place: then what is kept from a program at one path is there at another, and what is allowed at the other
 //! is allowed here, for rules are about inodes. So whatever is kept is kept at every path that leads to it.
 
-#![allow(clippy::disallowed_methods, reason = "/proc is read, which no capsule names")]
-
-use std::ffi::OsString;
-use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, StatxFlags};
 
-/// A line of `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct MountPoint {
-    /// Its number, as `statx` tells it of what is in it.
-    id: u64,
-    /// The file system.
-    device: String,
-    /// The directory in it that is mounted.
-    root: PathBuf,
-    /// Where.
-    pub(super) point: PathBuf,
-}
-
-/// Everything that this process sees mounted, in the order in which it was.
-///
-/// # Errors
-/// The system's.
-pub(super) fn all() -> io::Result<Vec<MountPoint>> {
-    Ok(parse(&fs::read("/proc/self/mountinfo")?))
-}
-
-fn parse(table: &[u8]) -> Vec<MountPoint> {
-    let lines = table.split(|byte| *byte == b'\n');
-    let mounts = lines.filter_map(|line| {
-        let mut fields = line.split(|byte| *byte == b' ');
-        Some(MountPoint {
-            id: std::str::from_utf8(fields.next()?).ok()?.parse().ok()?,
-            device: String::from_utf8(fields.nth(1)?.to_vec()).ok()?,
-            root: unescaped(fields.next()?),
-            point: unescaped(fields.next()?),
-        })
-    });
-    mounts.collect()
-}
-
-/// A path as the system writes it into a table: blanks and the like as octal numbers.
-fn unescaped(text: &[u8]) -> PathBuf {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, more)) = rest.split_first() {
-        let number = more.get(..3).filter(|_| *first == b'\\');
-        let number = number.and_then(|digits| std::str::from_utf8(digits).ok());
-        let number = number.and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        bytes.push(number.unwrap_or(*first));
-        rest = number.map_or(more, |_| &more[3..]);
-    }
-    PathBuf::from(OsString::from_vec(bytes))
-}
+use crate::vfs::mountinfo::MountPoint;
 
 /// The other paths that lead to a directory (resolved), or to something in it, and that can be seen.
 ///
@@ -141,6 +89,7 @@ fn ways(directory: &Path, mount: u64, mounts: &[MountPoint]) -> Vec<Way> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vfs::mountinfo::parse;
 
     /// A18: what contains what is kept, or is contained in it, is kept where else it is mounted.
     #[test]
@@ -163,7 +112,6 @@ mod tests {
         let expected = ["/mnt/a b/home/me/astrid", "/srv/h/me/astrid", "/k", "/elsewhere/av"];
         assert_eq!(ways("/data/home/me/astrid", 30), expected);
         assert_eq!(ways("/srv/h/me/astrid", 32)[0], "/data/home/me/astrid");
-        assert_eq!(unescaped(b"/a\\134\\04"), Path::new("/a\\\\04"));
         assert!(ways("/root/.astrid", 22).is_empty() && ways("/home/me", 35).is_empty());
         let all = ways("/data/home/me/astrid/run", 30);
         assert!(

@@ -25,8 +25,8 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 use rustix::process::{getegid, geteuid};
 use serde::{Deserialize, Serialize};
 
-use super::mounts::{self, MountPoint};
 use crate::vfs::beneath;
+use crate::vfs::mountinfo::{self, MountPoint};
 
 /// The message that sets the flags of a network device, and that one is asked for an answer.
 const RTM_NEWLINK: u16 = 16;
@@ -212,7 +212,7 @@ pub(super) fn read_only_settings() -> Result<(), NamespaceError> {
 /// Makes the mounts at these points read-only.
 fn remount_where(wanted: impl Fn(&Path) -> bool) -> Result<(), NamespaceError> {
     let doing = || "cannot make mounts read-only".to_owned();
-    for MountPoint { point, .. } in mounts::all().map_err(system(doing()))? {
+    for MountPoint { point, .. } in mountinfo::all().map_err(system(doing()))? {
         if !wanted(&point) {
             continue;
         }

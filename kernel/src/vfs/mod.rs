@@ -4,6 +4,7 @@
 //! - [`beneath`]: an open directory, and the one place that opens what is below it;
 //! - [`layer`]: one layer of an overlay on disk, in the format of the Linux overlay file system;
 //! - `walk`: symbolic links, which are followed by us, inside the root;
+//! - [`mountinfo`]: what is mounted where;
 //! - `reach`: what programs closed to everybody;
 //! - [`opened`]: a file that is open; [`temporary`]: one that is not there yet; [`listing`]: what is in a directory; [`space`]: what it all takes on the disk;
 //! - [`plain`]: a tree that is one directory; [`overlay`]: a tree that is two, of which only one is written.
@@ -17,6 +18,7 @@ pub mod checkout;
 pub mod error;
 pub mod layer;
 pub mod listing;
+pub mod mountinfo;
 pub mod opened;
 pub mod overlay;
 pub mod path;

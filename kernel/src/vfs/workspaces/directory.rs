@@ -2,12 +2,11 @@
 
 #![allow(clippy::disallowed_methods, reason = "looks at directories that an operator named")]
 
-use std::ffi::OsString;
 use std::io;
-use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use super::super::beneath::is_systems_own;
+use super::super::mountinfo;
 
 /// Why a directory cannot be a workspace.
 #[derive(Debug, thiserror::Error)]
@@ -54,28 +53,12 @@ pub const MOUNTS_NAMED_MAX: usize = 5;
 /// What is mounted below a directory, and so no part of a workspace of it; at most so many. Nothing where the system does not tell.
 #[must_use]
 pub fn mounts_below(directory: &Path) -> Vec<PathBuf> {
-    let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let points = mounts.split(|byte| *byte == b'\n');
-    let points = points.filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
-    let points = points.map(|point| PathBuf::from(OsString::from_vec(unescaped(point))));
+    let mounts = mountinfo::all().unwrap_or_default();
+    let points = mounts.into_iter().map(|mount| mount.point);
     points
         .filter(|point| point != directory && point.starts_with(directory))
         .take(MOUNTS_NAMED_MAX)
         .collect()
-}
-
-/// A path as the system writes it into a table: blanks and the like as octal numbers.
-fn unescaped(text: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut rest = text;
-    while let Some((first, more)) = rest.split_first() {
-        let number = more.get(..3).filter(|_| *first == b'\\');
-        let number = number.and_then(|digits| std::str::from_utf8(digits).ok());
-        let number = number.and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        bytes.push(number.unwrap_or(*first));
-        rest = number.map_or(more, |_| &more[3..]);
-    }
-    bytes
 }
 
 /// A directory by its own absolute name, if it can be a workspace beside this home.
@@ -155,7 +138,6 @@ mod tests {
                 || mounts_below(Path::new("/")).len() == MOUNTS_NAMED_MAX
         );
         assert!(mounts_below(elsewhere.path()).is_empty() && mounts_below(Path::new("/proc/self")).is_empty());
-        assert_eq!(unescaped(b"/a\\040b\\134c\\9"), b"/a b\\c\\9");
         let temporary = tempfile::tempdir().unwrap();
         let root = temporary.path().canonicalize().unwrap();
         for name in ["project", "around/home/etc"] {
