@@ -78,7 +78,7 @@ pub(crate) fn step(ctx: &mut Context, step: Step) -> Result<Result<Value, Step>,
             }
         }
         Step::Release { address } => json!(ctx.blobs().release(&address)?),
-        Step::Store { key, bytes } => json!(ctx.kv().put_bytes(&key, &content(0, bytes, 0))?),
+        Step::Store { key, bytes } => json!(ctx.kv().put_bytes(&key, content(0, bytes, 0))?),
         Step::Unstore { key } => json!(ctx.kv().delete(&key)?),
         other => return Ok(Err(other)),
     }))
