@@ -54,17 +54,23 @@ pub fn end_inherited(guard: Option<u32>) -> usize {
     }
 }
 
-/// Children of this process that it has not started; those that have ended are waited for.
+/// Children of this process that it has not started; those that have ended are waited for, and what they leave comes to this process as well.
 fn inherited() -> Vec<Pid> {
-    let guards = GUARDS.lock();
     let own = getsid(None).map_or(0, Pid::as_raw_pid);
-    let mut found = tree::stable_children(getpid());
-    found.retain(|pid| {
-        let is_guard = guards.contains(&pid.as_raw_pid().cast_unsigned());
-        !is_guard && tree::stat(*pid).is_some_and(|stat| stat.session != own)
-    });
-    drop(guards);
     let ended = |pid: Pid| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
-    found.retain(|pid| matches!(ended(*pid), Ok(None)));
-    found
+    loop {
+        let guards = GUARDS.lock();
+        let mut found = tree::stable_children(getpid());
+        found.retain(|pid| {
+            let is_guard = guards.contains(&pid.as_raw_pid().cast_unsigned());
+            !is_guard && tree::stat(*pid).is_some_and(|stat| stat.session != own)
+        });
+        drop(guards);
+        let all = found.len();
+        found.retain(|pid| matches!(ended(*pid), Ok(None)));
+        // One that ended since they were looked at may have left others: not all were seen.
+        if found.len() == all {
+            return found;
+        }
+    }
 }
