@@ -395,11 +395,15 @@ fn programs_do_not_store_too_much() {
     let _ = desk.workspace(&["rollback", "ann", "--yes"]).ok();
     // What somebody left does not keep it from being deleted, nor end the daemon.
     let left = desk.astrid.home().join("var/tmp/ann");
-    let mut nested = left.clone();
-    for _ in 0..900 {
-        nested.push("d");
+    fs::create_dir_all(&left).unwrap();
+    // Deeper than a stack is, were it gone down by calls.
+    let mut at = std::os::fd::OwnedFd::from(fs::File::open(&left).unwrap());
+    for _ in 0..20_000 {
+        rustix::fs::mkdirat(&at, "d", rustix::fs::Mode::RWXU).unwrap();
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
+        at = rustix::fs::openat(&at, "d", flags, rustix::fs::Mode::empty()).unwrap();
     }
-    fs::create_dir_all(nested).unwrap();
+    drop(at);
     let _ = astrid.run(&["agent", "delete", "ann", "--yes"]).ok();
     assert!(!left.exists());
 }
