@@ -12,6 +12,7 @@ use astrid_tests::chance::{Chance, from_environment};
 use astrid_tests::daemon::Astrid;
 use astrid_tests::herd::kill;
 use astrid_tests::process::{PATIENCE, ends, send};
+use astrid_tests::programs::becomes;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -131,6 +132,48 @@ fn a_full_disk_stops_effects_and_nothing_else() {
         fs::remove_file(&ballast).unwrap();
         recovers(&astrid, name);
     }
+    let _ = astrid.run(&["stop"]).ok();
+    let _ = astrid.run(&["audit", "verify"]).ok();
+}
+
+/// A disk that an agent filled: what it wrote is thrown away, which makes room, and that is recorded in the room that is kept for it.
+#[test]
+fn a_full_disk_is_emptied_by_a_rollback() {
+    if !in_own_namespace("a_full_disk_is_emptied_by_a_rollback") {
+        return;
+    }
+    let astrid = Astrid::new();
+    fs::create_dir(astrid.home()).unwrap();
+    mount("size=64m,mode=700", astrid.home());
+    let _ = astrid.run(&["start"]).ok();
+    let project = astrid.scratch().canonicalize().unwrap().join("project");
+    fs::create_dir(&project).unwrap();
+    let _ = astrid.run(&["workspace", "attach", project.to_str().unwrap()]).ok();
+    let filler = ["sh", "-c", "echo more > new; cat /dev/zero > big"];
+    let run = [
+        "process",
+        "run",
+        "filler",
+        "--restart",
+        "never",
+        "--workspace",
+        "overlay",
+        "--",
+    ];
+    let _ = astrid.run(&[&run[..], &filler].concat()).ok();
+    let _ = becomes(&astrid, "filler", |instance| instance["pid"].is_null());
+    // The last part of a page may still be free.
+    while !astrid.run(&["agent", "create", "fill"]).stderr.contains("no space") {
+        let _ = astrid.run(&["agent", "delete", "fill", "--yes"]);
+    }
+    let refused = astrid.run(&["workspace", "commit", "--yes"]);
+    assert_ne!(refused.code(), 0, "{refused:?}");
+    let _ = astrid.run(&["workspace", "rollback", "--yes"]).ok();
+    recovers(&astrid, "first");
+    let rollbacks = tail(&astrid, &["--kind", "admin"]);
+    let told = |entry: &&Value| entry["action"] == "admin:workspace.rollback" && entry["stage"] == "intent";
+    assert_eq!(rollbacks.iter().filter(told).count(), 1, "{rollbacks:?}");
+    assert!(fs::read_dir(&project).unwrap().next().is_none());
     let _ = astrid.run(&["stop"]).ok();
     let _ = astrid.run(&["audit", "verify"]).ok();
 }

@@ -170,6 +170,8 @@ pub struct Entry {
     pub(super) action: Box<str>,
     pub(super) resource: Box<str>,
     pub(super) detail: Box<str>,
+    /// How it may be written; no part of it.
+    pub(super) makes_room: bool,
 }
 
 impl Entry {
@@ -186,6 +188,7 @@ impl Entry {
             action: harmless(action, ACTION_BYTES_MAX),
             resource: Box::default(),
             detail: Box::default(),
+            makes_room: false,
         }
     }
 
@@ -255,6 +258,13 @@ impl Entry {
             },
         };
         pieces.iter().enumerate().map(part).collect()
+    }
+
+    /// What happens makes room on the disk: when that is full, it is recorded in the room that is kept for this.
+    #[must_use]
+    pub fn makes_room(mut self) -> Self {
+        self.makes_room = true;
+        self
     }
 
     /// It stands for that many.

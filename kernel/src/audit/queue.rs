@@ -405,10 +405,15 @@ impl Shared {
         self.queue.lock().failing.as_ref().map(|(reason, _)| reason.clone())
     }
 
-    /// A batch of so many is on disk.
-    pub(super) fn worked(&self, entries: u64) {
+    /// So many are on disk, under one seal.
+    pub(super) fn written(&self, entries: u64) {
         self.metrics.audit_entries.add(entries);
         self.metrics.audit_seals.increment();
+    }
+
+    /// A batch of so many is on disk, and nothing keeps the next from it.
+    pub(super) fn worked(&self, entries: u64) {
+        self.written(entries);
         let mut queue = self.queue.lock();
         if queue.failing.take().is_none() {
             return;

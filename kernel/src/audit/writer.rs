@@ -61,6 +61,16 @@ pub(super) fn wall_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Tells who waits which numbers these have, behind that one.
+fn tell(written: Vec<Pending>, before: u64) {
+    for (pending, sequence) in written.into_iter().zip(before + 1..) {
+        if let Some(answer) = pending.answer {
+            // Whoever asked may have gone.
+            let _ = answer.send(Ok(sequence));
+        }
+    }
+}
+
 impl Writer {
     pub(super) fn new(
         directory: PathBuf,
@@ -154,13 +164,9 @@ impl Writer {
         let before = self.state.sequence;
         match self.append(&batch) {
             Ok(()) => {
-                for (pending, sequence) in batch.into_iter().zip(before + 1..) {
-                    if let Some(answer) = pending.answer {
-                        // Whoever asked may have gone.
-                        let _ = answer.send(Ok(sequence));
-                    }
-                }
+                // First, as when it fails: who is told that it worked finds it working.
                 self.shared.worked(self.state.sequence - before);
+                tell(batch, before);
                 if std::mem::take(&mut self.fresh) {
                     // It was the first of what was written.
                     let _ = fs::remove_file(self.directory.join(RESTORED));
@@ -168,21 +174,32 @@ impl Writer {
             }
             Err(error) => {
                 let reason = Reason::of(&error);
-                let (mut kept, mut refused) = (Vec::new(), Vec::new());
-                for pending in batch {
-                    match pending.answer {
-                        Some(answer) => refused.push(answer),
-                        None => kept.push(pending),
-                    }
-                }
+                let (written, others) = self.in_kept_room(batch, &reason);
+                let (refused, kept): (Vec<_>, Vec<_>) = others.into_iter().partition(|other| other.answer.is_some());
                 // First: who is refused finds that it fails.
                 self.shared.failed(reason.clone(), kept, refused.len() as u64);
-                for answer in refused {
+                for answer in refused.into_iter().filter_map(|refused| refused.answer) {
                     // Whoever asked may have gone.
                     let _ = answer.send(Err(Refused::Failing(reason.clone())));
                 }
+                tell(written, before);
             }
         }
+    }
+
+    /// What of a batch that could not be written is written all the same, since it makes room on a disk that is full; and the others.
+    fn in_kept_room(&mut self, batch: Vec<Pending>, reason: &Reason) -> (Vec<Pending>, Vec<Pending>) {
+        let makes_room = |pending: &Pending| pending.entry.makes_room;
+        if *reason != Reason::Full || !batch.iter().any(makes_room) || !self.release() {
+            return (Vec::new(), batch);
+        }
+        let (mut first, mut others): (Vec<_>, Vec<_>) = batch.into_iter().partition(makes_room);
+        if self.append(&first).is_err() {
+            first.append(&mut others);
+            return (Vec::new(), first);
+        }
+        self.shared.written(first.len() as u64);
+        (first, others)
     }
 
     /// Entries of the log's own, and nobody waits for them.

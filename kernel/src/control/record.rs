@@ -1,7 +1,8 @@
 //! What operators change is in the audit log before it happens (K13).
 //!
 //! Changes of authority wait until they are sealed on disk: one that cannot be recorded is refused. What makes room on a full disk (`prune`,
-//! dropping letters, forgetting) or saves what is there (`backup`) happens also without that, or nobody could help a log that takes nothing.
+//! dropping letters, forgetting, rolling a workspace back) is recorded in the room that is kept for that, and happens also without it, as does what
+//! saves what is there (`backup`): or nobody could help a log that takes nothing.
 
 use astrid_wire::Problem;
 use astrid_wire::control::Verb;
@@ -30,17 +31,21 @@ impl From<Refused> for Problem {
 enum Level {
     /// It changes nothing.
     Not,
-    /// As the next, but when the log takes nothing it happens all the same, and what came of it is recorded once it takes entries again.
+    /// As the last, but when the log takes nothing it happens all the same, and what came of it is recorded once it takes entries again.
     Written,
+    /// The same, and on a full disk in the room that is kept for what makes room.
+    MakesRoom,
     /// On disk, signed, before it happens; and what came of it.
     Sealed,
 }
 
 fn level(verb: Verb) -> Level {
     match verb {
-        Verb::Admin(Admin::AuditPrune) => Level::Written,
+        Verb::Admin(Admin::AuditPrune | Admin::WorkspaceRollback) | Verb::CapsuleForget | Verb::DeadDrop => {
+            Level::MakesRoom
+        }
         Verb::Admin(admin) if admin.changes() => Level::Sealed,
-        Verb::CapsuleForget | Verb::DeadRetry | Verb::DeadDrop | Verb::Backup => Level::Written,
+        Verb::DeadRetry | Verb::Backup => Level::Written,
         Verb::Admin(_)
         | Verb::Status
         | Verb::Capsules
@@ -159,10 +164,14 @@ impl Control {
             return work.await;
         }
         let (entry, said) = entry(verb, message)?;
+        let entry = match level {
+            Level::MakesRoom => entry.makes_room(),
+            _ => entry,
+        };
         let intent = match (audit.seal_whole(&entry.clone().intent(), &said).await, level) {
             (Ok(intent), _) => Some(intent),
             // Also without a place in the log: see above.
-            (Err(_), Level::Written) => None,
+            (Err(_), Level::Written | Level::MakesRoom) => None,
             (Err(refused), _) => return Err(refused.into()),
         };
         let result = work.await;

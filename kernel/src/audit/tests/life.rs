@@ -196,11 +196,20 @@ fn fill(root: &Path) {
             "{:?}",
             report.findings
         );
+        // What makes room is written in the room that is kept, once; what waits meanwhile goes on waiting.
+        let gone = block(audit.flush());
+        assert_eq!(gone, Err(Refused::Failing(Reason::Full)));
+        audit.write(big(0).detail("waits")).unwrap();
+        acknowledged = audit.seal(big(0).makes_room()).wait().unwrap();
+        assert_eq!(audit.failing(), Some(Reason::Full), "it is full for everybody else");
+        assert_eq!(show(&directory, acknowledged).unwrap().unwrap().sequence, acknowledged);
         fs::remove_file(root.join("ballast")).unwrap();
         acknowledged = audit.seal(big(1)).wait().unwrap();
     }
     block(audit.stop());
     assert!(verify(&directory, Some(&key)).unwrap().is_ok());
+    let all = tail(&directory, 100_000, &Filter::default()).unwrap();
+    assert_eq!(all.iter().filter(|entry| entry.detail == "waits").count(), 3);
     super::prune::prune_when_full(root, &directory, &key);
 }
 
