@@ -75,8 +75,13 @@ depends_on() { # package regex
 
 download() { # packages...
     mkdir -p "$WORK/debs"
-    (cd "$WORK/debs" && apt apt-get download "$@" >&2) ||
-        die "the packages could not be downloaded: $*" "see apt's words above"
+    local again
+    for again in 10 30 ''; do
+        (cd "$WORK/debs" && apt apt-get download "$@" >&2) && return
+        # A mirror may refuse for a moment.
+        [ -z "$again" ] || sleep "$again"
+    done
+    die "the packages could not be downloaded: $*" "see apt's words above"
 }
 
 unpack() { # debs...

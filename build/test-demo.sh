@@ -52,12 +52,25 @@ run() {
 }
 
 nothing_stays() {
-    local home pid
+    local home pid looks=0
     home=$(cat "$BOX/home")
     pid=$(cat "$BOX/pid" 2>/dev/null || echo none)
     [ ! -e "${home%/home}" ] || fail "the home is still there"
-    # A process that was ended and that nobody has reaped yet is a zombie.
-    case $(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null || true) in '' | Z*) ;; *) fail "the daemon is still there" ;; esac
+    until is_gone "$pid"; do
+        looks=$((looks + 1))
+        [ "$looks" -lt 200 ] || fail "the daemon is still there"
+        sleep 0.1
+    done
+}
+
+# Waits until the command that stays runs. Opened for both, so that what never comes does not stop the test.
+ready() {
+    read -r -t 60 _ <>"$BOX/fifo" || fail "it does not get there"
+}
+
+# A process that was ended and that nobody has reaped yet is a zombie.
+is_gone() {
+    case $(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null || true) in '' | Z*) ;; *) return 1 ;; esac
 }
 
 test_it_shows_everything_and_ends() {
@@ -96,7 +109,7 @@ test_on_a_terminal_it_stays_until_interrupted() {
     env --default-signal=INT script -qec "exec bash '$BOX/build/demo.sh'" /dev/null <"$BOX/keys" >"$BOX/out" 2>&1 &
     terminal=$!
     exec 9>"$BOX/keys"
-    read -r _ <"$BOX/fifo"
+    ready
     printf '\003' >&9
     wait "$terminal" || status=$?
     exec 9>&-
@@ -147,7 +160,7 @@ test_a_signal_leaves_nothing() {
     local demo status=0
     setsid bash "$BOX/build/demo.sh" >/dev/null 2>&1 </dev/null &
     demo=$!
-    read -r _ <"$BOX/fifo"
+    ready
     # As a terminal does it: to everybody in the group.
     kill -TERM -- "-$demo"
     wait "$demo" || status=$?

@@ -65,6 +65,9 @@ case " $* " in
     for word; do case $word in rustc-web | rust-web-src | lib* | lld-*) touch "${word}_1_amd64.deb" ;; esac; done ;;
 esac
 PROGRAM
+    fake "$BOX/bin/sleep" <<'PROGRAM'
+echo "sleep $*" >>"$BOX/log"
+PROGRAM
     fake "$BOX/bin/apt-cache" <<'PROGRAM'
 for last; do :; done
 case " $* " in
@@ -288,6 +291,9 @@ test_no_packages_is_an_error_that_leaves_nothing() {
     run
     fails
     says "could not be downloaded"
+    # A mirror that refuses for a moment is asked again.
+    logged "sleep 10"
+    logged "sleep 30"
     [ "$(echo "$CACHE"*)" = "$CACHE.lock" ] || fail "something was left: $(echo "$CACHE"*)"
 }
 

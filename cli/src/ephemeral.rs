@@ -28,13 +28,13 @@ use crate::output::Output;
 use crate::process::{self, Process};
 
 /// How long another's daemon may take to become ready, and ours to end.
-const TIMEOUT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(40);
 
 /// How long a daemon may take to end once nobody uses it.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often a daemon may turn out to be on its way out just when it was joined, or another start to be faster.
-const ATTEMPTS_MAX: u32 = 5;
+const ATTEMPTS_MAX: u32 = 10;
 
 /// Begins the name of a throwaway home. What is named otherwise is never thrown away.
 const PRIVATE_PREFIX: &str = "astrid-private-";
@@ -176,10 +176,25 @@ impl Session {
             ));
             return Ok(());
         }
-        match Process::open(child.id())? {
-            Some(process) if !process.wait(LEAVE_TIMEOUT)? => return Ok(()),
-            _ => child.wait().context("cannot wait for the daemon")?,
+        let Some(process) = Process::open(child.id())? else {
+            child.wait().context("cannot wait for the daemon")?;
+            return discard_private(&self.home, self.mode);
         };
+        match self.mode {
+            // Nobody else can have joined it, and its home goes with it.
+            Mode::Private if !process.wait(TIMEOUT)? => {
+                let text = format!(
+                    "the daemon (pid {}) does not end; its home stays: {}",
+                    child.id(),
+                    self.home.root().display()
+                );
+                return Err(Failure::new(Exit::Timeout, text).into());
+            }
+            Mode::Private => {}
+            _ if !process.wait(LEAVE_TIMEOUT)? => return Ok(()),
+            _ => {}
+        }
+        child.wait().context("cannot wait for the daemon")?;
         discard_private(&self.home, self.mode)
     }
 }

@@ -80,9 +80,18 @@ impl LockError {
 #[derive(Debug)]
 pub struct Lock {
     /// `run/astrid.lock`.
-    _file: File,
+    file: File,
     /// The home directory, where it can be locked.
-    _directory: Option<File>,
+    directory: Option<File>,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing does not free it while a child that is just being made has a copy of the descriptor.
+        for file in self.directory.iter().chain([&self.file]) {
+            let _ = flock(file, FlockOperation::NonBlockingUnlock);
+        }
+    }
 }
 
 impl Lock {
@@ -130,10 +139,7 @@ impl Lock {
             }
             file.set_len(0).map_err(io("write"))?;
             file.write_all(this_process().as_bytes()).map_err(io("write"))?;
-            return Ok(Lock {
-                _file: file,
-                _directory: directory,
-            });
+            return Ok(Lock { file, directory });
         }
     }
 }

@@ -105,9 +105,10 @@ fn a_program_runs_and_its_end_is_told() {
         let (_, exited) = yard.script("kill -SEGV $$", json!({})).await;
         assert_eq!(exited["exit"]["signal"]["name"], "SIGSEGV");
         // Its group and its tree end with it.
-        let herd = Herd::of("leaves");
+        let mark = format!("leaves-{}", std::process::id());
+        let herd = Herd::of(&mark);
         let script = "(setsid sleep 1000000 &); sleep 1000000 & exit 0";
-        let (_, exited) = yard.script(script, json!({ "env": { MARK: "leaves" } })).await;
+        let (_, exited) = yard.script(script, json!({ "env": { MARK: mark } })).await;
         assert!(exited["left_behind"].as_u64().unwrap() >= 1, "{exited}");
         herd.wait_until_gone();
     });
@@ -245,9 +246,12 @@ fn a_confined_child_has_what_it_was_given() {
         let yard = Yard::new().await;
         let place = tempfile::Builder::new().prefix("given").tempdir_in("/var/tmp").unwrap();
         let here = place.path().display().to_string();
+        // Not what another run of this test on this machine writes.
+        let note = format!("note-{}", std::process::id());
+        let outside = format!("/var/tmp/outside-{}", std::process::id());
         let home = yard.bed.host.home.root().display().to_string();
         let script = format!(
-            "echo x >{here}/file && echo wrote; (echo x >/var/tmp/outside) 2>/dev/null && echo outside; echo kept >/tmp/note; cat /tmp/note; \
+            "echo x >{here}/file && echo wrote; (echo x >{outside}) 2>/dev/null && echo outside; echo kept >/tmp/{note}; cat /tmp/{note}; \
              chmod 777 {home}/etc 2>/dev/null && echo opened; mount -t tmpfs none /mnt 2>/dev/null && echo mounted; echo done"
         );
         let more = json!({ "write": [here, "tmp://"], "silent": true, "cwd": here });
@@ -255,10 +259,10 @@ fn a_confined_child_has_what_it_was_given() {
         assert_eq!(text, "wrote\nkept\ndone\n");
         assert!(exited["violation"].is_null(), "{exited}");
         // The next one of this principal finds it, and nobody else.
-        let (text, _) = yard.script("cat /tmp/note", more).await;
+        let (text, _) = yard.script(&format!("cat /tmp/{note}"), more).await;
         assert_eq!(text, "kept\n");
-        assert!(!std::path::Path::new("/tmp/note").exists());
-        let note = yard.bed.host.home.root().join("var/tmp/default/note");
+        assert!(!std::path::Path::new("/tmp").join(&note).exists());
+        let note = yard.bed.host.home.root().join("var/tmp/default").join(&note);
         assert_eq!(fs::read_to_string(note).unwrap(), "kept\n");
         for (more, code) in [
             (json!({ "write": ["relative"] }), "invalid"),

@@ -10,6 +10,7 @@ use astrid_kernel::home::Socket;
 use astrid_kernel::identity::KeyPair;
 use astrid_tests::bed::bundle_file;
 use astrid_tests::daemon::Astrid;
+use astrid_tests::process::PATIENCE;
 use astrid_tests::wire::{As, Connection, Gone, publish};
 use astrid_wire::control::admin::Admin;
 use astrid_wire::envelope::{self, FromClient, FromServer, request};
@@ -56,6 +57,15 @@ fn submit(connection: &mut Connection, id: &str) {
     assert!(matches!(answer, FromServer::Done(_)), "{answer:?}");
 }
 
+/// Waits until a relay has handled so many of what was accepted.
+fn handled(connection: &mut Connection, report: &str, count: u64) {
+    let until = std::time::Instant::now() + PATIENCE;
+    let topic = format!("relay.v1.request.{report}");
+    while connection.ask(&topic, &json!({})).unwrap()["clients"]["c"]["count"] != count {
+        assert!(std::time::Instant::now() < until, "it is not handled");
+    }
+}
+
 /// What is said of a capsule that is not loaded.
 fn reason(astrid: &Astrid, capsule: &str) -> String {
     let all = astrid.run(&["capsule", "list", "--format", "json"]).ok().json();
@@ -78,6 +88,7 @@ fn who_is_made_anew_begins_with_nothing() {
     let timer = json!({ "after_ms": 3_600_000, "tag": "secret", "durable": true });
     spy.ask("ledger.v1.timer", &timer).unwrap();
     submit(&mut spy, "a-1");
+    handled(&mut spy, "report_a", 1);
     // It waits for nobody any more when this has begun anew.
     let _ = astrid.run(&["stop"]).ok();
     fs::remove_file(astrid.home().join("capsules/relay-a.capsule")).unwrap();

@@ -546,13 +546,13 @@ fn timers_that_last() {
         let memory = Memory::default();
         let bed = Bed::with(&["ledger"], over(&memory)).await;
         for (tag, durable) in [("kept", true), ("gone", false)] {
-            let body = json!({ "after_ms": 300, "tag": tag, "durable": durable });
+            let body = json!({ "after_ms": 2000, "tag": tag, "durable": durable });
             drop(bed.ask("ledger.v1.timer", body).await);
         }
         let sequence = bed.host.store.view(&ledger_table()).unwrap().sequence();
         bed.host.store.settled(sequence, 0).await.unwrap();
         drop(bed);
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        tokio::time::sleep(Duration::from_millis(2100)).await;
         for _ in 0..2 {
             let bed = Bed::with(&["ledger"], over(&memory)).await;
             settled(&bed).await;

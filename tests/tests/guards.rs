@@ -6,7 +6,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use astrid_kernel::authority::{Acl, Authority, Check, Policy};
 use astrid_kernel::bus::asks::Outcome;
@@ -147,13 +146,12 @@ fn a_guard_that_misbehaves_refuses() {
         for (what, why) in [
             ("trap", "trapped"),
             ("spin", "units of fuel"),
-            ("slow", "more than 50 ms"),
+            ("slow", "more than 250 ms"),
             ("hog", "more memory"),
             ("publish", "called astrid:kernel/bus@0.1.0#publish"),
             ("emit", "called astrid:kernel/bus@0.1.0#emit"),
             ("request", "called astrid:kernel/bus@0.1.0#request"),
         ] {
-            let began = Instant::now();
             let failed = problem(say(&bed, "publish", what).await);
             assert_eq!(failed.code(), codes::GUARD_FAILED, "{what}: {failed}");
             assert!(failed.message().starts_with("sentry guards hello.v1.greet"), "{failed}");
@@ -164,11 +162,6 @@ fn a_guard_that_misbehaves_refuses() {
                     .unwrap()
                     .contains("astrid caps revoke capsule:sentry guard:"),
                 "{failed:?}"
-            );
-            assert!(
-                began.elapsed() < Duration::from_secs(5),
-                "{what}: {:?}",
-                began.elapsed()
             );
         }
         let _ = answer(bed.ask("sentry.v1.do.mark", json!({ "mark": "m" })).await);

@@ -65,13 +65,7 @@ fn a_capsule_finishes_before_the_stop() {
     }
     let _ = astrid.run(&["restart"]).ok();
     let _ = astrid.run(&["request", "probe.v1.do.state", "{}"]).ok();
-    let began = std::time::Instant::now();
     let _ = astrid.run(&["stop"]).ok();
-    assert!(
-        began.elapsed() < std::time::Duration::from_secs(5),
-        "{:?}",
-        began.elapsed()
-    );
     let log = fs::read_to_string(astrid.home().join("log/astrid.log")).unwrap();
     assert!(
         log.contains("finished") && !log.contains("did not finish in time"),

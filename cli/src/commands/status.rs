@@ -9,15 +9,15 @@ use serde_json::json;
 
 use super::capsule;
 use crate::cli::Context;
-use crate::client::Client;
+use crate::client::{Client, SERVER_TIMEOUT};
 use crate::daemon;
-use crate::failure::{Exit, Failure};
+use crate::failure::Failure;
 use crate::launch::mode_name;
 use crate::output::{Output, Style, printable};
 use crate::time;
 
-/// How long the daemon may take to answer for itself. It is asked for fresher figures only.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// How long the daemon may take to answer its owner: the file that it wrote says nearly the same.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Show whether the daemon runs, how it is, and what its capsules cost
 ///
@@ -55,12 +55,16 @@ pub(super) fn run(context: &Context, _: &Args) -> anyhow::Result<()> {
     Output::bytes(human(&status, live, Output::style()).as_bytes())
 }
 
-/// What the daemon says; none when it does not answer in time. Whoever may not ask is told so, and not what the file says.
+/// What the daemon says; none when it does not answer its owner in time. Anybody else may be refused, and is not told what the file says.
 fn ask(context: &Context) -> anyhow::Result<Option<Status>> {
-    let ask = |client: &mut Client| client.ask_within(control::REQUEST_STATUS, &json!({}), PATIENCE);
-    match context.talk_within(PATIENCE, ask) {
+    let patience = match context.identity() {
+        Some(_) => SERVER_TIMEOUT,
+        None => PATIENCE,
+    };
+    let ask = |client: &mut Client| client.ask_within(control::REQUEST_STATUS, &json!({}), patience);
+    match context.talk_within(patience, ask) {
         Ok(status) => Ok(Some(status)),
-        Err(error) if context.identity().is_some() && Exit::of(&error) == Exit::Denied => Err(error),
+        Err(error) if context.identity().is_some() => Err(error),
         Err(_) => Ok(None),
     }
 }

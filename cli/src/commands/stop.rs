@@ -13,8 +13,8 @@ use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::process::Process;
 
-/// How long a shutdown may take: the daemon's own bound of 15 s, and some.
-const TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a shutdown may take: the daemon's own bounds of 15 s for what runs and 5 s each for the store and, twice, the log; and some.
+const TIMEOUT: Duration = Duration::from_secs(40);
 
 /// Stop the daemon; returns when it has ended
 ///

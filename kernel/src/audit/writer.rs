@@ -166,11 +166,11 @@ impl Writer {
             Ok(()) => {
                 // First, as when it fails: who is told that it worked finds it working.
                 self.shared.worked(self.state.sequence - before);
-                tell(batch, before);
                 if std::mem::take(&mut self.fresh) {
                     // It was the first of what was written.
                     let _ = fs::remove_file(self.directory.join(RESTORED));
                 }
+                tell(batch, before);
             }
             Err(error) => {
                 let reason = Reason::of(&error);

@@ -632,6 +632,7 @@ impl Actor {
                 let payer = self.payer(life, &delivery.message);
                 payer.usage.faults.fetch_add(1, Ordering::Relaxed);
                 let next = counts.then(|| life.health.fault(self.host.deadlines.now()));
+                self.falls(next);
                 report::fault(&self.host, self, &delivery.message, fault, &reason, next);
                 if again {
                     self.try_again(life, delivery);

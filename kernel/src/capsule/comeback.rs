@@ -14,18 +14,25 @@ use super::report;
 use crate::bus::message::Message;
 
 impl Actor {
+    /// Is what follows a fault, before anybody is told of that.
+    pub(super) fn falls(&self, next: Option<Next>) {
+        match next {
+            None => {}
+            Some(Next::Restart(_)) => self.set_state(ActorState::Restarting),
+            Some(Next::Down) => self.set_state(ActorState::Down),
+        }
+    }
+
     /// Waits for the next generation's time, or goes down.
     pub(super) async fn come_back(self: &Arc<Self>, next: Option<Next>) {
         self.is_done_handling();
         match next {
             None => {}
             Some(Next::Restart(wait)) => {
-                self.set_state(ActorState::Restarting);
                 self.wait_for_restart(wait).await;
                 self.set_state(ActorState::Up);
             }
             Some(Next::Down) => {
-                self.set_state(ActorState::Down);
                 self.host().census.left(self);
                 return;
             }

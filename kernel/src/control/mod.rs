@@ -214,9 +214,12 @@ impl Control {
     }
 
     fn answer_now(&self, verb: Option<Verb>, message: &Message) {
-        self.tell(message, self.answer(message));
+        let answer = self.answer(message);
         if verb == Some(Verb::Shutdown) {
             self.record_shutdown(message);
+        }
+        self.tell(message, answer);
+        if verb == Some(Verb::Shutdown) {
             tracing::info!(principal = %message.principal, message_id = %message.id, "asked to stop");
             self.stop.notify_one();
         }

@@ -3,12 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Instant;
 
 use astrid_kernel::keeper;
 use astrid_kernel::keeper::protocol::{ChildId, Errors, FromKeeper, Limits, Reach, Stage, ToKeeper};
 use rustix::process::Signal;
 
-use crate::bed::{Daemon, Running, by, code, daemon, nobody_is_left, program, read, shell};
+use crate::bed::{Daemon, PATIENCE, Running, by, code, daemon, nobody_is_left, program, read, shell};
 
 pub fn exits_are_told() {
     let mut daemon = daemon();
@@ -197,7 +198,12 @@ pub fn what_a_main_process_leaves_is_killed() {
     assert_eq!(exit, code(5));
     assert!((3..=5).contains(&count), "{count}");
     for pid in left.split_ascii_whitespace() {
-        assert!(!Path::new("/proc").join(pid).exists(), "process {pid} was left");
+        // Killed, and for a moment it may still be there.
+        let until = Instant::now() + PATIENCE;
+        while Path::new("/proc").join(pid).exists() {
+            assert!(Instant::now() < until, "process {pid} was left");
+            std::thread::yield_now();
+        }
     }
     let child = daemon.run(shell("sleep 1000 & exit 0"));
     assert_eq!(daemon.exit(&child), (code(0), 1));

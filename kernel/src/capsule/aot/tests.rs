@@ -125,10 +125,11 @@ fn the_least_used_goes_first_and_half_written_ones_at_once() {
     let (_directory, home, _key) = home();
     let directory = home.cache_dir().join("aot");
     prepare(&directory).unwrap();
+    let now = SystemTime::now();
     for (name, age) in [("old.code", 300), ("used.code", 1), ("new.code", 2), ("kept.txt", 900)] {
         fs::write(directory.join(name), [0; 10]).unwrap();
         let file = File::open(directory.join(name)).unwrap();
-        file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+        file.set_modified(now - Duration::from_secs(age)).unwrap();
     }
     fs::write(directory.join(".x.tmp"), "").unwrap();
     prepare(&directory).unwrap();

@@ -24,8 +24,8 @@ use crate::store::engine::EngineError;
 const FUEL: u64 = 10_000_000;
 
 /// How long one guard may run for one message. Counted in ticks, so it is exact to one. What costs little fuel and long, as filling
-/// memory does, ends here.
-const TIME_MAX: Duration = Duration::from_millis(50);
+/// memory does, ends here; it is so much longer than the fuel lasts that a slow machine gives the same answers as a fast one.
+const TIME_MAX: Duration = Duration::from_millis(250);
 
 /// Why a guard could not be asked, or gave no answer.
 #[derive(Debug, thiserror::Error)]

@@ -42,8 +42,9 @@ pub(super) struct Link {
     guard: Option<std::process::Child>,
 }
 
-/// How long the start of a daemon waits for a keeper to offer the children of an earlier one.
-const RECLAIM_TIME_MAX: Duration = Duration::from_millis(500);
+/// How long the start of a daemon waits for a keeper to offer the children of an earlier one: longer than it takes one to notice that its daemon is
+/// gone, while it waits for the end of a program that was killed.
+const RECLAIM_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Between looks at a keeper that is about to end: the end of a process that is nobody's child here gives no sign.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
@@ -285,6 +286,7 @@ impl Children {
         tracing::error!(%why, "the keeper is lost; its children are ended");
         let guard = link.guard.take();
         drop(link);
+        drop(left);
         self.clean_up(guard).await;
         for child in self.lost() {
             let taken = self.take_back(&child).await;

@@ -4,6 +4,7 @@
 
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::LazyLock;
 
 use super::*;
 
@@ -72,10 +73,13 @@ fn at(wall_seconds: u64) -> Now {
     }
 }
 
+/// From when on time is counted, whatever the machine does meanwhile.
+static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 fn later(seconds: u64) -> Now {
     Now {
         wall_seconds: DAY,
-        instant: Instant::now() + Duration::from_secs(seconds),
+        instant: *BEGUN + Duration::from_secs(seconds),
     }
 }
 

@@ -73,6 +73,12 @@ fn closed(write: &File) {
     assert_eq!(rustix::event::poll(&mut events, None).unwrap(), 1);
 }
 
+/// Until nobody can write to a pipe: a program that another test is just starting has a copy of each end until it runs.
+fn hung_up(read: &OwnedFd) {
+    let mut events = [rustix::event::PollFd::new(read, rustix::event::PollFlags::empty())];
+    assert_eq!(rustix::event::poll(&mut events, None).unwrap(), 1);
+}
+
 /// A16: what was written before an exit is in the file, secrets blotted out, also in the middle of two writes.
 #[test]
 fn output_is_in_the_file_when_it_has_settled() {
@@ -80,6 +86,7 @@ fn output_is_in_the_file_when_it_has_settled() {
     let path = directory.path().join("log/out.log");
     let sinks = Sinks::new(Arc::default());
     let (read, mut write) = pipe();
+    let same = read.try_clone().unwrap();
     let handle = sinks.attach(read, to_file(&path, &["hunter2"])).unwrap();
     wait(handle.settle());
     write.write_all(b"the password is hunt").unwrap();
@@ -87,6 +94,7 @@ fn output_is_in_the_file_when_it_has_settled() {
     assert_eq!(fs::read(&path).unwrap(), b"the password is ");
     write.write_all(b"er2\nbye hunter").unwrap();
     drop(write);
+    hung_up(&same);
     wait(handle.settle());
     // The end has been seen, so what was held back is there too.
     assert_eq!(fs::read(&path).unwrap(), b"the password is ***\nbye hunter");
@@ -199,10 +207,12 @@ fn a_file_and_an_owner_get_the_same_stream() {
 fn a_terminal_is_read_to_its_end() {
     use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
     let sinks = Sinks::new(Arc::default());
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    // Programs that other tests start beside this one must not keep it open.
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = openpt(flags).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
-    let mut peer = File::from(ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap());
+    let mut peer = File::from(ioctl_tiocgptpeer(&master, flags).unwrap());
     let (sink, hearing) = to_owner();
     let _handle = sinks.attach(master, sink).unwrap();
     peer.write_all(b"hello\n").unwrap();
@@ -225,6 +235,7 @@ fn a_detached_stream_is_as_it_was() {
     let read = wait(handle.detach()).unwrap();
     write.write_all(b"after").unwrap();
     drop(write);
+    hung_up(&read);
     let mut rest = Vec::new();
     File::from(read).read_to_end(&mut rest).unwrap();
     assert_eq!((rest.as_slice(), metrics.child_output.get()), (&b"after"[..], 6));
@@ -252,10 +263,9 @@ fn switches(status: &mut File) -> u64 {
     let mut text = String::new();
     status.rewind().unwrap();
     status.read_to_string(&mut text).unwrap();
-    let counts = text.lines().filter(|line| line.contains("ctxt_switches"));
-    counts
-        .map(|line| line.rsplit('\t').next().unwrap().parse::<u64>().unwrap())
-        .sum()
+    // Those that somebody else forces on it say nothing: who is woken has waited before.
+    let waits = text.lines().find(|line| line.starts_with("voluntary_ctxt_switches"));
+    waits.unwrap().rsplit('\t').next().unwrap().parse().unwrap()
 }
 
 /// Hands over the status of the thread that it is told on.
@@ -310,10 +320,30 @@ fn resident_kib() -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
+/// Whether this process runs a test alone: others would count. Otherwise has that done, in a process of its own.
+fn is_alone(test: &str) -> bool {
+    const ALONE: &str = "ASTRID_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let mut inner = std::process::Command::new(std::env::current_exe().unwrap());
+    let inner = inner
+        .args(["--exact", "--nocapture", test])
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&inner.stdout).into_owned() + &String::from_utf8_lossy(&inner.stderr);
+    assert!(inner.status.success() && said.contains("1 passed"), "{said}");
+    false
+}
+
 /// A16: a flooding child cannot grow the daemon, and does not keep the others waiting.
 #[test]
 fn a_flood_grows_nothing_and_starves_nobody() {
     const FLOOD_BYTES: u64 = 256 << 20;
+    if !is_alone("port::sink::tests::a_flood_grows_nothing_and_starves_nobody") {
+        return;
+    }
     let directory = tempfile::tempdir().unwrap();
     let metrics = Arc::new(Metrics::default());
     let sinks = Sinks::new(Arc::clone(&metrics));
@@ -348,9 +378,8 @@ fn a_flood_grows_nothing_and_starves_nobody() {
         .unwrap()
         .map(|entry| entry.unwrap().metadata().unwrap().len());
     assert!(files.sum::<u64>() <= 2 * (10 << 20));
-    // Other tests run beside this one: much less than the flood is all that can be said.
     assert!(
-        resident_kib() - before < 64 << 10,
+        resident_kib() - before < 16 << 10,
         "{} KiB more",
         resident_kib() - before
     );

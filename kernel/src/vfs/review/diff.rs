@@ -38,8 +38,11 @@ const PAGE_READ_BYTES_MAX: u64 = 256 << 20;
 /// Lines around each change.
 const CONTEXT: usize = 3;
 
-/// How long the best diff of one file is looked for.
+/// How long the best diff of one file is looked for, if it has many lines.
 const EFFORT: Duration = Duration::from_millis(250);
+
+/// Lines of both sides whose best diff is found in any case: some milliseconds. What is told of them is the same on every machine.
+const LINES_FEW: usize = 2000;
 
 /// Bytes that are hashed at once.
 const CHUNK_BYTES: usize = 128 << 10;
@@ -247,10 +250,12 @@ fn unified(old: &str, new: &str) -> Hunks {
     // Lines end with a line feed and nothing else, as git has them.
     let old: Vec<&str> = old.split_inclusive('\n').collect();
     let new: Vec<&str> = new.split_inclusive('\n').collect();
-    let diff = TextDiff::configure()
-        .timeout(EFFORT)
-        .newline_terminated(true)
-        .diff_slices(&old, &new);
+    let mut config = TextDiff::configure();
+    config.newline_terminated(true);
+    if old.len() + new.len() > LINES_FEW {
+        config.timeout(EFFORT);
+    }
+    let diff = config.diff_slices(&old, &new);
     let mut hunks = Hunks {
         text: String::new(),
         added: 0,

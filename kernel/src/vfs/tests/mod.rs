@@ -8,4 +8,4 @@ mod escape;
 mod model;
 mod mount;
 mod overlay;
-mod race;
+pub(super) mod race;

@@ -20,7 +20,7 @@ use super::bed::{Use, fault, fingerprint};
 const ROUNDS: usize = 1000;
 
 /// Who stops the other thread, however it goes.
-struct Stop<'a>(&'a AtomicBool);
+pub(in super::super) struct Stop<'a>(pub(in super::super) &'a AtomicBool);
 
 impl Drop for Stop<'_> {
     fn drop(&mut self) {

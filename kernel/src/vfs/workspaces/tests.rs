@@ -254,6 +254,8 @@ fn a_race_for_its_place_is_not_won() {
     use std::os::unix::fs::MetadataExt as _;
     use std::sync::atomic::{AtomicBool, Ordering};
 
+    use super::super::tests::race::Stop;
+
     let fixture = Fixture::new();
     let (lower, evil) = (fixture.lower(), fixture.temporary.path().join("evil"));
     std::os::unix::fs::symlink("/etc", &evil).unwrap();
@@ -261,6 +263,7 @@ fn a_race_for_its_place_is_not_won() {
     let workspace = fixture.workspaces.of(&who("a")).unwrap();
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _stop = Stop(&over);
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 let swap = rustix::fs::RenameFlags::EXCHANGE;
@@ -271,7 +274,6 @@ fn a_race_for_its_place_is_not_won() {
         for layers in opened {
             assert_eq!(rustix::fs::fstat(&layers.lower).unwrap().st_ino, attached);
         }
-        over.store(true, Ordering::Relaxed);
     });
 }
 

@@ -248,7 +248,14 @@ fn what_is_mounted_stays() {
     let before = tree_of(&fixture.lower);
     assert!(mount(&["--bind", fixture.lower.to_str().unwrap()], "") && mount(&["-o", "remount,bind,ro"], ""));
     let result = std::panic::catch_unwind(|| refused(&fixture, &before, ".", "read-only"));
-    assert!(Command::new("umount").arg(&fixture.lower).status().unwrap().success());
+    assert!(
+        Command::new("umount")
+            .args(["-l"])
+            .arg(&fixture.lower)
+            .status()
+            .unwrap()
+            .success()
+    );
     result.unwrap();
     try_commit(&fixture, false).unwrap();
 }
@@ -271,7 +278,14 @@ fn nothing_is_undone_where_nothing_is() {
     assert!(mount(&["-o", "remount,bind,ro"]));
     let lower = || root(&fixture.lower);
     let recovered = super::super::commit::recover(&fixture.overlay, lower, || Ok(()), &mut Fault::default());
-    assert!(Command::new("umount").arg(&fixture.lower).status().unwrap().success());
+    assert!(
+        Command::new("umount")
+            .args(["-l"])
+            .arg(&fixture.lower)
+            .status()
+            .unwrap()
+            .success()
+    );
     assert_eq!(recovered.unwrap(), super::super::commit::Recovered::Undone);
 }
 
@@ -447,7 +461,7 @@ fn holes_cost_nothing() {
     assert!(same());
     std::os::unix::fs::FileExt::write_all_at(&file, b"x", 7).unwrap();
     assert!(!same());
-    assert!(begun.elapsed() < Duration::from_secs(60));
+    assert!(begun.elapsed() < Duration::from_secs(600));
 }
 
 /// What is made in a directory that is being removed stops the commit; and of one that is stopped nothing is said to have been done.

@@ -178,7 +178,14 @@ fn a_full_disk_changes_nothing() {
     let plan = fixture.plan(&Choice::all(), None);
     let result = fixture.commit_with(&plan, &mut Fault::default());
     let tree = tree_of(&fixture.lower);
-    assert!(Command::new("umount").arg(&fixture.lower).status().unwrap().success());
+    assert!(
+        Command::new("umount")
+            .args(["-l"])
+            .arg(&fixture.lower)
+            .status()
+            .unwrap()
+            .success()
+    );
     let error = result.unwrap_err();
     assert!(
         matches!(&error, ReviewError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull),
