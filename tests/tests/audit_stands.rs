@@ -149,6 +149,7 @@ fn a_full_disk_is_emptied_by_a_rollback() {
     let project = astrid.scratch().canonicalize().unwrap().join("project");
     fs::create_dir(&project).unwrap();
     let _ = astrid.run(&["workspace", "attach", project.to_str().unwrap()]).ok();
+    let _ = astrid.run(&["workspace", "snapshot", "empty"]).ok();
     let filler = ["sh", "-c", "echo more > new; cat /dev/zero > big"];
     let run = [
         "process",
@@ -162,17 +163,27 @@ fn a_full_disk_is_emptied_by_a_rollback() {
     ];
     let _ = astrid.run(&[&run[..], &filler].concat()).ok();
     let _ = becomes(&astrid, "filler", |instance| instance["pid"].is_null());
-    // The last part of a page may still be free.
-    while !astrid.run(&["agent", "create", "fill"]).stderr.contains("no space") {
-        let _ = astrid.run(&["agent", "delete", "fill", "--yes"]);
-    }
+    // The last part of a page of the log may still be free.
+    let full = |n: u32| {
+        astrid
+            .run(&["agent", "create", &format!("fill{n}")])
+            .stderr
+            .contains("recorded in the audit log: no space")
+    };
+    let _ = (0..).find(|n| full(*n));
     let refused = astrid.run(&["workspace", "commit", "--yes"]);
     assert_ne!(refused.code(), 0, "{refused:?}");
+    let _ = astrid.run(&["workspace", "snapshot", "empty", "--remove"]).ok();
     let _ = astrid.run(&["workspace", "rollback", "--yes"]).ok();
     recovers(&astrid, "first");
-    let rollbacks = tail(&astrid, &["--kind", "admin"]);
-    let told = |entry: &&Value| entry["action"] == "admin:workspace.rollback" && entry["stage"] == "intent";
-    assert_eq!(rollbacks.iter().filter(told).count(), 1, "{rollbacks:?}");
+    let done = tail(&astrid, &["--kind", "admin"]);
+    for (verb, times) in [("snapshot", 2), ("rollback", 1)] {
+        let verb = format!("admin:workspace.{verb}");
+        let told = done
+            .iter()
+            .filter(|entry| entry["action"] == *verb && entry["stage"] == "intent");
+        assert_eq!(told.count(), times, "{done:?}");
+    }
     assert!(fs::read_dir(&project).unwrap().next().is_none());
     let _ = astrid.run(&["stop"]).ok();
     let _ = astrid.run(&["audit", "verify"]).ok();

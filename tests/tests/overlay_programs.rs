@@ -398,7 +398,7 @@ fn programs_do_not_store_too_much() {
     fs::create_dir_all(&left).unwrap();
     // Deeper than a stack is, were it gone down by calls.
     let mut at = std::os::fd::OwnedFd::from(fs::File::open(&left).unwrap());
-    for _ in 0..20_000 {
+    for _ in 0..10_000 {
         rustix::fs::mkdirat(&at, "d", rustix::fs::Mode::RWXU).unwrap();
         let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
         at = rustix::fs::openat(&at, "d", flags, rustix::fs::Mode::empty()).unwrap();

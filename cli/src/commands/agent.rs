@@ -11,7 +11,7 @@ use astrid_wire::{Principal, Quota};
 use clap::Subcommand;
 use serde_json::json;
 
-use super::ask_admin;
+use super::{ask_admin, ask_slow};
 use crate::cli::Context;
 use crate::confirm::confirmed;
 use crate::failure::Failure;
@@ -132,7 +132,7 @@ fn delete(context: &Context, args: DeleteArgs) -> anyhow::Result<()> {
     if !args.yes && !confirmed(&question, "whether all of it shall be dropped for good")? {
         return Err(Failure::failed("nothing was deleted").into());
     }
-    let deleted: AgentDeleted = ask_admin(context, Admin::AgentDelete, &Named { name: args.name })?;
+    let deleted: AgentDeleted = ask_slow(context, Admin::AgentDelete, &Named { name: args.name })?;
     if context.output.is_json() {
         return Output::json(&deleted);
     }

@@ -26,6 +26,8 @@ mod watch;
 mod who;
 mod workspace;
 
+use std::time::Duration;
+
 use astrid_wire::control::admin::Admin;
 use clap::Subcommand;
 use serde::Serialize;
@@ -113,6 +115,13 @@ impl Command {
 fn ask_admin<T: DeserializeOwned>(context: &Context, admin: Admin, body: &impl Serialize) -> anyhow::Result<T> {
     let body = serde_json::to_value(body)?;
     context.talk(|client| client.ask(admin.topic(), &body))
+}
+
+/// The same, for what walks directories of any size.
+fn ask_slow<T: DeserializeOwned>(context: &Context, admin: Admin, body: &impl Serialize) -> anyhow::Result<T> {
+    const TIMEOUT: Duration = Duration::from_secs(10 * 60);
+    let body = serde_json::to_value(body)?;
+    context.talk(|client| client.ask_within(admin.topic(), &body, TIMEOUT))
 }
 
 /// Runs one.

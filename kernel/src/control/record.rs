@@ -1,8 +1,8 @@
 //! What operators change is in the audit log before it happens (K13).
 //!
-//! Changes of authority wait until they are sealed on disk: one that cannot be recorded is refused. What makes room on a full disk (`prune`,
-//! dropping letters, forgetting, rolling a workspace back) is recorded in the room that is kept for that, and happens also without it, as does what
-//! saves what is there (`backup`): or nobody could help a log that takes nothing.
+//! Changes wait until they are sealed on disk: one that cannot be recorded is refused. What makes room is recorded on a full disk in the room that is
+//! kept for that; and some of it (`prune`, dropping letters, forgetting, rolling a workspace back) happens also without that, as does what saves what
+//! is there (`backup`): or nobody could help a log that takes nothing.
 
 use astrid_wire::Problem;
 use astrid_wire::control::Verb;
@@ -31,21 +31,17 @@ impl From<Refused> for Problem {
 enum Level {
     /// It changes nothing.
     Not,
-    /// As the last, but when the log takes nothing it happens all the same, and what came of it is recorded once it takes entries again.
+    /// As the next, but when the log takes nothing it happens all the same, and what came of it is recorded once it takes entries again.
     Written,
-    /// The same, and on a full disk in the room that is kept for what makes room.
-    MakesRoom,
     /// On disk, signed, before it happens; and what came of it.
     Sealed,
 }
 
 fn level(verb: Verb) -> Level {
     match verb {
-        Verb::Admin(Admin::AuditPrune | Admin::WorkspaceRollback) | Verb::CapsuleForget | Verb::DeadDrop => {
-            Level::MakesRoom
-        }
+        Verb::Admin(Admin::AuditPrune | Admin::WorkspaceRollback) => Level::Written,
         Verb::Admin(admin) if admin.changes() => Level::Sealed,
-        Verb::DeadRetry | Verb::Backup => Level::Written,
+        Verb::CapsuleForget | Verb::DeadRetry | Verb::DeadDrop | Verb::Backup => Level::Written,
         Verb::Admin(_)
         | Verb::Status
         | Verb::Capsules
@@ -56,6 +52,16 @@ fn level(verb: Verb) -> Level {
         | Verb::DeadShow
         // Is recorded where it is answered.
         | Verb::Shutdown => Level::Not,
+    }
+}
+
+/// Whether it makes room on the disk.
+fn makes_room(verb: Verb, body: Option<&Value>) -> bool {
+    match verb {
+        Verb::CapsuleForget | Verb::DeadDrop => true,
+        Verb::Admin(Admin::AuditPrune | Admin::AgentDelete | Admin::WorkspaceRollback | Admin::WorkspaceDetach) => true,
+        Verb::Admin(Admin::WorkspaceSnapshot) => body.is_some_and(|body| body["remove"] == true),
+        _ => false,
     }
 }
 
@@ -75,7 +81,10 @@ fn entry(verb: Verb, message: &Message) -> Result<(Entry, String), Problem> {
         message.principal.as_str(),
         &format!("admin:{}", verb.name()),
     );
-    let entry = entry.resource(named("name").or_else(|| named("path")).unwrap_or_default());
+    let mut entry = entry.resource(named("name").or_else(|| named("path")).unwrap_or_default());
+    if makes_room(verb, body.as_ref()) {
+        entry = entry.makes_room();
+    }
     let said = match &body {
         Some(body) => body.to_string(),
         // It will be refused, in these words or others.
@@ -164,14 +173,10 @@ impl Control {
             return work.await;
         }
         let (entry, said) = entry(verb, message)?;
-        let entry = match level {
-            Level::MakesRoom => entry.makes_room(),
-            _ => entry,
-        };
         let intent = match (audit.seal_whole(&entry.clone().intent(), &said).await, level) {
             (Ok(intent), _) => Some(intent),
             // Also without a place in the log: see above.
-            (Err(_), Level::Written | Level::MakesRoom) => None,
+            (Err(_), Level::Written) => None,
             (Err(refused), _) => return Err(refused.into()),
         };
         let result = work.await;

@@ -14,6 +14,7 @@
     reason = "files of layers, which were opened beneath their roots"
 )]
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -474,12 +475,9 @@ pub fn give_to(to: impl AsFd, (owner, group): (u32, u32)) -> io::Result<()> {
 /// The file systems'. One without such lists takes none, and that is none.
 pub fn copy_acls(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
     for name in ACLS {
-        let mut value = Vec::with_capacity(ATTRIBUTE_BYTES_MAX);
-        match rustix::fs::fgetxattr(&from, name, rustix::buffer::spare_capacity(&mut value)) {
-            Ok(_) => {}
-            Err(Errno::NODATA | Errno::NOTSUP) => continue,
-            Err(error) => return Err(error.into()),
-        }
+        let Some(value) = whole_attribute(&from, name.as_bytes())? else {
+            continue;
+        };
         match rustix::fs::fsetxattr(&to, name, &value, XattrFlags::empty()) {
             Ok(()) | Err(Errno::NOTSUP) => {}
             Err(error) => return Err(error.into()),
@@ -488,37 +486,68 @@ pub fn copy_acls(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Names of people's attributes: `user.*`, but for the overlay's own. A file system without attributes has none.
+fn user_names(of: impl AsFd) -> io::Result<BTreeSet<Vec<u8>>> {
+    let mut names = Vec::with_capacity(256);
+    loop {
+        names.clear();
+        match rustix::fs::flistxattr(&of, rustix::buffer::spare_capacity(&mut names)) {
+            Ok(_) => break,
+            Err(Errno::RANGE) if names.capacity() < ATTRIBUTE_BYTES_MAX => names.reserve(ATTRIBUTE_BYTES_MAX),
+            Err(Errno::NOTSUP) => return Ok(BTreeSet::new()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let ours = |name: &&[u8]| name.starts_with(USERS) && !name.starts_with(OURS);
+    Ok(names
+        .split(|byte| *byte == 0)
+        .filter(ours)
+        .map(<[u8]>::to_vec)
+        .collect())
+}
+
+/// The whole of an attribute, if it is there.
+fn whole_attribute(of: impl AsFd, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    let mut value = Vec::with_capacity(ATTRIBUTE_BYTES_MAX);
+    match rustix::fs::fgetxattr(&of, name, rustix::buffer::spare_capacity(&mut value)) {
+        Ok(_) => Ok(Some(value)),
+        Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Gives a file or directory the attributes of another that are people's: `user.*`, but for the overlay's own.
 ///
 /// # Errors
 /// The file systems'. One without attributes takes none, and that is none.
 pub fn copy_user_attributes(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
-    let mut names = Vec::with_capacity(256);
-    loop {
-        names.clear();
-        match rustix::fs::flistxattr(&from, rustix::buffer::spare_capacity(&mut names)) {
-            Ok(_) => break,
-            Err(Errno::RANGE) if names.capacity() < ATTRIBUTE_BYTES_MAX => names.reserve(ATTRIBUTE_BYTES_MAX),
-            Err(Errno::NOTSUP) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    for name in names.split(|byte| *byte == 0) {
-        if !name.starts_with(USERS) || name.starts_with(OURS) {
+    for name in user_names(&from)? {
+        let Some(value) = whole_attribute(&from, &name)? else {
             continue;
-        }
-        let mut value = Vec::with_capacity(ATTRIBUTE_BYTES_MAX);
-        match rustix::fs::fgetxattr(&from, name, rustix::buffer::spare_capacity(&mut value)) {
-            Ok(_) => {}
-            Err(Errno::NODATA) => continue,
-            Err(error) => return Err(error.into()),
-        }
-        match rustix::fs::fsetxattr(&to, name, &value, XattrFlags::empty()) {
+        };
+        match rustix::fs::fsetxattr(&to, &*name, &value, XattrFlags::empty()) {
             Ok(()) | Err(Errno::NOTSUP) => {}
             Err(error) => return Err(error.into()),
         }
     }
     Ok(())
+}
+
+/// Names of people's attributes that one file has otherwise than another, or only one of them has; all that it has, where there is no other.
+///
+/// # Errors
+/// The file systems'.
+pub fn differing_attributes(one: impl AsFd, other: Option<impl AsFd>) -> io::Result<BTreeSet<Vec<u8>>> {
+    let mut names = user_names(&one)?;
+    let Some(other) = other else { return Ok(names) };
+    names.append(&mut user_names(&other)?);
+    let mut differing = BTreeSet::new();
+    for name in names {
+        if whole_attribute(&one, &name)? != whole_attribute(&other, &name)? {
+            differing.insert(name);
+        }
+    }
+    Ok(differing)
 }
 
 /// Copies a regular file to a name that is free: content, attributes, mode, owner and time. Returns the copy, and the bytes of it.

@@ -8,7 +8,7 @@ use astrid_wire::control::admin::Admin;
 use astrid_wire::control::audit::{Nothing, Prune, Pruned, Rotated};
 
 use crate::cli::Context;
-use crate::commands::ask_admin;
+use crate::commands::{ask_admin, ask_slow};
 use crate::daemon::{self, Home};
 use crate::failure::Failure;
 use crate::output::Output;
@@ -30,7 +30,7 @@ pub(super) struct PruneArgs {
 pub(super) fn prune(context: &Context, args: &PruneArgs) -> anyhow::Result<()> {
     let pruned = if runs(context)? {
         let older_than_days = args.older_than;
-        ask_admin(context, Admin::AuditPrune, &Prune { older_than_days })?
+        ask_slow(context, Admin::AuditPrune, &Prune { older_than_days })?
     } else {
         let before_ms = time::now_ms().saturating_sub(u64::from(args.older_than) * DAY_MS);
         let removed_segments = with_log(context, async |_, audit| {

@@ -7,7 +7,7 @@ use astrid_wire::Principal;
 use astrid_wire::control::admin::Admin;
 use astrid_wire::control::workspace::{Attach, WorkspaceReport};
 
-use super::{ask, attached};
+use super::{ask_slow, attached};
 use crate::cli::Context;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -32,7 +32,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         return Err(Failure::failed(format!("{} has a name that is not UTF-8", path.display())).into());
     };
     let name = args.name;
-    let report: WorkspaceReport = ask(context, Admin::WorkspaceAttach, &Attach { name, directory })?;
+    let report: WorkspaceReport = ask_slow(context, Admin::WorkspaceAttach, &Attach { name, directory })?;
     if context.output.is_json() {
         return Output::json(&report);
     }

@@ -7,7 +7,7 @@ use astrid_wire::control::admin::Admin;
 use astrid_wire::control::workspace::{Commit, Committed};
 use astrid_wire::problem::codes;
 
-use super::{ask, counted};
+use super::{ask_slow, counted};
 use crate::cli::Context;
 use crate::confirm::confirmed;
 use crate::failure::Failure;
@@ -43,7 +43,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         paths: args.paths,
         force: args.force,
     };
-    let committed: Committed = ask(context, Admin::WorkspaceCommit, &asked)?;
+    let committed: Committed = ask_slow(context, Admin::WorkspaceCommit, &asked)?;
     if context.output.is_json() {
         Output::json(&committed)?;
     }

@@ -4,7 +4,7 @@ use astrid_wire::Principal;
 use astrid_wire::control::admin::Admin;
 use astrid_wire::control::workspace::{Detach, WorkspaceReport};
 
-use super::ask;
+use super::ask_slow;
 use crate::cli::Context;
 use crate::output::Output;
 
@@ -23,7 +23,7 @@ pub(super) struct Args {
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let (name, force) = (args.name, args.force);
-    let report: WorkspaceReport = ask(context, Admin::WorkspaceDetach, &Detach { name, force })?;
+    let report: WorkspaceReport = ask_slow(context, Admin::WorkspaceDetach, &Detach { name, force })?;
     if context.output.is_json() {
         return Output::json(&report);
     }

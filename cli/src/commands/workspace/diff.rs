@@ -6,7 +6,7 @@ use astrid_wire::Principal;
 use astrid_wire::control::admin::Admin;
 use astrid_wire::control::workspace::{Diff, Differences, EntryKind, FileDiff, How};
 
-use super::ask;
+use super::ask_slow;
 use crate::cli::Context;
 use crate::output::{Output, Style, printable, printable_lines};
 
@@ -45,7 +45,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     };
     let (style, mut sum) = (Output::style(), Sum::default());
     loop {
-        let page: Differences = ask(context, Admin::WorkspaceDiff, &asked)?;
+        let page: Differences = ask_slow(context, Admin::WorkspaceDiff, &asked)?;
         for file in &page.files {
             if context.output.is_json() {
                 Output::json_line(file)?;

@@ -7,7 +7,7 @@ use astrid_wire::control::admin::Admin;
 use astrid_wire::control::workspace::{List, WorkspaceReport, Workspaces};
 use serde_json::json;
 
-use super::{ask, counted};
+use super::{ask_slow, counted};
 use crate::cli::Context;
 use crate::output::{Output, Table, printable};
 use crate::time;
@@ -27,7 +27,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         after: None,
     };
     loop {
-        let page: Workspaces = ask(context, Admin::WorkspaceList, &asked)?;
+        let page: Workspaces = ask_slow(context, Admin::WorkspaceList, &asked)?;
         workspaces.extend(page.workspaces);
         asked.after = page.next;
         if asked.after.is_none() {

@@ -9,18 +9,11 @@ mod list;
 mod rollback;
 mod snapshot;
 
-use std::time::Duration;
-
-use astrid_wire::control::admin::Admin;
 use astrid_wire::control::workspace::{Counts, WorkspaceReport};
 use clap::Subcommand;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
+use super::ask_slow;
 use crate::cli::Context;
-
-/// How long the daemon may walk directories and copy files.
-const TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// Let principals work on a copy of a directory, and look at what they did before it counts
 ///
@@ -54,12 +47,6 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         Command::Rollback(args) => rollback::run(context, args),
         Command::Snapshot(args) => snapshot::run(context, args),
     }
-}
-
-/// Asks the kernel for something that may take a while.
-fn ask<T: DeserializeOwned>(context: &Context, admin: Admin, body: &impl Serialize) -> anyhow::Result<T> {
-    let body = serde_json::to_value(body)?;
-    context.talk(|client| client.ask_within(admin.topic(), &body, TIMEOUT))
 }
 
 /// `3 added, 1 modified`; `nothing` when there is nothing.

@@ -4,7 +4,7 @@ use astrid_wire::Principal;
 use astrid_wire::control::admin::Admin;
 use astrid_wire::control::workspace::{Rollback, RolledBack};
 
-use super::{ask, counted};
+use super::{ask_slow, counted};
 use crate::cli::Context;
 use crate::confirm::confirmed;
 use crate::failure::Failure;
@@ -39,7 +39,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         paths: args.paths,
         to: args.to,
     };
-    let rolled: RolledBack = ask(context, Admin::WorkspaceRollback, &asked)?;
+    let rolled: RolledBack = ask_slow(context, Admin::WorkspaceRollback, &asked)?;
     if context.output.is_json() {
         return Output::json(&rolled);
     }

@@ -4,7 +4,7 @@ use astrid_wire::Principal;
 use astrid_wire::control::admin::Admin;
 use astrid_wire::control::workspace::{Snapshot, SnapshotReport};
 
-use super::ask;
+use super::ask_slow;
 use crate::cli::Context;
 use crate::output::Output;
 
@@ -27,7 +27,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         snapshot: args.snapshot,
         remove: args.remove,
     };
-    let report: SnapshotReport = ask(context, Admin::WorkspaceSnapshot, &asked)?;
+    let report: SnapshotReport = ask_slow(context, Admin::WorkspaceSnapshot, &asked)?;
     if context.output.is_json() {
         return Output::json(&report);
     }

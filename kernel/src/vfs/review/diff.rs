@@ -15,7 +15,7 @@ use super::super::beneath::Beneath;
 use super::super::layer::{self, Entry, Kind};
 use super::super::reach;
 use super::changes::{self, Change, Which, fill};
-use super::{Choice, DEPTH_MAX, Layers, ReviewError, as_path, parted};
+use super::{Choice, DEPTH_MAX, Layers, ReviewError, as_path, brief, parted};
 
 /// Bytes of a file that is shown as text at most. Two of them, with every byte escaped, are less than a frame.
 pub const TEXT_BYTES_MAX: u64 = 512 << 10;
@@ -43,6 +43,9 @@ const EFFORT: Duration = Duration::from_millis(250);
 
 /// Lines of both sides whose best diff is found in any case: some milliseconds. What is told of them is the same on every machine.
 const LINES_FEW: usize = 2000;
+
+/// Attributes of a file that are named at most.
+const ATTRIBUTES_NAMED_MAX: usize = 8;
 
 /// Bytes that are hashed at once.
 const CHUNK_BYTES: usize = 128 << 10;
@@ -144,8 +147,12 @@ enum Content {
 /// The file systems', naming the path.
 pub fn full(layers: &Layers, change: &Change) -> Result<FileDiff, ReviewError> {
     let mut file = bare(change);
-    let old = content(&Layer::Lower(&layers.lower), change, file.before.as_mut())?;
-    let new = content(&Layer::Upper(&layers.upper), change, file.after.as_mut())?;
+    let (old, old_file) = content(&Layer::Lower(&layers.lower), change, file.before.as_mut())?;
+    let (new, new_file) = content(&Layer::Upper(&layers.upper), change, file.after.as_mut())?;
+    if let Some(new_file) = new_file {
+        let remark = attributes(&new_file, old_file.as_deref()).map_err(ReviewError::io("read", &change.path))?;
+        file.remark = file.remark.or(remark);
+    }
     let (old, new) = match (old, new) {
         (Content::Binary, _) | (_, Content::Binary) => {
             file.binary = true;
@@ -159,6 +166,21 @@ pub fn full(layers: &Layers, change: &Change) -> Result<FileDiff, ReviewError> {
     file.lines_removed = Some(hunks.removed);
     file.hunks = Some(hunks.text);
     Ok(file)
+}
+
+/// What is to be said of people's attributes, which are committed with a file, and are in no patch.
+fn attributes(new: &File, old: Option<&File>) -> std::io::Result<Option<String>> {
+    let names = layer::differing_attributes(new, old)?;
+    let named: Vec<_> = names
+        .iter()
+        .take(ATTRIBUTES_NAMED_MAX)
+        .map(|name| brief(name))
+        .collect();
+    let more = match names.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Ok((!named.is_empty()).then(|| format!("other attributes ({}{more})", named.join(", "))))
 }
 
 fn text(content: Content) -> String {
@@ -191,29 +213,37 @@ impl Layer<'_> {
     }
 }
 
-fn content(layer: &Layer<'_>, change: &Change, side: Option<&mut Side>) -> Result<Content, ReviewError> {
-    let Some(side) = side else { return Ok(Content::None) };
+/// What a side has; and the file, if it is one that can be read.
+fn content(
+    layer: &Layer<'_>,
+    change: &Change,
+    side: Option<&mut Side>,
+) -> Result<(Content, Option<reach::OpenedFile>), ReviewError> {
+    let none = || Ok((Content::None, None));
+    let Some(side) = side else { return none() };
     let failed = || ReviewError::io("read", &change.path);
     let (directory, name) = parted(&change.path);
     match side.kind {
-        EntryKind::Directory | EntryKind::Other => Ok(Content::None),
+        EntryKind::Directory | EntryKind::Other => none(),
         EntryKind::Symlink => {
             side.target = Some(escape(&layer.target(directory, name).map_err(failed())?));
-            Ok(Content::None)
+            none()
         }
         EntryKind::File => {
             let file = match layer.file(directory, name) {
                 // Somebody else's, who lets us see that it is there.
-                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Ok(Content::Binary),
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                    return Ok((Content::Binary, None));
+                }
                 file => file.map_err(failed())?,
             };
             let size = side.size.unwrap_or(u64::MAX);
             if size > HASHED_BYTES_MAX {
-                return Ok(Content::Binary);
+                return Ok((Content::Binary, Some(file)));
             }
             let (hash, text) = read(&file, size).map_err(failed())?;
             side.hash = Some(hash);
-            Ok(text.map_or(Content::Binary, Content::Text))
+            Ok((text.map_or(Content::Binary, Content::Text), Some(file)))
         }
     }
 }

@@ -28,6 +28,40 @@ fn git(directory: &Path, arguments: &[&str]) {
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
 }
 
+/// People's attributes are committed with a file, and no patch has them: which are other is said.
+#[test]
+fn attributes_are_told() {
+    let set = |path: &Path, name: &str, value: &[u8]| {
+        rustix::fs::setxattr(path, name, value, rustix::fs::XattrFlags::empty()).unwrap();
+    };
+    let fixture = Fixture::new();
+    let (lower, upper) = (fixture.lower.join("a"), fixture.path("overlay/upper/a"));
+    fs::write(&lower, "old\n").unwrap();
+    fs::write(&upper, "new\n").unwrap();
+    fs::write(fixture.path("overlay/upper/b"), "\0").unwrap();
+    for (name, value) in [("user.same", b"1"), ("user.other", b"1"), ("user.gone", b"1")] {
+        set(&lower, name, value);
+    }
+    for (name, value) in [("user.same", b"1"), ("user.other", b"2"), ("user.overlay.mine", b"1")] {
+        set(&upper, name, value);
+    }
+    for n in 0..10 {
+        set(&fixture.path("overlay/upper/b"), &format!("user.n{n}\n"), b"");
+    }
+    let [a, b] = &whole(&fixture)[..] else { panic!() };
+    assert!(
+        a.patch().starts_with("# other attributes (user.gone, user.other): a\n"),
+        "{}",
+        a.patch()
+    );
+    let text = b.remark.clone().unwrap();
+    assert!(text.starts_with(r"other attributes (user.n0\x0a, "), "{text}");
+    assert!(text.ends_with(r"user.n7\x0a and 2 more)"), "{text}");
+    fixture.commit_some(&[]);
+    let told = |name: &str| rustix::fs::getxattr(&lower, name, Vec::new().spare_capacity_mut()).is_ok();
+    assert!(told("user.other") && !told("user.gone") && !told("user.overlay.mine"));
+}
+
 /// Every kind of change is one, nothing else is, and they come in order.
 #[test]
 fn changes_are_what_differs() {
