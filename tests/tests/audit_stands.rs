@@ -184,6 +184,9 @@ fn a_full_disk_is_emptied_by_a_rollback() {
             .filter(|entry| entry["action"] == *verb && entry["stage"] == "intent");
         assert_eq!(told.count(), times, "{done:?}");
     }
+    let outcome = tail(&astrid, &["--kind", "outcome"]);
+    let dropped = |entry: &&Value| entry["detail"] == "dropped: 2 added, 0 modified, 0 removed";
+    assert!(outcome.iter().any(|entry| dropped(&entry)), "{outcome:?}");
     assert!(fs::read_dir(&project).unwrap().next().is_none());
     let _ = astrid.run(&["stop"]).ok();
     let _ = astrid.run(&["audit", "verify"]).ok();

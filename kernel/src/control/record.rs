@@ -8,7 +8,7 @@ use astrid_wire::Problem;
 use astrid_wire::control::Verb;
 use astrid_wire::control::admin::Admin;
 use astrid_wire::control::dead::Done;
-use astrid_wire::control::workspace::Committed;
+use astrid_wire::control::workspace::{Committed, RolledBack};
 use astrid_wire::problem::codes;
 use serde_json::Value;
 
@@ -95,11 +95,11 @@ fn entry(verb: Verb, message: &Message) -> Result<(Entry, String), Problem> {
 
 /// What came of a request about several things, which is answered also when nothing could be done with some of them.
 fn of_several(verb: Verb, body: &Body) -> Option<(Outcome, String)> {
-    if verb == Verb::Admin(Admin::WorkspaceCommit) {
-        return of_commit(body);
-    }
-    if !matches!(verb, Verb::DeadRetry | Verb::DeadDrop) {
-        return None;
+    match verb {
+        Verb::Admin(Admin::WorkspaceCommit) => return of_commit(body),
+        Verb::Admin(Admin::WorkspaceRollback) => return of_rollback(body),
+        Verb::DeadRetry | Verb::DeadDrop => {}
+        _ => return None,
     }
     let done: Done = serde_json::from_slice(&body.bytes).ok()?;
     let said = match done.failed.first() {
@@ -114,6 +114,23 @@ fn of_several(verb: Verb, body: &Body) -> Option<(Outcome, String)> {
     };
     let none = done.ids.is_empty() && !done.failed.is_empty();
     Some((if none { Outcome::Failed } else { Outcome::Done }, said))
+}
+
+/// What is gone with a rollback, in numbers.
+fn of_rollback(body: &Body) -> Option<(Outcome, String)> {
+    let RolledBack { changes, copy } = serde_json::from_slice(&body.bytes).ok()?;
+    let said = format!(
+        "dropped: {} added, {} modified, {} removed{}",
+        changes.added,
+        changes.modified,
+        changes.removed,
+        if copy {
+            ", and a copy that was not taken back"
+        } else {
+            ""
+        }
+    );
+    Some((Outcome::Done, said))
 }
 
 /// What a commit did, in numbers and as a digest over all of it; or what was in its way.

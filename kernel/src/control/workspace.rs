@@ -75,7 +75,8 @@ impl From<UseError> for Problem {
 #[derive(Clone, Copy)]
 enum Left {
     TakenBack,
-    Dropped,
+    /// It stays until what is done with the workspace drops it.
+    Stays,
 }
 
 fn unusable(principal: &Principal, error: &Unusable) -> Problem {
@@ -139,7 +140,7 @@ impl Control {
             let workspace = workspaces.of(&name).map_err(|error| unusable(&name, &error))?;
             match left {
                 Left::TakenBack => workspace.take_back_left()?,
-                Left::Dropped => workspace.drop_left()?,
+                Left::Stays => {}
             }
             work(&workspace)
         });
@@ -337,9 +338,10 @@ impl Control {
         }
         let left = match (&asked.to, choice.is_all()) {
             (None, false) => Left::TakenBack,
-            _ => Left::Dropped,
+            _ => Left::Stays,
         };
         self.in_workspace(asked.name, left, move |workspace| {
+            let copy = matches!(left, Left::Stays) && workspace.drop_left()?;
             let alone = workspace.alone()?;
             let layers = workspace.open_layers()?;
             // What cannot be looked at can be thrown away.
@@ -357,7 +359,7 @@ impl Control {
                     rollback::path(overlay, &layers, path)?;
                 }
             }
-            Ok(RolledBack { changes })
+            Ok(RolledBack { changes, copy })
         })
         .await
     }

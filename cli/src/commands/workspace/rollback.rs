@@ -43,6 +43,13 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     if context.output.is_json() {
         return Output::json(&rolled);
     }
-    context.output.say(&format!("rolled back: {}", counted(rolled.changes)));
+    let copy = if rolled.copy {
+        "; and what a program did to a copy that could not be taken back"
+    } else {
+        ""
+    };
+    context
+        .output
+        .say(&format!("rolled back: {}{copy}", counted(rolled.changes)));
     Ok(())
 }

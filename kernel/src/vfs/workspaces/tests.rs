@@ -200,7 +200,7 @@ fn a_copy_outlives_its_daemon() {
 
     leave("c", "three");
     let workspace = Fixture::again(fixture.temporary.path()).of(&who("c")).unwrap();
-    workspace.drop_left().unwrap();
+    assert!(workspace.drop_left().unwrap() && !workspace.drop_left().unwrap());
     assert!(!upper("c").exists());
     drop(workspace.alone().unwrap());
 }

@@ -129,21 +129,22 @@ impl Workspace {
             let taken = take_back_left(overlay)?;
             Ok(taken.map_or(Late::Dropped, |taken| Late::Copy(Ok(taken))))
         })
+        .map(drop)
     }
 
-    /// Drops that copy, and what was done to it.
+    /// Drops that copy, and what was done to it. Whether there was one.
     ///
     /// # Errors
     /// [`UseError::Unsaved`] says why it cannot be.
-    pub fn drop_left(&self) -> Result<(), UseError> {
+    pub fn drop_left(&self) -> Result<bool, UseError> {
         self.settle_left(|overlay| drop_left(overlay).map(|()| Late::Dropped))
     }
 
-    fn settle_left(&self, settle: impl FnOnce(&Path) -> Result<Late, ReviewError>) -> Result<(), UseError> {
+    fn settle_left(&self, settle: impl FnOnce(&Path) -> Result<Late, ReviewError>) -> Result<bool, UseError> {
         let _turn = {
             let mut state = self.state.lock();
             if state.unsaved.is_none() {
-                return Ok(());
+                return Ok(false);
             }
             if let Some(by) = state.alone {
                 return Err(by.error());
@@ -161,7 +162,7 @@ impl Workspace {
         state.unsaved = settled.err();
         match &state.unsaved {
             Some(why) => Err(UseError::Unsaved(why.clone())),
-            None => Ok(()),
+            None => Ok(true),
         }
     }
 }

@@ -379,6 +379,9 @@ pub struct Rollback {
 pub struct RolledBack {
     /// What is gone.
     pub changes: Counts,
+    /// Gone is also what a program did to a copy of its own, which could not be taken back.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub copy: bool,
 }
 
 /// Body of `workspace.snapshot`.
