@@ -364,7 +364,7 @@ fn refusals_without_an_instance() {
         let impatient = bed.host.bus.request(
             bed.say("probe.v1.do.state"),
             saying(&json!({})),
-            Duration::from_millis(50),
+            Duration::from_millis(500),
         );
         assert_eq!(
             refusal(impatient.await.unwrap()),

@@ -454,17 +454,17 @@ fn a_restore_that_is_killed() {
     }
     restore.signal(Signal::KILL);
     let _ = restore.wait();
+    let key = restored.home().join("keys/runtime.key");
     if marker.exists() {
+        // Nearly all of it may be there.
+        let had = key.exists();
         let refused = restored.run(&["start"]);
         assert!(
             refused.code() == 1 && refused.stderr.contains("half restored"),
             "{refused:?}"
         );
         assert!(refused.stderr.contains("astrid restore FILE"), "{refused:?}");
-        assert!(
-            !restored.home().join("keys/runtime.key").exists(),
-            "a start would have made one"
-        );
+        assert_eq!(key.exists(), had, "a start would have made one");
         let _ = restored.run(&["restore", &file]).ok();
     }
     assert!(fs::read(restored.home().join("etc/large")).unwrap() == noise);

@@ -1,4 +1,4 @@
-//! `astrid status`: from the daemon if it answers at once, else from what it wrote at its last change of state.
+//! `astrid status`: from the daemon if it answers soon, else, for its owner, from what it wrote at its last change of state.
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Show whether the daemon runs, how it is, and what its capsules cost
 ///
-/// Works without any uplink; exits 3 when nothing is running.
+/// Works for its owner without any uplink; exits 3 when nothing is running.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 

@@ -158,6 +158,9 @@ pub enum Stage {
     Answers(u64),
 }
 
+/// Bytes of a record beside its texts at most: numbers, hashes, lengths.
+const FIXED_BYTES_MAX: usize = 256;
+
 /// What is recorded, before it has its place in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -170,7 +173,7 @@ pub struct Entry {
     pub(super) action: Box<str>,
     pub(super) resource: Box<str>,
     pub(super) detail: Box<str>,
-    /// How it may be written; no part of it.
+    /// How it may be written; the record does not have it.
     pub(super) makes_room: bool,
 }
 
@@ -265,6 +268,18 @@ impl Entry {
     pub fn makes_room(mut self) -> Self {
         self.makes_room = true;
         self
+    }
+
+    /// Bytes of its record at most.
+    pub(super) fn bytes_max(&self) -> usize {
+        let texts = [
+            &self.principal,
+            &self.capsule,
+            &self.action,
+            &self.resource,
+            &self.detail,
+        ];
+        texts.iter().map(|text| text.len()).sum::<usize>() + FIXED_BYTES_MAX
     }
 
     /// It stands for that many.

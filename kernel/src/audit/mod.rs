@@ -288,7 +288,7 @@ impl Audit {
         Receipt(receipt)
     }
 
-    /// Records what happens now: in its place among the others at once, on disk within 50 ms.
+    /// Records what happens now: in its place among the others at once (what makes room on a full disk may overtake it), on disk within 50 ms.
     ///
     /// # Errors
     /// [`Refused`]: too many wait already, because the disk takes none. It must not happen then.

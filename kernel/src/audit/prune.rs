@@ -24,7 +24,7 @@ const HEAD: &str = "head=";
 /// Segments that are removed by one prune at most; the next one goes on.
 const PRUNE_MAX: usize = 1024;
 
-/// Segments that are removed at once: their receipts fit into half of what is reserved.
+/// Segments that are removed at once: their receipts fit into half of what operators leave of what is reserved.
 const ONCE_MAX: usize = 64;
 
 /// A segment that goes, and what is left of it.

@@ -16,6 +16,9 @@ use crate::metrics::Metrics;
 /// Entries that wait at most: some 40 MiB of the largest. More are refused, and with them what they were to allow.
 pub const QUEUE_MAX: usize = 16 << 10;
 
+/// Entries that make room, and wait beside those at most.
+const MAKES_ROOM_MAX: usize = 64;
+
 /// How long an entry that nobody waits for may stay in memory: with the wait for the disk less than the 50 ms of the contract (K13).
 const WRITTEN_AFTER: Duration = Duration::from_millis(35);
 
@@ -299,12 +302,14 @@ impl Shared {
 
     /// Puts an entry behind the others.
     pub(super) fn push(&self, pending: Pending) -> Result<(), Unpushed> {
-        let awaited = pending.answer.is_some();
+        let (awaited, makes_room) = (pending.answer.is_some(), pending.entry.makes_room);
+        // What waits for a full disk does not keep those out who would make room.
+        let room = QUEUE_MAX + if makes_room { MAKES_ROOM_MAX } else { 0 };
         let mut queue = self.queue.lock();
         if queue.closed {
             return Err((Refused::Closed, pending.answer));
         }
-        if queue.pending.len() >= QUEUE_MAX {
+        if queue.pending.len() >= room {
             queue.refused += 1;
             self.metrics.audit_refused.increment();
             let refused = match &queue.failing {
@@ -315,7 +320,7 @@ impl Shared {
         }
         queue.pending.push(pending);
         // The first wakes it, and the one that can wait no longer.
-        let wake = if awaited {
+        let wake = if awaited || makes_room {
             !std::mem::replace(&mut queue.urgent, true)
         } else if queue.written_since.is_none() {
             queue.written_since = Some(Instant::now());

@@ -1,41 +1,58 @@
-//! Room that is kept on the disk for what makes room: with it the receipts of a prune, and the last entries of a daemon, can be written when
-//! nothing else can.
+//! Room that is kept on the disk for what makes room: with it what operators do for that, the receipts of a prune, and the last entries of a daemon
+//! can be written when nothing else can.
+//!
+//! What operators do takes as many bytes as it needs, up to a part; the rest is for the others, which take all that is left.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, OFlags};
 
 use crate::home::PRIVATE_FILE;
 
 /// Its name.
 pub(super) const FILE: &str = "reserve";
 
-/// Its bytes: twice what the receipts for as many segments as are removed at once need.
-const BYTES: u64 = 64 << 10;
+/// Its bytes.
+const BYTES: u64 = 256 << 10;
 
-/// Takes the room, if it is not taken. After an error it is not.
+/// Of those, the bytes that operators leave: twice what the receipts for as many segments as are removed at once need.
+const LAST_BYTES: u64 = 64 << 10;
+
+/// Takes the room, as far as it is not taken. After an error there is as much as before.
 pub(super) fn make(directory: &Path) -> io::Result<()> {
     let path = directory.join(FILE);
-    if fs::symlink_metadata(&path).is_ok_and(|found| found.is_file() && found.len() >= BYTES) {
+    let kept = fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file);
+    let was = kept.map_or(0, |kept| kept.len());
+    if was >= BYTES {
         return Ok(());
     }
-    fill(&path).inspect_err(|_| {
-        // Half of it is of no use, and the error is what is told.
-        let _ = fs::remove_file(&path);
+    if was == 0 {
+        crate::home::remove_file(&path)?;
+    }
+    let mut file = open(&path, was == 0)?;
+    grow(&mut file).inspect_err(|_| {
+        // The error is what is told.
+        let _ = match was {
+            0 => fs::remove_file(&path),
+            was => file.set_len(was),
+        };
     })
 }
 
-fn fill(path: &Path) -> io::Result<()> {
-    crate::home::remove_file(path)?;
-    let mut file: File = OpenOptions::new()
+fn open(path: &Path, new: bool) -> io::Result<File> {
+    OpenOptions::new()
         .write(true)
-        .create_new(true)
+        .create_new(new)
         .mode(PRIVATE_FILE)
-        .open(path)?;
-    match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, BYTES) {
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+        .open(path)
+}
+
+fn grow(file: &mut File) -> io::Result<()> {
+    match rustix::fs::fallocate(&*file, FallocateFlags::empty(), 0, BYTES) {
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
             file.write_all(&vec![0; usize::try_from(BYTES).unwrap_or_default()])?;
         }
@@ -44,7 +61,17 @@ fn fill(path: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Gives the room back. Whether there was any.
+/// Gives so many bytes back, for what operators do. Whether they may have that many.
+pub(super) fn spend(directory: &Path, bytes: u64) -> bool {
+    let Ok(file) = open(&directory.join(FILE), false) else {
+        return false;
+    };
+    let length = file.metadata().map_or(0, |found| found.len());
+    let left = length.checked_sub(bytes).filter(|left| *left >= LAST_BYTES);
+    left.is_some_and(|left| file.set_len(left).is_ok())
+}
+
+/// Gives all of it back. Whether there was any.
 pub(super) fn release(directory: &Path) -> bool {
     fs::remove_file(directory.join(FILE)).is_ok()
 }

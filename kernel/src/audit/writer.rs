@@ -26,6 +26,12 @@ use crate::home::{Durability, PRIVATE_FILE, replace_file};
 /// How long what failed waits until it is tried again without anybody asking.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
+/// What is given back of the room that is kept is a multiple of this.
+const PAGE_BYTES: u64 = 4096;
+
+/// How often room is given back for one batch at most: somebody else may be faster to take it.
+const SPENDS_MAX: u32 = 3;
+
 /// Writes the log.
 pub(super) struct Writer {
     pub(super) directory: PathBuf,
@@ -178,7 +184,7 @@ impl Writer {
                 let (refused, kept): (Vec<_>, Vec<_>) = others.into_iter().partition(|other| other.answer.is_some());
                 // First: who is refused finds that it fails.
                 self.shared.failed(reason.clone(), kept, refused.len() as u64);
-                for answer in refused.into_iter().filter_map(|refused| refused.answer) {
+                for answer in refused.into_iter().filter_map(|pending| pending.answer) {
                     // Whoever asked may have gone.
                     let _ = answer.send(Err(Refused::Failing(reason.clone())));
                 }
@@ -190,16 +196,30 @@ impl Writer {
     /// What of a batch that could not be written is written all the same, since it makes room on a disk that is full; and the others.
     fn in_kept_room(&mut self, batch: Vec<Pending>, reason: &Reason) -> (Vec<Pending>, Vec<Pending>) {
         let makes_room = |pending: &Pending| pending.entry.makes_room;
-        if *reason != Reason::Full || !batch.iter().any(makes_room) || !self.release() {
+        if *reason != Reason::Full || !batch.iter().any(makes_room) {
             return (Vec::new(), batch);
         }
         let (mut first, mut others): (Vec<_>, Vec<_>) = batch.into_iter().partition(makes_room);
-        if self.append(&first).is_err() {
-            first.append(&mut others);
-            return (Vec::new(), first);
+        let bytes: usize = first.iter().map(|pending| pending.entry.bytes_max()).sum();
+        let mut pages = (bytes as u64).div_ceil(PAGE_BYTES) + 1;
+        for _ in 0..SPENDS_MAX {
+            // What is kept is made again once there is room.
+            (self.reserved, self.reserve_after) = (false, Instant::now());
+            if !reserve::spend(&self.directory, pages * PAGE_BYTES) {
+                break;
+            }
+            if self.append(&first).is_ok() {
+                self.shared.written(first.len() as u64);
+                return (first, others);
+            }
+            // A segment may begin with it, or somebody was faster.
+            pages = 4;
         }
-        self.shared.written(first.len() as u64);
-        (first, others)
+        // What was given back in vain, as far as nobody took it; and the rest with the next that is written.
+        self.reserve();
+        self.reserve_after = Instant::now();
+        first.append(&mut others);
+        (Vec::new(), first)
     }
 
     /// Entries of the log's own, and nobody waits for them.

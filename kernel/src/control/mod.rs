@@ -214,12 +214,12 @@ impl Control {
     }
 
     fn answer_now(&self, verb: Option<Verb>, message: &Message) {
-        let answer = self.answer(message);
-        if verb == Some(Verb::Shutdown) {
+        let (answer, stops) = (self.answer(message), verb == Some(Verb::Shutdown));
+        if stops {
             self.record_shutdown(message);
         }
         self.tell(message, answer);
-        if verb == Some(Verb::Shutdown) {
+        if stops {
             tracing::info!(principal = %message.principal, message_id = %message.id, "asked to stop");
             self.stop.notify_one();
         }

@@ -1,8 +1,8 @@
 //! What operators change is in the audit log before it happens (K13).
 //!
 //! Changes wait until they are sealed on disk: one that cannot be recorded is refused. What makes room is recorded on a full disk in the room that is
-//! kept for that; and some of it (`prune`, dropping letters, forgetting, rolling a workspace back) happens also without that, as does what saves what
-//! is there (`backup`): or nobody could help a log that takes nothing.
+//! kept for that. Some of it (`prune`, dropping letters, forgetting; on a full disk, rolling a workspace back) happens also without that, as does what
+//! saves what is there (`backup`): or nobody could help a log that takes nothing.
 
 use astrid_wire::Problem;
 use astrid_wire::control::Verb;
@@ -13,7 +13,7 @@ use astrid_wire::problem::codes;
 use serde_json::Value;
 
 use super::Control;
-use crate::audit::{Audit, Entry, Kind, Outcome, Refused};
+use crate::audit::{Audit, Entry, Kind, Outcome, Reason, Refused};
 use crate::authority::Edited;
 use crate::bus::message::{Body, Message};
 
@@ -39,7 +39,7 @@ enum Level {
 
 fn level(verb: Verb) -> Level {
     match verb {
-        Verb::Admin(Admin::AuditPrune | Admin::WorkspaceRollback) => Level::Written,
+        Verb::Admin(Admin::AuditPrune) => Level::Written,
         Verb::Admin(admin) if admin.changes() => Level::Sealed,
         Verb::CapsuleForget | Verb::DeadRetry | Verb::DeadDrop | Verb::Backup => Level::Written,
         Verb::Admin(_)
@@ -55,21 +55,29 @@ fn level(verb: Verb) -> Level {
     }
 }
 
-/// Whether it makes room on the disk.
-fn makes_room(verb: Verb, body: Option<&Value>) -> bool {
-    match verb {
+/// Whether it makes room on the disk, and may have room for its entries that is kept for that: not for long ones.
+fn makes_room(verb: Verb, message: &Message, body: Option<&Value>) -> bool {
+    let said = |field: &str| body.map_or(&Value::Null, |body| &body[field]);
+    let makes = match verb {
         Verb::CapsuleForget | Verb::DeadDrop => true,
-        Verb::Admin(Admin::AuditPrune | Admin::AgentDelete | Admin::WorkspaceRollback | Admin::WorkspaceDetach) => true,
-        Verb::Admin(Admin::WorkspaceSnapshot) => body.is_some_and(|body| body["remove"] == true),
+        Verb::Admin(Admin::AgentDelete | Admin::WorkspaceDetach) => true,
+        // A snapshot that is gone back to is copied.
+        Verb::Admin(Admin::WorkspaceRollback) => said("to").is_null(),
+        Verb::Admin(Admin::WorkspaceSnapshot) => *said("remove") == true,
         _ => false,
-    }
+    };
+    makes && message.body.bytes.len() <= MAKES_ROOM_BYTES_MAX
 }
+
+/// Bytes of the body of a change that is recorded in the room that is kept.
+const MAKES_ROOM_BYTES_MAX: usize = 4 << 10;
 
 /// Bytes of the body of a change at most. All of it is recorded, whatever its length; a profile has no more itself.
 const CHANGE_BYTES_MAX: usize = 64 << 10;
 
-/// What was asked, by whom, about whom; and all that was said, as it was understood: one form of each body, without what means nothing.
-fn entry(verb: Verb, message: &Message) -> Result<(Entry, String), Problem> {
+/// What was asked, by whom, about whom; all that was said, as it was understood: one form of each body, without what means nothing; and whether it
+/// makes room.
+fn entry(verb: Verb, message: &Message) -> Result<(Entry, String, bool), Problem> {
     if message.body.bytes.len() > CHANGE_BYTES_MAX {
         let text = format!("a change is said in at most {CHANGE_BYTES_MAX} bytes");
         return Err(Problem::new(codes::TOO_LARGE, text).with_hint("make it several"));
@@ -81,16 +89,14 @@ fn entry(verb: Verb, message: &Message) -> Result<(Entry, String), Problem> {
         message.principal.as_str(),
         &format!("admin:{}", verb.name()),
     );
-    let mut entry = entry.resource(named("name").or_else(|| named("path")).unwrap_or_default());
-    if makes_room(verb, body.as_ref()) {
-        entry = entry.makes_room();
-    }
+    let entry = entry.resource(named("name").or_else(|| named("path")).unwrap_or_default());
+    let makes_room = makes_room(verb, message, body.as_ref());
     let said = match &body {
         Some(body) => body.to_string(),
         // It will be refused, in these words or others.
         None => String::from_utf8_lossy(&message.body.bytes).into_owned(),
     };
-    Ok((entry, said))
+    Ok((entry, said, makes_room))
 }
 
 /// What came of a request about several things, which is answered also when nothing could be done with some of them.
@@ -172,7 +178,7 @@ pub(crate) fn record_edit(audit: &Audit, edited: &Edited) {
 impl Control {
     /// A daemon whose log takes nothing can be stopped all the same.
     pub(super) fn record_shutdown(&self, message: &Message) {
-        if let Ok((entry, said)) = entry(Verb::Shutdown, message) {
+        if let Ok((entry, said, _)) = entry(Verb::Shutdown, message) {
             drop(self.host.audit.write(entry.detail(&said)));
         }
     }
@@ -189,12 +195,15 @@ impl Control {
         if level == Level::Not {
             return work.await;
         }
-        let (entry, said) = entry(verb, message)?;
-        let intent = match (audit.seal_whole(&entry.clone().intent(), &said).await, level) {
-            (Ok(intent), _) => Some(intent),
+        let rolls_back = verb == Verb::Admin(Admin::WorkspaceRollback);
+        let (entry, said, makes_room) = entry(verb, message)?;
+        let marked = |entry: Entry| if makes_room { entry.makes_room() } else { entry };
+        let intent = match audit.seal_whole(&marked(entry.clone().intent()), &said).await {
+            Ok(intent) => Some(intent),
             // Also without a place in the log: see above.
-            (Err(_), Level::Written) => None,
-            (Err(refused), _) => return Err(refused.into()),
+            Err(_) if level == Level::Written => None,
+            Err(Refused::Failing(Reason::Full)) if makes_room && rolls_back => None,
+            Err(refused) => return Err(refused.into()),
         };
         let result = work.await;
         let outcome = |outcome| match intent {
@@ -205,13 +214,13 @@ impl Control {
             None => entry.clone().detail(&said).outcome(outcome),
         };
         // It has happened, or it has not: that this cannot be recorded leaves an intent whose outcome is told as unknown.
-        drop(audit.write(match &result {
+        drop(audit.write(marked(match &result {
             Ok(body) => match of_several(verb, body) {
                 None => outcome(Outcome::Done),
                 Some((how, said)) => outcome(how).detail(&said),
             },
             Err(problem) => outcome(Outcome::Failed).detail(problem.message()),
-        }));
+        })));
         result
     }
 }

@@ -52,6 +52,9 @@ pub const WHITEOUT: &str = "user.overlay.whiteout";
 /// Bytes of a list of attributes, or of one value, at most: what the kernel allows.
 const ATTRIBUTE_BYTES_MAX: usize = 64 << 10;
 
+/// Attributes of two files that are compared at most: each may be as long.
+const COMPARED_MAX: usize = 64;
+
 /// Bytes that are copied at once where nothing better is there.
 const CHUNK_BYTES: usize = 128 << 10;
 
@@ -533,18 +536,20 @@ pub fn copy_user_attributes(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Names of people's attributes that one file has otherwise than another, or only one of them has; all that it has, where there is no other.
+/// Names of people's attributes that one file has otherwise than another, or only one of them has; so many at most, and of so many that they have.
 ///
 /// # Errors
-/// The file systems'.
-pub fn differing_attributes(one: impl AsFd, other: Option<impl AsFd>) -> io::Result<BTreeSet<Vec<u8>>> {
+/// The file systems'; more than a list of them may be.
+pub fn differing_attributes(one: impl AsFd, other: Option<impl AsFd>, names_max: usize) -> io::Result<Vec<Vec<u8>>> {
     let mut names = user_names(&one)?;
-    let Some(other) = other else { return Ok(names) };
+    let Some(other) = other else {
+        return Ok(names.into_iter().take(names_max).collect());
+    };
     names.append(&mut user_names(&other)?);
-    let mut differing = BTreeSet::new();
-    for name in names {
-        if whole_attribute(&one, &name)? != whole_attribute(&other, &name)? {
-            differing.insert(name);
+    let mut differing = Vec::new();
+    for name in names.into_iter().take(COMPARED_MAX) {
+        if differing.len() < names_max && whole_attribute(&one, &name)? != whole_attribute(&other, &name)? {
+            differing.push(name);
         }
     }
     Ok(differing)

@@ -201,7 +201,13 @@ fn fill(root: &Path) {
         assert_eq!(gone, Err(Refused::Failing(Reason::Full)));
         audit.write(big(0).detail("waits")).unwrap();
         acknowledged = audit.seal(big(0).makes_room()).wait().unwrap();
-        assert_eq!(audit.failing(), Some(Reason::Full), "it is full for everybody else");
+        assert_eq!(audit.failing(), Some(Reason::Full));
+        // But for the rest of a page it is full for everybody else, and what is too much for the room that is kept is refused.
+        assert!((0..20).any(|_| audit.seal(big(0)).wait().is_err()));
+        let much: Vec<Receipt> = (0..300).map(|_| audit.seal(big(0).makes_room())).collect();
+        let taken = much.into_iter().filter_map(|receipt| receipt.wait().ok()).count();
+        assert!(taken < 192, "{taken} KiB");
+        assert!(fs::metadata(directory.join("reserve")).unwrap().len() >= 64 << 10);
         assert_eq!(show(&directory, acknowledged).unwrap().unwrap().sequence, acknowledged);
         fs::remove_file(root.join("ballast")).unwrap();
         acknowledged = audit.seal(big(1)).wait().unwrap();

@@ -602,11 +602,11 @@ impl Children {
         }
         drop(std::mem::take(&mut child.progress.lock().sinks));
         drop(child.progress.lock().workspace.take());
-        // Who hears of its end may start the next one in its place.
-        drop(child.progress.lock().hold.take());
         if let Some(held) = child.told.lock().as_ref().and_then(|told| told.held.upgrade()) {
             held.remove(child.id);
         }
+        // Who hears of its end may start the next one in its place.
+        drop(child.progress.lock().hold.take());
         let mut table = self.table.lock();
         table.rows.remove(&child.key);
         let intent = table.intents.remove(&child.key);

@@ -15,7 +15,7 @@ use super::super::beneath::Beneath;
 use super::super::layer::{self, Entry, Kind};
 use super::super::reach;
 use super::changes::{self, Change, Which, fill};
-use super::{Choice, DEPTH_MAX, Layers, ReviewError, as_path, brief, parted};
+use super::{Choice, DEPTH_MAX, Layers, ReviewError, as_path, parted};
 
 /// Bytes of a file that is shown as text at most. Two of them, with every byte escaped, are less than a frame.
 pub const TEXT_BYTES_MAX: u64 = 512 << 10;
@@ -149,9 +149,10 @@ pub fn full(layers: &Layers, change: &Change) -> Result<FileDiff, ReviewError> {
     let mut file = bare(change);
     let (old, old_file) = content(&Layer::Lower(&layers.lower), change, file.before.as_mut())?;
     let (new, new_file) = content(&Layer::Upper(&layers.upper), change, file.after.as_mut())?;
-    if let Some(new_file) = new_file {
-        let remark = attributes(&new_file, old_file.as_deref()).map_err(ReviewError::io("read", &change.path))?;
-        file.remark = file.remark.or(remark);
+    // Of one that is closed to us they cannot be compared.
+    let closed = old_file.is_none() && file.before.as_ref().is_some_and(|old| old.kind == EntryKind::File);
+    if let (Some(new_file), false) = (new_file, closed) {
+        file.remark = file.remark.or_else(|| attributes(&new_file, old_file.as_deref()));
     }
     let (old, new) = match (old, new) {
         (Content::Binary, _) | (_, Content::Binary) => {
@@ -169,18 +170,28 @@ pub fn full(layers: &Layers, change: &Change) -> Result<FileDiff, ReviewError> {
 }
 
 /// What is to be said of people's attributes, which are committed with a file, and are in no patch.
-fn attributes(new: &File, old: Option<&File>) -> std::io::Result<Option<String>> {
-    let names = layer::differing_attributes(new, old)?;
-    let named: Vec<_> = names
-        .iter()
-        .take(ATTRIBUTES_NAMED_MAX)
-        .map(|name| brief(name))
-        .collect();
-    let more = match names.len() - named.len() {
-        0 => String::new(),
-        more => format!(" and {more} more"),
+fn attributes(new: &File, old: Option<&File>) -> Option<String> {
+    let mut names = match layer::differing_attributes(new, old, ATTRIBUTES_NAMED_MAX + 1) {
+        Ok(names) => names,
+        Err(error) => return Some(format!("its attributes cannot be told ({error})")),
     };
-    Ok((!named.is_empty()).then(|| format!("other attributes ({}{more})", named.join(", "))))
+    let more = if names.len() > ATTRIBUTES_NAMED_MAX {
+        " and more"
+    } else {
+        ""
+    };
+    names.truncate(ATTRIBUTES_NAMED_MAX);
+    let named: Vec<_> = names.iter().map(|name| plain(name)).collect();
+    (!named.is_empty()).then(|| format!("other attributes ({}{more})", named.join(", ")))
+}
+
+/// A name that somebody chose, so that it cannot be taken for a part of the sentence.
+fn plain(name: &[u8]) -> String {
+    let byte = |byte: &u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-' => char::from(*byte).to_string(),
+        other => format!("\\x{other:02x}"),
+    };
+    name.iter().map(byte).collect()
 }
 
 fn text(content: Content) -> String {

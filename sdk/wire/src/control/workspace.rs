@@ -296,7 +296,7 @@ pub struct FileDiff {
     /// The hunks of a unified diff, with three lines around each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hunks: Option<String>,
-    /// Why not all of it is told.
+    /// Why not all of it is told, or what else is other: attributes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remark: Option<String>,
 }

@@ -46,7 +46,7 @@ fn attributes_are_told() {
         set(&upper, name, value);
     }
     for n in 0..10 {
-        set(&fixture.path("overlay/upper/b"), &format!("user.n{n}\n"), b"");
+        set(&fixture.path("overlay/upper/b"), &format!("user.n{n}): x, "), b"");
     }
     let [a, b] = &whole(&fixture)[..] else { panic!() };
     assert!(
@@ -55,8 +55,11 @@ fn attributes_are_told() {
         a.patch()
     );
     let text = b.remark.clone().unwrap();
-    assert!(text.starts_with(r"other attributes (user.n0\x0a, "), "{text}");
-    assert!(text.ends_with(r"user.n7\x0a and 2 more)"), "{text}");
+    assert!(
+        text.starts_with(r"other attributes (user.n0\x29\x3a\x20x\x2c\x20, "),
+        "{text}"
+    );
+    assert!(text.ends_with(r"user.n7\x29\x3a\x20x\x2c\x20 and more)"), "{text}");
     fixture.commit_some(&[]);
     let told = |name: &str| rustix::fs::getxattr(&lower, name, Vec::new().spare_capacity_mut()).is_ok();
     assert!(told("user.other") && !told("user.gone") && !told("user.overlay.mine"));
