@@ -439,9 +439,11 @@ impl Shared {
     /// A batch is not on disk; these wait for the next one.
     pub(super) fn failed(&self, reason: Reason, mut kept: Vec<Pending>, refused: u64) {
         let mut queue = self.queue.lock();
+        // What came meanwhile, and was not tried.
+        let urgent = |pending: &Pending| pending.answer.is_some() || pending.entry.makes_room;
+        queue.urgent = queue.pending.iter().any(urgent);
         kept.append(&mut queue.pending);
         queue.pending = kept;
-        queue.urgent = queue.pending.iter().any(|pending| pending.answer.is_some());
         queue.refused += refused;
         self.metrics.audit_refused.add(refused);
         let first = queue.failing.replace((reason.clone(), Instant::now())).is_none();

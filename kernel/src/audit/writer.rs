@@ -29,8 +29,8 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// What is given back of the room that is kept is a multiple of this.
 const PAGE_BYTES: u64 = 4096;
 
-/// How often room is given back for one batch at most: somebody else may be faster to take it.
-const SPENDS_MAX: u32 = 3;
+/// Bytes at most that are written with entries, beside them.
+const SEAL_BYTES_MAX: u64 = 512;
 
 /// Writes the log.
 pub(super) struct Writer {
@@ -199,27 +199,40 @@ impl Writer {
         if *reason != Reason::Full || !batch.iter().any(makes_room) {
             return (Vec::new(), batch);
         }
-        let (mut first, mut others): (Vec<_>, Vec<_>) = batch.into_iter().partition(makes_room);
-        let bytes: usize = first.iter().map(|pending| pending.entry.bytes_max()).sum();
-        let mut pages = (bytes as u64).div_ceil(PAGE_BYTES) + 1;
-        for _ in 0..SPENDS_MAX {
-            // What is kept is made again once there is room.
-            (self.reserved, self.reserve_after) = (false, Instant::now());
-            if !reserve::spend(&self.directory, pages * PAGE_BYTES) {
-                break;
+        let (first, mut others): (Vec<_>, Vec<_>) = batch.into_iter().partition(makes_room);
+        let mut written = Vec::new();
+        for mut pending in first {
+            if self.append_in_kept_room(std::slice::from_ref(&pending)) {
+                self.shared.written(1);
+                written.push(pending);
+            } else {
+                // It waits as the others do, and keeps nobody from what is left.
+                pending.entry.makes_room = false;
+                others.push(pending);
             }
-            if self.append(&first).is_ok() {
-                self.shared.written(first.len() as u64);
-                return (first, others);
-            }
-            // A segment may begin with it, or somebody was faster.
-            pages = 4;
         }
-        // What was given back in vain, as far as nobody took it; and the rest with the next that is written.
-        self.reserve();
-        self.reserve_after = Instant::now();
-        first.append(&mut others);
-        (Vec::new(), first)
+        (written, others)
+    }
+
+    /// Whether it is written: where there is a little room, or in what is kept, which is made again once there is room.
+    fn append_in_kept_room(&mut self, pending: &[Pending]) -> bool {
+        let bytes: usize = pending.iter().map(|pending| pending.entry.bytes_max()).sum();
+        let pages = (bytes as u64 + SEAL_BYTES_MAX).div_ceil(PAGE_BYTES);
+        // A segment may begin with it, or somebody be faster to take the room.
+        for pages in [0, pages, pages + 4] {
+            if pages > 0 {
+                (self.reserved, self.reserve_after) = (false, Instant::now());
+                if !reserve::spend(&self.directory, pages * PAGE_BYTES) {
+                    return false;
+                }
+            }
+            match self.append(pending) {
+                Ok(()) => return true,
+                Err(error) if Reason::of(&error) == Reason::Full => {}
+                Err(_) => return false,
+            }
+        }
+        false
     }
 
     /// Entries of the log's own, and nobody waits for them.

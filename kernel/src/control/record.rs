@@ -61,8 +61,10 @@ fn makes_room(verb: Verb, message: &Message, body: Option<&Value>) -> bool {
     let makes = match verb {
         Verb::CapsuleForget | Verb::DeadDrop => true,
         Verb::Admin(Admin::AgentDelete | Admin::WorkspaceDetach) => true,
-        // A snapshot that is gone back to is copied.
-        Verb::Admin(Admin::WorkspaceRollback) => said("to").is_null(),
+        // To go back to a snapshot, or at some paths, things are made.
+        Verb::Admin(Admin::WorkspaceRollback) => {
+            said("to").is_null() && said("paths").as_array().is_none_or(Vec::is_empty)
+        }
         Verb::Admin(Admin::WorkspaceSnapshot) => *said("remove") == true,
         _ => false,
     };
@@ -206,21 +208,19 @@ impl Control {
             Err(refused) => return Err(refused.into()),
         };
         let result = work.await;
-        let outcome = |outcome| match intent {
-            Some(intent) => {
-                let action = format!("admin:{}", verb.name());
-                Entry::outcome_of(intent, message.principal.as_str(), &action, outcome)
-            }
-            None => entry.clone().detail(&said).outcome(outcome),
+        let (how, came) = match &result {
+            Ok(body) => of_several(verb, body).unwrap_or((Outcome::Done, String::new())),
+            Err(problem) => (Outcome::Failed, problem.message().to_owned()),
         };
         // It has happened, or it has not: that this cannot be recorded leaves an intent whose outcome is told as unknown.
-        drop(audit.write(marked(match &result {
-            Ok(body) => match of_several(verb, body) {
-                None => outcome(Outcome::Done),
-                Some((how, said)) => outcome(how).detail(&said),
-            },
-            Err(problem) => outcome(Outcome::Failed).detail(problem.message()),
-        })));
+        drop(match intent {
+            Some(intent) => {
+                let action = format!("admin:{}", verb.name());
+                let outcome = Entry::outcome_of(intent, message.principal.as_str(), &action, how);
+                audit.write(marked(outcome.detail(&came)))
+            }
+            None => audit.write_whole(&marked(entry.outcome(how)), &format!("{said} {came}")),
+        });
         result
     }
 }

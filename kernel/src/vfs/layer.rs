@@ -536,23 +536,35 @@ pub fn copy_user_attributes(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Names of people's attributes that one file has otherwise than another, or only one of them has; so many at most, and of so many that they have.
+/// Names of people's attributes that one file has otherwise than another, or only one of them has: so many at most. And whether there may be more.
 ///
 /// # Errors
 /// The file systems'; more than a list of them may be.
-pub fn differing_attributes(one: impl AsFd, other: Option<impl AsFd>, names_max: usize) -> io::Result<Vec<Vec<u8>>> {
+pub fn differing_attributes(
+    one: impl AsFd,
+    other: Option<impl AsFd>,
+    names_max: usize,
+) -> io::Result<(Vec<Vec<u8>>, bool)> {
     let mut names = user_names(&one)?;
-    let Some(other) = other else {
-        return Ok(names.into_iter().take(names_max).collect());
-    };
-    names.append(&mut user_names(&other)?);
+    if let Some(other) = &other {
+        names.append(&mut user_names(other)?);
+    }
+    let mut more = names.len() > COMPARED_MAX;
     let mut differing = Vec::new();
     for name in names.into_iter().take(COMPARED_MAX) {
-        if differing.len() < names_max && whole_attribute(&one, &name)? != whole_attribute(&other, &name)? {
+        let same = match &other {
+            Some(other) => whole_attribute(&one, &name)? == whole_attribute(other, &name)?,
+            None => false,
+        };
+        if !same && differing.len() == names_max {
+            more = true;
+            break;
+        }
+        if !same {
             differing.push(name);
         }
     }
-    Ok(differing)
+    Ok((differing, more))
 }
 
 /// Copies a regular file to a name that is free: content, attributes, mode, owner and time. Returns the copy, and the bytes of it.

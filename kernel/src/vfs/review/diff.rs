@@ -47,6 +47,9 @@ const LINES_FEW: usize = 2000;
 /// Attributes of a file that are named at most.
 const ATTRIBUTES_NAMED_MAX: usize = 8;
 
+/// Bytes of such a name that are shown.
+const ATTRIBUTE_NAME_SHOWN: usize = 40;
+
 /// Bytes that are hashed at once.
 const CHUNK_BYTES: usize = 128 << 10;
 
@@ -79,7 +82,8 @@ pub fn page(layers: &Layers, asked: &Asked) -> Result<Differences, ReviewError> 
             read += sizes(&change);
             full(layers, &change)?
         };
-        let cost = ROW_BYTES + file.path.len() + file.hunks.as_ref().map_or(0, String::len);
+        let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let cost = ROW_BYTES + file.path.len() + length(&file.hunks) + length(&file.remark);
         let full_up = page.files.len() >= PAGE_PATHS_MAX || bytes + cost > PAGE_BYTES || read > PAGE_READ_BYTES_MAX;
         if let (true, Some(last)) = (full_up, page.files.last()) {
             page.next = Some(last.path.clone());
@@ -171,27 +175,27 @@ pub fn full(layers: &Layers, change: &Change) -> Result<FileDiff, ReviewError> {
 
 /// What is to be said of people's attributes, which are committed with a file, and are in no patch.
 fn attributes(new: &File, old: Option<&File>) -> Option<String> {
-    let mut names = match layer::differing_attributes(new, old, ATTRIBUTES_NAMED_MAX + 1) {
-        Ok(names) => names,
+    let (names, more) = match layer::differing_attributes(new, old, ATTRIBUTES_NAMED_MAX) {
+        Ok(differing) => differing,
         Err(error) => return Some(format!("its attributes cannot be told ({error})")),
     };
-    let more = if names.len() > ATTRIBUTES_NAMED_MAX {
-        " and more"
-    } else {
-        ""
-    };
-    names.truncate(ATTRIBUTES_NAMED_MAX);
-    let named: Vec<_> = names.iter().map(|name| plain(name)).collect();
-    (!named.is_empty()).then(|| format!("other attributes ({}{more})", named.join(", ")))
+    let named = names
+        .iter()
+        .map(|name| plain(name))
+        .chain(more.then(|| "more".to_owned()));
+    let named: Vec<_> = named.collect();
+    (!named.is_empty()).then(|| format!("other attributes ({})", named.join(", ")))
 }
 
-/// A name that somebody chose, so that it cannot be taken for a part of the sentence.
+/// A name that somebody chose, so that it cannot be taken for a part of the sentence; the beginning of a long one.
 fn plain(name: &[u8]) -> String {
     let byte = |byte: &u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-' => char::from(*byte).to_string(),
         other => format!("\\x{other:02x}"),
     };
-    name.iter().map(byte).collect()
+    let cut = if name.len() > ATTRIBUTE_NAME_SHOWN { ".." } else { "" };
+    let begin = name.iter().take(ATTRIBUTE_NAME_SHOWN).map(byte).collect::<String>();
+    begin + cut
 }
 
 fn text(content: Content) -> String {
