@@ -59,8 +59,8 @@ fn level(verb: Verb) -> Level {
 fn makes_room(verb: Verb, message: &Message, body: Option<&Value>) -> bool {
     let said = |field: &str| body.map_or(&Value::Null, |body| &body[field]);
     let makes = match verb {
-        Verb::CapsuleForget | Verb::DeadDrop => true,
-        Verb::Admin(Admin::AgentDelete | Admin::WorkspaceDetach) => true,
+        // What begins by writing a profile (`agent.delete`) needs room itself.
+        Verb::CapsuleForget | Verb::DeadDrop | Verb::Admin(Admin::WorkspaceDetach) => true,
         // To go back to a snapshot, or at some paths, things are made.
         Verb::Admin(Admin::WorkspaceRollback) => {
             said("to").is_null() && said("paths").as_array().is_none_or(Vec::is_empty)

@@ -575,7 +575,14 @@ pub(super) fn empty_upper(overlay: &Path, mode: u32, fault: &mut Fault) -> Resul
         Err(error) => return Err(failed("empty", UPPER.as_bytes())(error)),
     }
     fault.step()?;
-    make_upper(&directory, mode)?;
+    match make_upper(&directory, mode) {
+        // Also an empty directory takes a block: there is one when the old one is gone.
+        Err(error) if error.is_full() => {
+            tree::remove(&directory, spent, SPENT.as_bytes())?;
+            make_upper(&directory, mode)?;
+        }
+        made => made?,
+    }
     rustix::fs::fsync(&directory).map_err(failed("write", b""))?;
     fault.step()?;
     tree::remove(&directory, spent, SPENT.as_bytes())

@@ -127,12 +127,18 @@ impl ReviewError {
         move |source| Self::Io { action, path, source }
     }
 
+    /// Whether there is no room on a disk.
+    pub(super) fn is_full(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
+
     /// What could be done about it.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::Io { .. } if self.is_full() => Some("make room on that disk"),
             Self::Io { source, .. } => match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some("make room on that disk"),
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                     Some("let the user who runs the daemon read and write there")
                 }

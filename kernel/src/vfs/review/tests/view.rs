@@ -196,3 +196,36 @@ fn a_full_disk_changes_nothing() {
     assert!(!fixture.overlay.join("journal").exists());
     assert_eq!(fixture.changes(), ["A a", "A large"], "the lower is unmounted");
 }
+
+/// Where there is no room for even an empty directory, what was written can be thrown away, and that makes room.
+#[test]
+fn a_full_disk_is_rolled_back() {
+    let fixture = Fixture::new();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "nr_inodes=20", "tmpfs"])
+        .arg(&fixture.overlay)
+        .status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        return;
+    }
+    fs::create_dir(fixture.overlay.join("upper")).unwrap();
+    let full = (0..).find_map(|n| fs::write(fixture.overlay.join(format!("upper/{n}")), "").err());
+    let rolled = super::super::rollback::all(&fixture.overlay, &fixture.layers());
+    let left = fs::read_dir(&fixture.overlay)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = left.collect();
+    let changes = fixture.changes();
+    assert!(
+        Command::new("umount")
+            .args(["-l"])
+            .arg(&fixture.overlay)
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(full.unwrap().kind(), io::ErrorKind::StorageFull);
+    rolled.unwrap();
+    assert_eq!(left, ["upper"]);
+    assert_eq!(changes, Vec::<String>::new());
+}
