@@ -196,7 +196,7 @@ fn fill(root: &Path) {
             "{:?}",
             report.findings
         );
-        // What makes room is written in the room that is kept, once; what waits meanwhile goes on waiting.
+        // What makes room is written in the room that is kept; what waits meanwhile goes on waiting.
         let gone = block(audit.flush());
         assert_eq!(gone, Err(Refused::Failing(Reason::Full)));
         audit.write(big(0).detail("waits")).unwrap();
